@@ -1,0 +1,47 @@
+# Everything a newcomer needs: `make demo`, `make test`. Both prepare the virtual environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo install test lint types format check sim bench schemas clean
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[embedded,files,dev]'
+	touch $(INSTALLED)
+
+install: $(INSTALLED)
+
+demo: install
+	$(BIN)/campaign-streams demo $(ARGS)
+
+test: install
+	$(BIN)/pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: lint types test
+
+SEEDS ?= 200
+sim: install
+	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+bench: install
+	$(BIN)/python -m bench $(NAME)
+
+schemas: install
+	$(BIN)/python -m streams.jobs.schemas
+
+clean:
+	rm -rf $(VENV) build *.egg-info bench/results

@@ -1,0 +1,199 @@
+"""What goes out: the columns of the rows, the order of the measures, and the dead letter.
+
+A row states totals so far for its key (law 2). Rows are tuples in the order of the column names given here;
+schemas/clickhouse creates tables with the same columns, and a test keeps both equal.
+
+Every table's key begins with the log epoch, the input, the partition and the pane size, so that each row is a
+function of one log's prefix. `validity` is `valid`, `givt` or `sivt`: gross is the sum over it, so
+gross = valid + GIVT + SIVT holds in every report by construction.
+"""
+
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from streams.events import Input
+
+COMMON: Final = ("duplicates", "late", "money_rejected", "spend_millimicros")
+"""Measures that every input has: redelivered and late events (not counted elsewhere), amounts refused, cost."""
+
+MEASURES_OF: Final[dict[Input, tuple[str, ...]]] = {
+    Input.IMPRESSIONS: ("impressions", "viewable_impressions", "measured_impressions"),
+    Input.PLAYS: (
+        "plays_started",
+        "plays_3s",
+        "plays_5s",
+        "plays_completed",
+        "viewable_plays",
+        "loop_plays",
+        "watched_ms",
+    ),
+    Input.CLICKS: (
+        "clicks",  # of the types that count towards CTR (a rule)
+        "clicks_card",
+        "clicks_button",
+        "clicks_cover",
+        "clicks_live_room_entry",
+        "clicks_profile",
+        "clicks_other",
+    ),
+    Input.CONVERSIONS: (
+        "conversions",  # credited to a click, of the types that count towards CVR (a rule)
+        "view_through_conversions",
+        "play_through_conversions",
+        "unattributed_conversions",
+        "leads",
+        "add_to_carts",
+        "orders",
+        "paid_orders",
+        "installs",
+        "other_conversions",
+        "quantity",
+        "ordered_value_micros",
+        "paid_value_micros",
+        "cost_of_goods_micros",
+        "discount_micros",
+        "attributed_weight_ppm",
+    ),
+    Input.ADJUSTMENTS: (
+        "cancels",
+        "refunds",
+        "chargebacks",
+        "rejected_leads",
+        "adjusted_micros",  # by adjustment date, signed
+        "adjusted_by_order_micros",  # the same amount again, by the date of what was adjusted
+    ),
+    Input.ENGAGEMENTS: ("likes", "comments", "shares", "follows", "unfollows", "negative_feedbacks"),
+}
+
+MEASURES: Final[tuple[str, ...]] = (*COMMON, *(m for i in Input for m in MEASURES_OF[i]))
+"""All measures, in the order of the tables' columns. Int64; the smallest unit stands last in the name."""
+
+OFFSET_OF: Final[dict[Input, int]] = {i: MEASURES.index(MEASURES_OF[i][0]) for i in Input}
+"""Where an input's own measures begin in `MEASURES`."""
+
+IDENTITY: Final = ("log_epoch", "input", "partition", "pane_ms")
+DECISION_KEY: Final = ("campaign_id", "ad_unit_id", "creative_id", "variant", "currency", "validity")
+DIMENSIONS: Final = (
+    "region",
+    "channel",
+    "publisher_id",
+    "creator_id",
+    "shop_id",
+    "live_session_id",
+    "device_class",
+    "placement",
+    "advertiser_id",
+    "product_id",
+    "audience_id",
+)
+"""Dimensions that the report grain can carry; the rules say which it does, the others stay ''."""
+
+OTHER: Final = "other"
+"""What a key folds into beyond the key limit."""
+
+PANE_COLUMNS: Final = (*IDENTITY, "origin_pane", "effect_pane", *DECISION_KEY, *MEASURES, "rules", "version")
+REPORT_COLUMNS: Final = (
+    *IDENTITY,
+    "origin_pane",
+    "effect_pane",
+    *DECISION_KEY,
+    *DIMENSIONS,
+    *MEASURES,
+    "users",
+    "rules",
+    "version",
+)
+COHORT_COLUMNS: Final = (
+    *IDENTITY,
+    "effect_pane",
+    *DECISION_KEY,
+    "click_hour",
+    "age_bucket_ms",
+    "conversions",
+    "conversion_value_micros",
+    "rules",
+    "version",
+)
+LEDGER_COLUMNS: Final = ("log_epoch", "input", "partition", "entry", "reason", "records", "version")
+CAMPAIGN_COLUMNS: Final = (
+    "campaign_id",
+    "name",
+    "advertiser_id",
+    "agency_id",
+    "account_id",
+    "currency",
+    "time_zone",
+    "settings",
+    "valid_from",
+    "version",
+)
+
+
+class Table(StrEnum):
+    """The tables of absolute rows. `*_pane` columns are epoch seconds of the pane's start, UTC."""
+
+    PANES = "pane_rows"
+    REPORTS = "report_rows"
+    COHORTS = "cohort_rows"
+    LEDGER = "ledger_rows"
+    CAMPAIGNS = "campaign_rows"
+
+
+COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
+    Table.PANES: PANE_COLUMNS,
+    Table.REPORTS: REPORT_COLUMNS,
+    Table.COHORTS: COHORT_COLUMNS,
+    Table.LEDGER: LEDGER_COLUMNS,
+    Table.CAMPAIGNS: CAMPAIGN_COLUMNS,
+}
+
+Row = tuple[Any, ...]
+"""Values in the order of `COLUMNS[table]`; the last is the version."""
+
+KEY_COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
+    Table.PANES: PANE_COLUMNS[: PANE_COLUMNS.index(MEASURES[0])],
+    Table.REPORTS: REPORT_COLUMNS[: REPORT_COLUMNS.index(MEASURES[0])],
+    Table.COHORTS: COHORT_COLUMNS[: COHORT_COLUMNS.index("conversions")],
+    Table.LEDGER: LEDGER_COLUMNS[: LEDGER_COLUMNS.index("records")],
+    Table.CAMPAIGNS: ("campaign_id", "valid_from"),
+}
+"""The key of a row: the table's ORDER BY, in which the highest version wins."""
+
+
+class RowKey(NamedTuple):
+    """A row's identity across tables: what stays dirty until ClickHouse has acknowledged it."""
+
+    table: Table
+    key: Row
+
+
+class Entry(StrEnum):
+    """Where every consumed offset ends, exactly once (law 1)."""
+
+    COUNTED = "counted"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    REJECTED = "rejected"
+    LOST_RETENTION = "lost_retention"
+    NO_RECORD = "no_record"  # offsets that hold no record: transaction markers, compaction
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that was rejected or came too late: its bytes and where they came from.
+
+    `topic`, `partition`, `offset` identify it: a dead letter that is sent twice is one dead letter.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    log_epoch: int
+    timestamp_ms: int
+    entry: Entry
+    reason: str
+    path: str
+    key: bytes | None
+    value: bytes | None
+    redrives: int = 0

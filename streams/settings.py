@@ -1,0 +1,174 @@
+"""The one reader of the environment: a frozen settings object, checked across fields at load, secrets masked.
+
+Sources, the strongest first: environment (`CAMPAIGN_STREAMS_…`, nested with `__`), then the TOML file that
+`CAMPAIGN_STREAMS_CONFIG` names (or ./campaign-streams.toml). `campaign-streams --help` and the README list them.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from streams.errors import ConfigurationError
+from streams.rules import Rules
+
+CONFIG_VARIABLE = "CAMPAIGN_STREAMS_CONFIG"
+DEFAULT_CONFIG = "campaign-streams.toml"
+LOOPBACK = "127.0.0.1"
+
+
+class Section(BaseModel):
+    """A part of the settings: frozen, and a misspelt name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    """How to reach Kafka."""
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Comma-separated host:port.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="Used with SASL_*.")
+    sasl_username: str | None = Field(None, description="Used with SASL_*.")
+    sasl_password: SecretStr | None = Field(None, description="Used with SASL_*; masked wherever it is shown.")
+    ssl_cafile: Path | None = Field(None, description="PEM file of the authority that signed the brokers.")
+    ssl_certfile: Path | None = Field(None, description="PEM file of the client's certificate.")
+    ssl_keyfile: Path | None = Field(None, description="PEM file of the client's key.")
+    group_id: str = Field("campaign-streams", description="Consumer group of the workers.")
+    assignment: Literal["group", "all"] = Field(
+        "group", description="group: Kafka shares the partitions out; all: this worker takes every partition."
+    )
+    session_timeout_ms: int = Field(6_000, ge=1_000, le=300_000, description="A dead worker is noticed after this.")
+    partitions: int = Field(4, ge=1, le=4096, description="Partitions of each topic, where topics are created.")
+    replication_factor: int = Field(1, ge=1, le=16, description="Replicas of each topic, where topics are created.")
+    create_topics: bool = Field(False, description="Create missing topics at start.")
+    idempotent_producer: bool = Field(True, description="Off for brokers without InitProducerId.")
+
+    @model_validator(mode="after")
+    def _sasl_needs_credentials(self) -> Self:
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError("sasl_username and sasl_password are needed with SASL_*")
+        return self
+
+
+class ClickHouseSettings(Section):
+    """Where rows go."""
+
+    dsn: SecretStr = Field(
+        SecretStr("clickhouse://default@127.0.0.1:8123/campaign_streams"),
+        description="chdb:///directory (in-process) or clickhouse(s)://user:password@host:port/database.",
+    )
+    flush_ms: int = Field(250, ge=50, le=60_000, description="Least time between two insertions.")
+    max_rows_per_insert: int = Field(50_000, ge=100, le=1_000_000, description="Rows of one insertion, at most.")
+    timeout_s: float = Field(30.0, gt=0, le=600, description="One statement may take this long.")
+
+    @field_validator("dsn")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("chdb://", "clickhouse://", "clickhouses://")):
+            raise ValueError("must begin with chdb://, clickhouse:// or clickhouses://")
+        return value
+
+
+class WorkerSettings(Section):
+    """How one worker runs."""
+
+    web_host: str = Field(LOOPBACK, description="Address of the web server; loopback unless told otherwise.")
+    web_port: int = Field(6066, ge=0, le=65_535, description="Port of the web server (metrics, API).")
+    state_dir: Path = Field(Path("state"), description="Faust's own files; checkpoints too with `directory`.")
+    checkpoint_store: Literal["kafka", "directory"] = Field(
+        "kafka", description="kafka: topic ads.checkpoints (workers may move); directory: state_dir (one machine)."
+    )
+    tick_ms: int = Field(400, ge=50, le=10_000, description="Time between two ticks.")
+    checkpoint_ms: int = Field(5_000, ge=500, le=600_000, description="Time between two checkpoints.")
+    silent_ms: int = Field(10_000, ge=1_000, le=3_600_000, description="An input without records is silent after this.")
+    max_dirty_rows: int = Field(
+        500_000,
+        ge=1_000,
+        le=50_000_000,
+        description="Rows not yet acknowledged by ClickHouse; beyond it intake pauses.",
+    )
+    max_batch_records: int = Field(5_000, ge=1, le=100_000, description="Records of one batch, at most.")
+    top_campaigns: int = Field(50, ge=0, le=1_000, description="Campaigns with a label of their own in Prometheus.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged.")
+    log_epoch: int = Field(0, ge=0, le=65_535, description="Raise by one whenever the topics were created anew.")
+
+
+class IdentitySettings(Section):
+    """Pseudonyms of users, devices and addresses, made on the way in."""
+
+    key: SecretStr | None = Field(None, description="Key of the keyed hash; none: identifiers are taken as they are.")
+    key_id: str = Field("k1", min_length=1, max_length=32, description="Name of the key, carried by the events.")
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CAMPAIGN_STREAMS_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    clickhouse: ClickHouseSettings = ClickHouseSettings()
+    worker: WorkerSettings = WorkerSettings()
+    identity: IdentitySettings = IdentitySettings()
+    rules: dict[str, object] = Field(default_factory=dict, description="Overrides of streams.rules.Rules.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the TOML file."""
+        path = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+
+    def parsed_rules(self) -> Rules:
+        """The rules with the overrides applied.
+
+        Raises:
+            ConfigurationError: an override is unknown, of a wrong type, or contradicts another.
+        """
+        defaults = msgspec.to_builtins(Rules())
+        merged = {**defaults, **self.rules}
+        horizons = self.rules.get("horizons")
+        if isinstance(horizons, dict):
+            merged["horizons"] = {**defaults["horizons"], **horizons}
+        try:
+            return msgspec.convert(merged, Rules, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"rules: {error}; mend the section [rules] of the settings") from None
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Reads the settings once.
+
+    Raises:
+        ConfigurationError: every wrong field with its path, or a file that is named but absent.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named and not Path(named).is_file():
+        raise ConfigurationError(f"{CONFIG_VARIABLE} names {named}, which is no file; create it or unset the variable")
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise ConfigurationError("settings: " + "; ".join(wrong)) from None
+    except ValueError as error:
+        raise ConfigurationError(f"settings: {error}") from None
+    settings.parsed_rules()
+    return settings
