@@ -17,7 +17,7 @@ MAX_RECORD_BYTES = 65_536
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Label = Annotated[str, Meta(max_length=128)]
-TimeMs = Annotated[int, Meta(ge=0, le=32_503_680_000_000)]  # up to the year 3000
+TimeMs = Annotated[int, Meta(ge=0, le=4_102_444_800_000)]  # up to the year 2100
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 DurationMs = Annotated[int, Meta(ge=0, le=86_400_000_000)]
 AmountMicros = Annotated[int, Meta(ge=0, le=10**15)]

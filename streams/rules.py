@@ -63,8 +63,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Report keys per topic-partition and effect pane; beyond it a key folds into `other`."""
     reach_sample: Annotated[int, Meta(ge=16, le=4096)] = 256
     """Smallest user hashes kept per report key (KMV sketch): exact below, relative error 1/sqrt(n-2) above."""
-    reach_key: str = ""
-    """Names the key of the user hashes (never the key itself)."""
 
     def __post_init__(self) -> None:
         unknown = [d for d in self.dimensions if d not in DIMENSIONS]

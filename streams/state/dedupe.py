@@ -1,0 +1,160 @@
+"""Which event ids have been seen: exact, 128 bits an id, 20 bytes of memory once packed.
+
+Fresh ids live in a dict; packed ones in **runs**, immutable arrays sorted by the id, merged as they grow, so that a
+checkpoint writes only new runs. Ids are remembered by event-time **bucket**: one is known as long as its bucket has
+not fallen behind the newest event time by the horizon, nor behind the floor. Both are judged at each event, in offset
+order, so the answer does not depend on how records were batched or when runs were packed.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from streams.errors import CorruptCheckpoint
+from streams.rules import MINUTE_MS, Horizon
+
+PACK_AT: Final = 200_000
+"""Fresh ids are packed beyond this many."""
+MAX_RUN_IDS: Final = 4_000_000
+"""Runs are not merged beyond this size, so that no merge takes long."""
+BUCKETS: Final = 24
+"""Buckets that a horizon is divided into (a bucket is at least a minute)."""
+
+_IDS = npt.NDArray[np.uint64]
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Packed ids, sorted by `high`. Never changed, so its name stands for its content."""
+
+    name: int
+    high: _IDS
+    low: _IDS
+    bucket: npt.NDArray[np.uint32]
+    last_bucket: int
+
+    def encode(self) -> bytes:
+        """Little-endian arrays, one behind the other: 20 bytes an id."""
+        return b"".join((self.high.tobytes(), self.low.tobytes(), self.bucket.tobytes()))
+
+
+def digest_all(ids: Sequence[str]) -> list[bytes]:
+    """XXH3, 128 bits, of each id. Not keyed: ids come from the platform's own collectors."""
+    return list(map(xxhash.xxh3_128_digest, map(str.encode, ids)))
+
+
+class DedupeIndex:
+    """The ids of one topic-partition within its horizon."""
+
+    def __init__(self, horizon: Horizon) -> None:
+        self.horizon = horizon
+        self.bucket_ms = max(MINUTE_MS, horizon.dedupe_ms // BUCKETS)
+        self.fresh: dict[bytes, int] = {}
+        self.counts: dict[int, int] = {}
+        self.floor = 0
+        self.runs: list[Run] = []
+        self._next_name = 0
+
+    def __len__(self) -> int:
+        """Ids in live buckets."""
+        return sum(self.counts.values())
+
+    @property
+    def floor_ms(self) -> int:
+        """What happened before this is late: its ids may have been forgotten for want of room."""
+        return self.floor * self.bucket_ms
+
+    def is_live(self, bucket: int, newest_ms: int) -> bool:
+        """Whether ids of this bucket are still remembered when the newest event time is `newest_ms`."""
+        return bucket >= self.floor and (bucket + 1) * self.bucket_ms + self.horizon.dedupe_ms > newest_ms
+
+    def find_packed(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """Those of the digests that stand in runs, with their newest bucket (live or not)."""
+        if not self.runs or not digests:
+            return {}
+        pairs = np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(-1, 2)
+        order = np.argsort(pairs[:, 0])
+        needles = pairs[order, 0]
+        found: dict[bytes, int] = {}
+        for run in self.runs:
+            places = np.searchsorted(run.high, needles)
+            places[places == len(run.high)] = 0
+            for at in np.nonzero(run.high[places] == needles)[0]:
+                self._confirm(run, int(places[at]), digests[order[at]], found)
+        return found
+
+    @staticmethod
+    def _confirm(run: Run, place: int, digest: bytes, found: dict[bytes, int]) -> None:
+        """Ids may share their high half: walk all that do."""
+        high, low = np.frombuffer(digest, dtype=np.uint64)
+        while place < len(run.high) and run.high[place] == high:
+            if run.low[place] == low:
+                found[digest] = max(found.get(digest, -1), int(run.bucket[place]))
+            place += 1
+
+    def open_bucket(self, bucket: int, newest_ms: int) -> None:
+        """The first id of a bucket: forget dead buckets, and the oldest ones while there is no room."""
+        for old in [b for b in self.counts if not self.is_live(b, newest_ms)]:
+            del self.counts[old]
+        while self.counts and len(self) >= self.horizon.max_ids:
+            oldest = min(self.counts)
+            del self.counts[oldest]
+            self.floor = oldest + 1
+        self.counts[bucket] = 0
+
+    def pack(self, newest_ms: int) -> None:
+        """Moves fresh ids into a run, and merges runs of like size. Changes no answer."""
+        if self.fresh:
+            pairs = np.frombuffer(b"".join(self.fresh), dtype=np.uint64).reshape(-1, 2)
+            buckets = np.fromiter(self.fresh.values(), dtype=np.uint32, count=len(self.fresh))
+            self.runs.append(self._run(pairs[:, 0], pairs[:, 1], buckets))
+            self.fresh = {}
+        self.runs = [r for r in self.runs if self.is_live(r.last_bucket, newest_ms)]
+        while self._last_two_are_alike():
+            newer, older = self.runs.pop(), self.runs.pop()
+            high, low = np.concatenate((older.high, newer.high)), np.concatenate((older.low, newer.low))
+            bucket = np.concatenate((older.bucket, newer.bucket))
+            ends = (bucket.astype(np.int64) + 1) * self.bucket_ms + self.horizon.dedupe_ms
+            live = (ends > newest_ms) & (bucket >= self.floor)
+            if live.any():
+                self.runs.append(self._run(high[live], low[live], bucket[live]))
+
+    def _last_two_are_alike(self) -> bool:
+        if len(self.runs) < 2:
+            return False
+        older, newer = len(self.runs[-2].high), len(self.runs[-1].high)
+        return older <= 2 * newer and older + newer <= MAX_RUN_IDS
+
+    def _run(self, high: _IDS, low: _IDS, bucket: npt.NDArray[np.uint32]) -> Run:
+        order = np.argsort(high, kind="stable")  # two sorted halves: merged in linear time
+        self._next_name += 1
+        return Run(self._next_name, high[order], low[order], bucket[order], int(bucket.max()))
+
+    def bytes_packed(self) -> int:
+        """Memory of the runs, bytes."""
+        return sum(r.high.nbytes + r.low.nbytes + r.bucket.nbytes for r in self.runs)
+
+    def head(self) -> dict[str, object]:
+        """What a checkpoint keeps besides the runs."""
+        return {"floor": self.floor, "counts": self.counts, "next_name": self._next_name, "bucket_ms": self.bucket_ms}
+
+    def restore(self, floor: int, counts: dict[int, int], next_name: int, bucket_ms: int) -> None:
+        """Takes back what `head` gave."""
+        self.floor, self.counts, self._next_name, self.bucket_ms = floor, counts, next_name, bucket_ms
+
+    def restore_run(self, name: int, data: bytes) -> None:
+        """Takes back one run; call in the order in which they stood.
+
+        Raises:
+            CorruptCheckpoint: the length does not fit.
+        """
+        count, rest = divmod(len(data), 20)
+        if rest or not count:
+            raise CorruptCheckpoint(f"a run of {len(data)} bytes is not whole")
+        high = np.frombuffer(data, dtype=np.uint64, count=count)
+        low = np.frombuffer(data, dtype=np.uint64, count=count, offset=8 * count)
+        bucket = np.frombuffer(data, dtype=np.uint32, count=count, offset=16 * count)
+        self.runs.append(Run(name, high, low, bucket, int(bucket.max())))

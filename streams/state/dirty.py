@@ -1,0 +1,74 @@
+"""Rows that ClickHouse has not acknowledged: one per key, the latest. An outage costs these, never a queue of events."""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from streams.records import KEY_COLUMNS, Row, Table
+
+_WIDTH = {table: len(columns) for table, columns in KEY_COLUMNS.items()}
+_CAMPAIGN_KEY = (0, 8)
+
+
+def key_of(table: Table, row: Row) -> Row:
+    """The key columns' values."""
+    if table is Table.CAMPAIGNS:
+        return tuple(row[at] for at in _CAMPAIGN_KEY)
+    return row[: _WIDTH[table]]
+
+
+class DirtyRows:
+    """The latest row of each unacknowledged key, in the order of their versions.
+
+    Never evicts: the caller pauses intake at its bound.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[Table, dict[Row, Row]] = {table: {} for table in Table}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rows.values()))
+
+    def clear(self) -> None:
+        """Forgets everything: the state that gave these rows was given up and will give them again."""
+        for held in self._rows.values():
+            held.clear()
+
+    def put(self, table: Table, rows: Iterable[Row]) -> None:
+        """Adds rows of one version, which must be at least as high as any here."""
+        held = self._rows[table]
+        for row in rows:
+            key = key_of(table, row)
+            held.pop(key, None)  # a key that changed again goes to the end: the first is the oldest
+            held[key] = row
+
+    def take(self, limit: int) -> list[tuple[Table, list[Row]]]:
+        """Up to `limit` rows of each table, oldest first; they stay until acknowledged."""
+        taken = []
+        for table, held in self._rows.items():
+            if held:
+                rows = list(held.values()) if len(held) <= limit else list(islice(held.values(), limit))
+                taken.append((table, rows))
+        return taken
+
+    def acknowledge(self, table: Table, rows: Sequence[Row]) -> None:
+        """Forgets these rows, unless their key has changed since they were taken."""
+        held = self._rows[table]
+        for row in rows:
+            key = key_of(table, row)
+            if held.get(key) is row:
+                del held[key]
+
+    def oldest_version(self) -> int | None:
+        """The lowest version that is still here."""
+        firsts = [next(iter(held.values()))[-1] for held in self._rows.values() if held]
+        return min(firsts, default=None)
+
+    def since(self, version: int) -> list[tuple[Table, Row]]:
+        """Rows with a higher version than this."""
+        found = []
+        for table, held in self._rows.items():
+            for row in reversed(held.values()):
+                if row[-1] <= version:
+                    break
+                found.append((table, row))
+        return found[::-1]

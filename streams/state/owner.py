@@ -1,0 +1,360 @@
+"""The owner of one partition: claims it, recovers, applies, ticks, and writes checkpoints.
+
+It reaches the world through ports only and holds no lock, task or clock, so that a worker, a replay and the seeded
+simulation run the same code. Three coroutines may interleave at its awaits: `advance` (ticks), `checkpoint`, and
+whoever calls `offer` (which never awaits).
+
+A tick is **proposed** at once (its outputs are computed from the state as it stands), appended, and read back; only
+then is anything of it **released**. What a voided tick had computed goes nowhere: its owner stops (`Fenced`).
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from streams.errors import Fenced
+from streams.ports import CheckpointStore, Journal, Outbox, Outgoing
+from streams.records import DeadLetter, Row, Table
+from streams.rules import Rules
+from streams.state.checkpoint import Capture, capture, encode_rows
+from streams.state.checkpoints import Checkpointer
+from streams.state.dirty import DirtyRows
+from streams.state.inputs import Batch
+from streams.state.journal import Claim, Tick, decode, encode, version_of
+from streams.state.partition import TOPICS, Output, PartitionState
+from streams.state.recovery import PlacedTick, recover
+from streams.topics import CAMPAIGNS, DEAD_LETTERS
+
+
+class OwnerConfig(NamedTuple):
+    """What an owner is told. Times are wall time, ms."""
+
+    partitions: int
+    log_epoch: int
+    worker: str
+    rules: Rules
+    checkpoint_ms: int = 5_000
+    idle_tick_ms: int = 10_000
+    """Without anything new, a tick is written this often."""
+
+
+class Ports(NamedTuple):
+    """The world, as an owner sees it."""
+
+    journal: Journal
+    store: CheckpointStore
+    outbox: Outbox
+
+
+class _Proposal(NamedTuple):
+    tick: Tick
+    output: Output
+    capture: Capture | None
+
+
+class Owner:
+    """One partition's owner. Call `open` first; after `Fenced` drop it."""
+
+    def __init__(self, partition: int, config: OwnerConfig, ports: Ports, new_claim_id: Callable[[], str]) -> None:
+        self.partition = partition
+        self.config = config
+        self.ports = ports
+        self.claim_id = new_claim_id()
+        self.dirty = DirtyRows()
+        self.state = self._empty()
+        self.confirmed_offset = -1
+        self.confirmed_wall_ms = 0
+        self.corrupt: list[str] = []
+        self.must_seek = False
+        """After a reload: the caller seeks every topic to `expected` and clears this."""
+        self._checkpointer = Checkpointer(partition, self.claim_id, ports.store)
+        self._pending: deque[PlacedTick] = deque()
+        self._inbox: dict[str, deque[Batch]] = {topic: deque() for topic in TOPICS}
+        self._expected: dict[str, int] = {}
+        self._proposal: _Proposal | None = None
+        self._unsent: list[DeadLetter] = []
+        self._is_open = False
+        self._is_broken = False
+        self._settings_end = 0
+        self._suspect: tuple[str, int, int] | None = None
+        self._poisoned: dict[str, set[int]] = {}
+        self._last_applied: dict[str, int] = {}
+        self._captured_ms = 0
+        self._captured: tuple[Capture, int] | None = None
+
+    def _empty(self) -> PartitionState:
+        config = self.config
+        return PartitionState(self.partition, config.partitions, config.log_epoch, config.rules)
+
+    # Opening and recovering
+
+    async def open(self, starts: dict[str, int], settings_end: int, wall_ms: int) -> None:
+        """Claims the partition and loads the last checkpoint; the journal's ticks behind it wait for their input.
+
+        `starts`: the first readable offset by topic, for a partition without history. `settings_end`: the end of the
+        settings topic, which is read up to there before the first new event. May be called again after `Unavailable`.
+        """
+        self._settings_end = settings_end
+        claim = Claim(self.claim_id, self.config.worker, wall_ms, starts)
+        await self.ports.journal.append(self.partition, encode(claim))
+        await self._recover(self.claim_id)
+
+    async def _recover(self, read_until: int | str) -> None:
+        found = await recover(self._empty(), self.ports.journal, self.ports.store, read_until)
+        self.state, self._fold, self._cursor = found.state, found.fold, found.cursor
+        self.corrupt = found.corrupt
+        self._pending = deque(found.ticks)
+        self._checkpointer.loaded(found.manifests, found.used)
+        self.dirty.clear()
+        for table, row in found.rows:
+            self.dirty.put(table, [row])
+        self._unsent = []
+        for topic, offsets in self._poisoned.items():
+            self.state.poisoned.setdefault(topic, set()).update(offsets)
+        for inbox in self._inbox.values():
+            inbox.clear()
+        self._expected = self.state.positions()
+        self._last_applied = {}
+        self._drain()
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether ticks of the journal still wait for their input."""
+        return bool(self._pending) or self._is_broken
+
+    @property
+    def expected(self) -> dict[str, int]:
+        """The offset that each topic must go on from."""
+        return self._expected
+
+    # Input
+
+    def wants(self, topic: str) -> bool:
+        """Whether more of this topic can be applied now; otherwise the caller pauses it."""
+        return not self._inbox[topic] and not self._is_broken
+
+    def offer(self, batch: Batch) -> int | None:
+        """Takes a fetched range. Returns None, or the offset to seek to where the range leaves a gap before it."""
+        if self._is_broken:
+            return None
+        expected = self._expected[batch.topic]
+        if batch.to_offset <= expected:
+            return None
+        if batch.from_offset > expected:
+            return expected
+        self._expected[batch.topic] = batch.to_offset
+        self._inbox[batch.topic].append(_from(batch, expected))
+        self._drain()
+        return None
+
+    def _drain(self) -> None:
+        while self._pending and not self._is_broken:
+            placed = self._pending[0]
+            for topic, target in placed.tick.applied.items():
+                self._apply_up_to(topic, target)
+            if self._is_broken or self.state.positions() != placed.tick.applied:
+                return
+            self._pending.popleft()
+            self._release(self.state.tick(placed.tick), placed.offset, placed.tick)
+        if not self._pending:
+            for topic in TOPICS if self._is_open else (CAMPAIGNS,):
+                self._apply_up_to(topic, None)
+
+    def _apply_up_to(self, topic: str, target: int | None) -> None:
+        inbox = self._inbox[topic]
+        while inbox and not self._is_broken:
+            batch = inbox[0]
+            if target is not None and batch.from_offset >= target:
+                return
+            inbox.popleft()
+            if target is not None and batch.to_offset > target:
+                inbox.appendleft(_from(batch, target))
+                batch = _up_to(batch, target)
+            self._apply(batch)
+
+    def _apply(self, batch: Batch) -> None:
+        """An exception here means that this code is wrong about some input: the state is given up, never the input."""
+        for part in self._parts(batch):
+            try:
+                self.state.apply(part)
+            except AssertionError:
+                raise
+            except Exception:
+                self._break(part)
+                return
+
+    def _parts(self, batch: Batch) -> Sequence[Batch]:
+        if self._suspect is None or self._suspect[0] != batch.topic or not batch.records:
+            return [batch]
+        _, low, high = self._suspect
+        if batch.to_offset <= low or batch.from_offset >= high:
+            return [batch]
+        return _one_by_one(batch)
+
+    def _break(self, part: Batch) -> None:
+        self._is_broken = True
+        if len(part.records) == 1:
+            self._poisoned.setdefault(part.topic, set()).add(part.records[0].offset)
+        else:
+            self._suspect = (part.topic, part.from_offset, part.to_offset)
+
+    # Ticks
+
+    async def advance(self, wall_ms: int, silent: Sequence[str] = ()) -> bool:
+        """Writes the next tick and releases its outputs; finishes one that an outage interrupted first.
+
+        Returns whether a tick was confirmed.
+
+        Raises:
+            Fenced: a later claim stands in the journal.
+            Unavailable: call again later; nothing is lost.
+        """
+        if self._proposal is None:
+            if self._is_broken:
+                await self._reload()
+            await self._send()
+            if not self._is_due(wall_ms):
+                return False
+            self._propose(wall_ms, silent)
+        await self._settle()
+        await self._send()
+        return True
+
+    def _is_due(self, wall_ms: int) -> bool:
+        if self._pending or self._expected[CAMPAIGNS] < self._settings_end:
+            return False
+        changed = not self._is_open or self.state.positions() != self._last_applied
+        return changed or wall_ms - self.confirmed_wall_ms >= self.config.idle_tick_ms
+
+    def _propose(self, wall_ms: int, silent: Sequence[str]) -> None:
+        self._apply_up_to(CAMPAIGNS, None)
+        rules = self.config.rules if self.config.rules != self.state.rules or self.state.seq == 0 else None
+        tick = Tick(
+            claim_id=self.claim_id,
+            seq=self.state.seq + 1,
+            wall_ms=max(wall_ms, self.confirmed_wall_ms),
+            applied=self.state.positions(),
+            silent=tuple(silent),
+            poisoned={topic: tuple(sorted(offsets)) for topic, offsets in self._poisoned.items()},
+            rules=rules,
+        )
+        output = self.state.tick(tick)
+        self._checkpointer.tick_proposed(tick.seq)
+        self._last_applied = tick.applied
+        self._proposal = _Proposal(tick, output, self._capture(output, tick.wall_ms))
+        self._is_open = True
+        self._drain()
+
+    def _capture(self, output: Output, wall_ms: int) -> Capture | None:
+        if self.has_checkpoint_to_write or wall_ms - self._captured_ms < self.config.checkpoint_ms:
+            return None
+        self._captured_ms = wall_ms
+        new = [(table, (*row, 0)) for table, rows in output.rows.items() for row in rows]
+        waiting = self.dirty.since(self._checkpointer.captured_version)
+        rows = encode_rows([*waiting, *new]) if waiting or new else None
+        segments = self._checkpointer.row_segments(self.dirty.oldest_version())
+        if rows is not None:
+            segments[f"rows/{self.state.seq}"] = rows
+        return capture(self.state, self._checkpointer.immutable_names(), segments)
+
+    async def _settle(self) -> None:
+        """Appends the proposed tick, reads it back, and only then releases what it gave."""
+        assert self._proposal is not None
+        tick, output, captured = self._proposal
+        await self.ports.journal.append(self.partition, encode(tick))
+        offset = await self._read_back(tick.seq)
+        self._release(output, offset, tick)
+        self._proposal = None
+        self._poisoned = {} if tick.poisoned and not self._is_broken else self._poisoned
+        self._checkpointer.tick_confirmed(tick.seq)
+        if captured is not None:
+            self._captured = (captured, offset)
+
+    async def _read_back(self, seq: int) -> int:
+        while True:
+            for record in await self.ports.journal.read(self.partition, self._cursor):
+                self._cursor = record.offset + 1
+                entry = decode(record.value)
+                if isinstance(entry, Claim) and entry.claim_id != self.claim_id:
+                    raise Fenced(f"partition {self.partition}: {entry.worker} has claimed it; this worker gives it up")
+                tick = self._fold.take(entry)
+                if tick is not None and tick.seq == seq:
+                    return record.offset
+
+    def _release(self, output: Output, offset: int, tick: Tick) -> None:
+        version = (version_of(self.config.log_epoch, offset),)
+        for table, rows in output.rows.items():
+            self.dirty.put(table, [row + version for row in rows])
+        self._unsent.extend(output.dead_letters)
+        self.confirmed_offset, self.confirmed_wall_ms = offset, tick.wall_ms
+
+    async def _send(self) -> None:
+        """Dead letters go out before the next tick is proposed, and before a checkpoint behind them is written."""
+        if self._unsent:
+            await self.ports.outbox.publish([_outgoing(letter) for letter in self._unsent])
+            self._unsent = []
+        if self._captured is not None:
+            captured, offset = self._captured
+            self._captured = None
+            self._checkpointer.begin(captured, offset, version_of(self.config.log_epoch, offset))
+
+    async def _reload(self) -> None:
+        """Gives the state up for the last checkpoint; what broke it is known by then."""
+        self._checkpointer.abandon()
+        self._captured = None
+        await self._recover(self.confirmed_offset if self.confirmed_offset >= 0 else self.claim_id)
+        self._is_broken = False
+        self._is_open = False
+        self.must_seek = True
+
+    # Checkpoints
+
+    async def checkpoint(self) -> bool:
+        """Writes the checkpoint that the last due tick captured, if any; tidies up behind the one before.
+
+        Returns whether a manifest was written. After `Unavailable` call again.
+        """
+        return await self._checkpointer.run()
+
+    @property
+    def has_checkpoint_to_write(self) -> bool:
+        """Whether `checkpoint` has something to do."""
+        return self._captured is not None or self._checkpointer.is_busy
+
+    def request_checkpoint(self) -> None:
+        """The next tick captures, whenever the last one did."""
+        self._captured_ms = 0
+
+
+def _from(batch: Batch, offset: int) -> Batch:
+    if batch.from_offset >= offset:
+        return batch
+    records = [record for record in batch.records if record.offset >= offset]
+    return batch._replace(from_offset=offset, records=records)
+
+
+def _up_to(batch: Batch, offset: int) -> Batch:
+    records = [record for record in batch.records if record.offset < offset]
+    return batch._replace(to_offset=offset, records=records)
+
+
+def _one_by_one(batch: Batch) -> list[Batch]:
+    parts, at = [], batch.from_offset
+    for record in batch.records:
+        parts.append(batch._replace(from_offset=at, to_offset=record.offset + 1, records=[record]))
+        at = record.offset + 1
+    if at < batch.to_offset:
+        parts.append(batch._replace(from_offset=at, records=[]))
+    return parts
+
+
+def _outgoing(letter: DeadLetter) -> Outgoing:
+    key = f"{letter.topic}/{letter.partition}/{letter.offset}".encode()
+    return Outgoing(DEAD_LETTERS, None, key, msgspec.json.encode(letter), letter.timestamp_ms)
+
+
+def rows_of(output: Output) -> list[tuple[Table, Row]]:
+    """A tick's rows, flat."""
+    return [(table, row) for table, rows in output.rows.items() for row in rows]

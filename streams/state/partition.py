@@ -1,0 +1,307 @@
+"""The state of one partition: everything that its logs have come to, and what a tick makes of it.
+
+`apply` consumes ranges of one input each; `tick` looks across inputs and yields what goes out. Both are pure: the
+same ranges and the same ticks give the same rows, whoever runs them, live, in recovery or in a replay.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from streams.campaigns import decode_campaign
+from streams.events import Input, Reason, Rejected
+from streams.records import DIMENSIONS, MEASURES, MEASURES_OF, OFFSET_OF, DeadLetter, Entry, Row, Table
+from streams.rules import Rules
+from streams.stages.count import BASE, index_of
+from streams.stages.intake import NOTHING, Intake
+from streams.state.campaigns import CampaignBook, Version
+from streams.state.grain import Changed
+from streams.state.inputs import Batch, InputState
+from streams.state.journal import Tick
+from streams.state.windows import WINDOW_INDEX, WINDOW_MEASURES, Windows
+from streams.topics import CAMPAIGNS, INPUT_TOPICS, partition_of
+
+TOPICS: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), CAMPAIGNS)
+"""What a partition reads, by topic."""
+INPUT_OF: Final = {topic: source for source, topic in INPUT_TOPICS.items()}
+MAX_ROUTED: Final = 100_000
+"""Campaigns whose partition has been checked; beyond it the memory of them starts anew."""
+VALID: Final = "valid"
+
+
+class Output(msgspec.Struct):
+    """What a tick gives out. Rows lack their version, which is the tick's place in the journal."""
+
+    rows: dict[Table, list[Row]]
+    dead_letters: list[DeadLetter]
+
+
+def _window_places(source: Input) -> list[tuple[int, int]]:
+    """(place in the input's values, place in WINDOW_MEASURES)."""
+    own = [(index_of(source, m), WINDOW_INDEX[m]) for m in MEASURES_OF[source] if m in WINDOW_INDEX]
+    return [*own, (3, WINDOW_INDEX["spend_millimicros"])]
+
+
+class PartitionState:
+    """One partition's state. `partitions` is the count of the input topics, to see misrouted campaigns."""
+
+    def __init__(self, partition: int, partitions: int, log_epoch: int, rules: Rules) -> None:
+        self.partition = partition
+        self.partitions = partitions
+        self.log_epoch = log_epoch
+        self.rules = rules
+        self.campaigns = CampaignBook()
+        self.campaigns_start = self.campaigns_position = 0
+        self.campaign_ledger: dict[str, int] = {}
+        self.inputs = {source: InputState(source, rules) for source in Input}
+        self.windows = Windows(rules.pane_ms)
+        self.seq = 0
+        self.misrouted = 0
+        self.poisoned: dict[str, set[int]] = {}
+        self._reported_ms = 0
+        self._routed: set[str] = set()
+        self._letters: list[DeadLetter] = []
+        self._compile()
+
+    def _compile(self) -> None:
+        self._intakes = {source: Intake(source, self.rules, self.log_epoch) for source in Input}
+        self._fingerprint = self.rules.fingerprint()
+        self._no_dimensions = {d: at for at, d in enumerate(self.rules.dimensions)}
+
+    def begin_at(self, starts: dict[str, int]) -> None:
+        """The first offsets ever, by topic."""
+        for topic, source in INPUT_OF.items():
+            self.inputs[source].begin_at(starts.get(topic, 0))
+        self.campaigns_start = self.campaigns_position = starts.get(CAMPAIGNS, 0)
+
+    def position(self, topic: str) -> int:
+        """The next offset of a topic."""
+        return self.campaigns_position if topic == CAMPAIGNS else self.inputs[INPUT_OF[topic]].position
+
+    def positions(self) -> dict[str, int]:
+        """The next offset by topic."""
+        return {topic: self.position(topic) for topic in TOPICS}
+
+    def apply(self, batch: Batch) -> None:
+        """Consumes one range of one topic; it must continue the topic's position."""
+        if batch.topic == CAMPAIGNS:
+            self._apply_campaigns(batch)
+            return
+        source = INPUT_OF[batch.topic]
+        poisoned = self.poisoned.get(batch.topic, NOTHING)
+        self._intakes[source].apply(self.inputs[source], batch, self.campaigns.currencies, poisoned)
+
+    def _apply_campaigns(self, batch: Batch) -> None:
+        for record in batch.records:
+            poisoned = record.offset in self.poisoned.get(batch.topic, NOTHING)
+            settings = Rejected(Reason.INTERNAL_ERROR) if poisoned else decode_campaign(record.value)
+            if isinstance(settings, Rejected):
+                self._campaign_entry(f"{Entry.REJECTED.value}/{settings.reason.value}")
+                self._letters.append(_settings_letter(batch, record, self.log_epoch, settings))
+            else:
+                self._campaign_entry(Entry.COUNTED.value)
+                self.campaigns.stage(settings, record.timestamp, self.rules.pane_ms)
+        missing = batch.to_offset - batch.from_offset - len(batch.records)
+        if missing:
+            entry = Entry.LOST_RETENTION if batch.is_lost else Entry.NO_RECORD
+            self._campaign_entry(entry.value, missing)
+        self.campaigns_position = batch.to_offset
+
+    def _campaign_entry(self, entry: str, count: int = 1) -> None:
+        self.campaign_ledger[entry] = self.campaign_ledger.get(entry, 0) + count
+
+    def tick(self, tick: Tick) -> Output:
+        """Looks across the inputs, which must stand where the tick says. The tick's rules hold afterwards."""
+        if self.positions() != tick.applied:
+            raise AssertionError(f"positions {self.positions()} are not those of the tick, {tick.applied}")
+        self.seq = tick.seq
+        rows: dict[Table, list[Row]] = {table: [] for table in Table}
+        self._advance_windows()
+        self._take_settings(rows)
+        report_due = tick.wall_ms - self._reported_ms >= self.rules.report_every_ms
+        for state in self.inputs.values():
+            self._fold_panes(state, rows[Table.PANES])
+            if report_due or tick.rules or state.report.has_closed_pane or state.cohorts.has_closed_pane:
+                self._fold_reports(state, rows)
+            state.report.trim()
+            rows[Table.LEDGER].extend(self._ledger_rows(state))
+        if report_due:
+            self._reported_ms = tick.wall_ms
+        letters = self._take_letters()
+        self._forget_poisoned()
+        if tick.rules:
+            self._change_rules(tick.rules)
+        return Output({table: found for table, found in rows.items() if found}, letters)
+
+    def _advance_windows(self) -> None:
+        newest = max(state.newest_ms for state in self.inputs.values())
+        if newest >= 0:
+            self.windows.advance(newest)
+
+    def _take_settings(self, rows: dict[Table, list[Row]]) -> None:
+        accepted: list[Version] = self.campaigns.activate()
+        rows[Table.CAMPAIGNS] = [self.campaigns.row(version) for version in accepted]
+        for version in accepted:
+            self.windows.zones[version.settings.campaign_id] = version.settings.time_zone
+
+    def _fold_panes(self, state: InputState, rows: list[Row]) -> None:
+        places = _window_places(state.source)
+        prefix = (self.log_epoch, state.source.value, self.partition, state.panes.pane_ms)
+        for changed in state.panes.fold():
+            origin, *key = changed.key
+            rows.append(
+                (
+                    *prefix,
+                    origin // 1000,
+                    changed.effect_pane_ms // 1000,
+                    *key,
+                    VALID,
+                    *_wide(state.source, changed.totals),
+                    self._fingerprint,
+                )
+            )
+            campaign = key[0]
+            self._check_route(campaign)
+            delta = changed.delta
+            amounts = [(at, delta[place]) for place, at in places if delta[place]]
+            if amounts and campaign:
+                self.windows.add(campaign, origin, amounts)
+
+    def _check_route(self, campaign: str) -> None:
+        """A campaign seen in a partition that its key does not lead to: counted, and alarmed on."""
+        if campaign in self._routed or not campaign:
+            return
+        if len(self._routed) >= MAX_ROUTED:
+            self._routed.clear()
+        self._routed.add(campaign)
+        if partition_of(campaign, self.partitions) != self.partition:
+            self.misrouted += 1
+
+    def _fold_reports(self, state: InputState, rows: dict[Table, list[Row]]) -> None:
+        prefix = (self.log_epoch, state.source.value, self.partition, state.report.pane_ms)
+        for changed in state.report.fold():
+            origin, *key = changed.key
+            *values, users = changed.totals
+            rows[Table.REPORTS].append(
+                (
+                    *prefix,
+                    origin // 1000,
+                    changed.effect_pane_ms // 1000,
+                    *key[:5],
+                    VALID,
+                    *self._all_dimensions(key[5:]),
+                    *_wide(state.source, values),
+                    users,
+                    self._fingerprint,
+                )
+            )
+        for changed in state.cohorts.fold():
+            rows[Table.COHORTS].append(self._cohort_row(prefix, changed))
+
+    def _all_dimensions(self, values: list[Any]) -> Row:
+        """The configured dimensions in their places, the others empty."""
+        places = self._no_dimensions
+        return tuple([values[places[d]] if d in places else "" for d in DIMENSIONS])
+
+    def _cohort_row(self, prefix: Row, changed: Changed) -> Row:
+        hour, *key, age_ms = changed.key
+        conversions, value = changed.totals
+        effect = changed.effect_pane_ms // 1000
+        return (*prefix, effect, *key, VALID, hour // 1000, age_ms, conversions, value, self._fingerprint)
+
+    def _ledger_rows(self, state: InputState) -> Iterator[Row]:
+        for (entry, reason), count in state.changed_ledger():
+            yield (self.log_epoch, state.source.value, self.partition, entry, reason, count)
+
+    def _take_letters(self) -> list[DeadLetter]:
+        letters, self._letters = self._letters, []
+        for state in self.inputs.values():
+            letters.extend(state.dead_letters)
+            state.dead_letters = []
+        return letters
+
+    def _forget_poisoned(self) -> None:
+        """What has been passed needs no memory: a checkpoint from here on never comes back to it."""
+        ahead = {t: {o for o in offsets if o >= self.position(t)} for t, offsets in self.poisoned.items()}
+        self.poisoned = {topic: offsets for topic, offsets in ahead.items() if offsets}
+
+    def _change_rules(self, rules: Rules) -> None:
+        """New rules begin with new panes; rows carry the pane size, so that old and new never share a key."""
+        resized = rules.pane_ms != self.rules.pane_ms or rules.report_pane_ms != self.rules.report_pane_ms
+        self.rules = rules
+        if self.seq == 1:  # before the first tick there are no events, and so no rules that were in force
+            starts = self.positions()
+            self.inputs = {source: InputState(source, rules) for source in Input}
+            self.begin_at(starts)
+        for state in self.inputs.values():
+            state.change_rules(rules, resized)
+        if rules.pane_ms != self.windows.pane_ms:
+            zones, self.windows = self.windows.zones, Windows(rules.pane_ms)
+            self.windows.zones = zones
+        self._compile()
+
+    def snapshot(self) -> dict[str, object]:
+        """The partition's own part, as plain values; inputs, windows and settings are segments of their own."""
+        return {
+            "seq": self.seq,
+            "rules": msgspec.to_builtins(self.rules),
+            "misrouted": self.misrouted,
+            "reported_ms": self._reported_ms,
+            "poisoned": [(topic, sorted(offsets)) for topic, offsets in self.poisoned.items()],
+            "campaigns_start": self.campaigns_start,
+            "campaigns_position": self.campaigns_position,
+            "campaign_ledger": self.campaign_ledger,
+            "campaigns": self.campaigns.snapshot(),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Takes back what `snapshot` gave; call before the inputs and windows are restored."""
+        self.rules = msgspec.convert(snapshot["rules"], Rules)
+        self.inputs = {source: InputState(source, self.rules) for source in Input}
+        self.seq, self.misrouted = snapshot["seq"], snapshot["misrouted"]
+        self._reported_ms = snapshot["reported_ms"]
+        self.poisoned = {topic: set(offsets) for topic, offsets in snapshot["poisoned"]}
+        self.campaigns_start = snapshot["campaigns_start"]
+        self.campaigns_position = snapshot["campaigns_position"]
+        self.campaign_ledger = snapshot["campaign_ledger"]
+        self.campaigns.restore(snapshot["campaigns"])
+        self.windows = Windows(self.rules.pane_ms)
+        self._compile()
+
+    def restore_windows(self, snapshot: dict[str, Any]) -> None:
+        """Takes back the windows; the settings must be there already."""
+        self.windows.restore(snapshot)
+        self.windows.zones = self.campaigns.zones
+
+
+_PADDING: Final = {
+    source: ((0,) * (OFFSET_OF[source] - BASE), (0,) * (len(MEASURES) - OFFSET_OF[source] - len(MEASURES_OF[source])))
+    for source in Input
+}
+
+
+def _wide(source: Input, values: list[int]) -> Row:
+    """An input's values in the places that the wide tables have for them."""
+    before, after = _PADDING[source]
+    return (*values[:BASE], *before, *values[BASE:], *after)
+
+
+def _settings_letter(batch: Batch, record: Any, log_epoch: int, rejected: Rejected) -> DeadLetter:
+    return DeadLetter(
+        topic=batch.topic,
+        partition=batch.partition,
+        offset=record.offset,
+        log_epoch=log_epoch,
+        timestamp_ms=record.timestamp,
+        entry=Entry.REJECTED,
+        reason=rejected.reason.value,
+        path=rejected.path,
+        key=record.key,
+        value=record.value,
+    )
+
+
+def window_measures() -> Iterable[str]:
+    """The measures that windows hold."""
+    return WINDOW_MEASURES

@@ -1,0 +1,156 @@
+"""Where an owner starts: the newest whole checkpoint, and the ticks that the journal holds behind it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from streams.errors import CorruptCheckpoint, JournalMismatch
+from streams.ports import CheckpointStore, Journal, JournalRecord
+from streams.records import Row, Table
+from streams.state.checkpoint import Manifest, checksum_of, decode_manifest, decode_rows, restore
+from streams.state.journal import Claim, Fold, Tick, decode, version_of
+from streams.state.partition import PartitionState
+
+
+class PlacedTick(NamedTuple):
+    """A tick that counts, and its place in the journal."""
+
+    offset: int
+    tick: Tick
+
+
+class NamedManifest(NamedTuple):
+    """A manifest and the key that it is stored under."""
+
+    key: str
+    manifest: Manifest
+
+
+class Recovered(NamedTuple):
+    """What an owner goes on from."""
+
+    state: PartitionState
+    ticks: list[PlacedTick]
+    fold: Fold
+    cursor: int
+    """The next journal offset to read."""
+    manifests: list[NamedManifest]
+    """Readable manifests, the oldest first; the state is that of `used`, if any."""
+    used: NamedManifest | None
+    rows: list[tuple[Table, Row]]
+    corrupt: list[str]
+    """What could not be read, for the log."""
+
+
+async def recover(
+    empty: PartitionState,
+    journal: Journal,
+    store: CheckpointStore,
+    read_until: int | str,
+) -> Recovered:
+    """Loads the newest whole checkpoint and reads the journal behind it.
+
+    `read_until`: a claim's id (read up to that claim), or a journal offset (read up to it, included).
+
+    Raises:
+        JournalMismatch: the journal does not hold what the checkpoint stands on.
+    """
+    partition = empty.partition
+    manifests, corrupt = await _manifests(partition, store)
+    used: NamedManifest | None = None
+    state = empty
+    rows: list[tuple[Table, Row]] = []
+    for candidate in reversed(manifests):
+        try:
+            state, rows = await _load(empty, candidate.manifest, store)
+            used = candidate
+            break
+        except CorruptCheckpoint as error:
+            corrupt.append(f"{candidate.key}: {error}")
+            state, rows = empty, []
+    fold, cursor = await _start(partition, journal, used)
+    ticks, cursor = await _read(partition, journal, fold, cursor, read_until)
+    if used is None:
+        state.begin_at(fold.starts or {})
+    for placed in ticks:
+        for topic, offsets in placed.tick.poisoned.items():
+            state.poisoned.setdefault(topic, set()).update(offsets)
+    return Recovered(state, ticks, fold, cursor, manifests, used, rows, corrupt)
+
+
+async def _manifests(partition: int, store: CheckpointStore) -> tuple[list[NamedManifest], list[str]]:
+    found, corrupt = [], []
+    for key, data in await store.manifests(partition):
+        try:
+            found.append(NamedManifest(key, decode_manifest(data)))
+        except CorruptCheckpoint as error:
+            corrupt.append(f"{key}: {error}")
+    return sorted(found, key=lambda named: named.manifest.journal_offset), corrupt
+
+
+async def _load(
+    empty: PartitionState, manifest: Manifest, store: CheckpointStore
+) -> tuple[PartitionState, list[tuple[Table, Row]]]:
+    segments: dict[str, bytes] = {}
+    for name, ref in manifest.segments.items():
+        data = await store.get(empty.partition, ref.key, ref.place)
+        if len(data) != ref.size or checksum_of(data) != ref.checksum:
+            raise CorruptCheckpoint(f"segment {name} fails its checksum")
+        segments[name] = data
+    state = PartitionState(empty.partition, empty.partitions, empty.log_epoch, empty.rules)
+    restore(state, segments)
+    version = version_of(empty.log_epoch, manifest.journal_offset)
+    return state, _rows(segments, version)
+
+
+def _rows(segments: dict[str, bytes], version: int) -> list[tuple[Table, Row]]:
+    """Unacknowledged rows, oldest first; version 0 stands for the manifest's own tick."""
+    names = sorted((n for n in segments if n.startswith("rows/")), key=lambda n: int(n.split("/")[1]))
+    rows = [pair for name in names for pair in decode_rows(segments[name])]
+    return [(table, row if row[-1] else (*row[:-1], version)) for table, row in rows]
+
+
+async def _start(partition: int, journal: Journal, used: NamedManifest | None) -> tuple[Fold, int]:
+    beginning = await journal.beginning(partition)
+    if used is None:
+        if beginning > 0:
+            raise JournalMismatch(
+                f"partition {partition}: the journal begins at offset {beginning} and no checkpoint stands before it; "
+                "restore the checkpoints, or raise worker.log_epoch by one and load history anew"
+            )
+        return Fold(), 0
+    manifest = used.manifest
+    for record in await _at(partition, journal, manifest.journal_offset):
+        entry = decode(record.value)
+        if isinstance(entry, Tick) and (entry.claim_id, entry.seq) == (manifest.claim_id, manifest.seq):
+            return Fold(manifest.claim_id, manifest.seq), manifest.journal_offset + 1
+        break
+    raise JournalMismatch(
+        f"partition {partition}: the journal does not hold the tick that checkpoint {used.key} was taken at; "
+        "were the topics created anew? Then raise worker.log_epoch by one"
+    )
+
+
+async def _at(partition: int, journal: Journal, offset: int) -> Sequence[JournalRecord]:
+    """The records from an offset on: some are there, for the journal holds a claim behind every manifest."""
+    while True:
+        records = await journal.read(partition, offset)
+        if records:
+            return records
+
+
+async def _read(
+    partition: int, journal: Journal, fold: Fold, cursor: int, read_until: int | str
+) -> tuple[list[PlacedTick], int]:
+    ticks: list[PlacedTick] = []
+    while not (isinstance(read_until, int) and cursor > read_until):
+        for record in await journal.read(partition, cursor):
+            cursor = record.offset + 1
+            entry = decode(record.value)
+            tick = fold.take(entry)
+            if tick is not None:
+                ticks.append(PlacedTick(record.offset, tick))
+            if isinstance(entry, Claim) and entry.claim_id == read_until:
+                return ticks, cursor
+            if record.offset == read_until:
+                return ticks, cursor
+    return ticks, cursor

@@ -1,0 +1,177 @@
+"""Sliding windows per campaign: what Prometheus, the console and alerts ask for without a database.
+
+A ring of panes per campaign, as wide as the longest window (1 h); a window is the sum of its last panes by origin, up
+to the pane of the newest event time. The campaign's day, in its own time zone, is a running total beside it.
+What happened before the ring or the day begins is in ClickHouse only.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.records import MEASURES
+from streams.rules import HOUR_MS, MINUTE_MS
+
+WINDOW_MEASURES: Final = (
+    "impressions",
+    "viewable_impressions",
+    "plays_started",
+    "plays_3s",
+    "plays_completed",
+    "clicks",
+    "conversions",
+    "spend_millimicros",
+)
+WINDOW_INDEX: Final = {name: at for at, name in enumerate(WINDOW_MEASURES)}
+WINDOWS_MS: Final = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS, "15m": 15 * MINUTE_MS, "1h": HOUR_MS}
+DAY: Final = "day"
+RING_MS: Final = HOUR_MS
+MAX_CAMPAIGNS: Final = 10_000
+"""Campaigns per partition that have windows; the rest are in ClickHouse only, and counted as untracked."""
+
+_Ring = npt.NDArray[np.int64]
+assert all(name in MEASURES for name in WINDOW_MEASURES)
+
+
+class Windows:
+    """The windows of one partition's campaigns. Memory: 8 bytes × 8 measures × panes an hour for each campaign."""
+
+    def __init__(self, pane_ms: int) -> None:
+        self.pane_ms = pane_ms
+        self.panes = RING_MS // pane_ms
+        self.last_pane = -1
+        self.untracked = 0
+        self.zones: dict[str, str] = {}
+        self._slots: dict[str, int] = {}
+        self._free: list[int] = []
+        self._ring: _Ring = np.zeros((0, self.panes, len(WINDOW_MEASURES)), dtype=np.int64)
+        self._days: dict[str, tuple[int, int, list[int]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def campaigns(self) -> Iterable[str]:
+        """Campaigns that have windows."""
+        return self._slots.keys()
+
+    def advance(self, newest_ms: int) -> None:
+        """Moves the ring to the pane of the newest event time; what falls off is cleared."""
+        pane = newest_ms // self.pane_ms
+        if pane <= self.last_pane:
+            return
+        steps = min(pane - self.last_pane, self.panes) if self.last_pane >= 0 else self.panes
+        cleared = [(pane - at) % self.panes for at in range(steps)]
+        self._ring[:, cleared, :] = 0
+        crossed_minute = pane * self.pane_ms // MINUTE_MS != self.last_pane * self.pane_ms // MINUTE_MS
+        self.last_pane = pane
+        if crossed_minute:
+            self._release_idle()
+
+    def _release_idle(self) -> None:
+        """A campaign without anything in its ring and in its day gives its place back."""
+        busy: list[bool] = np.any(self._ring, axis=(1, 2)).tolist()
+        now = self.last_pane * self.pane_ms
+        for campaign in [c for c, slot in self._slots.items() if not busy[slot]]:
+            if campaign not in self._days or self._days[campaign][1] <= now:
+                self._days.pop(campaign, None)
+                self._free.append(self._slots.pop(campaign))
+
+    def add(self, campaign: str, origin_pane_ms: int, values: Iterable[tuple[int, int]]) -> None:
+        """Adds (index in WINDOW_MEASURES, amount) pairs to one pane of one campaign."""
+        slot = self._slot(campaign)
+        if slot is None:
+            self.untracked += 1
+            return
+        pane = origin_pane_ms // self.pane_ms
+        in_ring = self.last_pane - self.panes < pane <= self.last_pane
+        cell = self._ring[slot, pane % self.panes]
+        day = self._day(campaign, origin_pane_ms)
+        for at, amount in values:
+            if in_ring:
+                cell[at] += amount
+            if day is not None:
+                day[at] += amount
+
+    def _slot(self, campaign: str) -> int | None:
+        slot = self._slots.get(campaign)
+        if slot is not None:
+            return slot
+        if len(self._slots) >= MAX_CAMPAIGNS:
+            return None
+        if not self._free:
+            size = len(self._ring)
+            grown = np.zeros((max(16, size * 2), *self._ring.shape[1:]), dtype=np.int64)
+            grown[:size] = self._ring
+            self._ring = grown
+            self._free = list(range(len(grown) - 1, size - 1, -1))
+        slot = self._slots[campaign] = self._free.pop()
+        return slot
+
+    def _day(self, campaign: str, at_ms: int) -> list[int] | None:
+        """The totals of the campaign's current day, or None for a time before it."""
+        known = self._days.get(campaign)
+        if known is not None and known[0] <= at_ms < known[1]:
+            return known[2]
+        if known is not None and at_ms < known[0]:
+            return None
+        start, end = day_bounds(at_ms, self.zones.get(campaign, "UTC"))
+        totals = [0] * len(WINDOW_MEASURES)
+        self._days[campaign] = (start, end, totals)
+        return totals
+
+    def totals(self, campaign: str, window: str) -> tuple[int, ...]:
+        """One window's sums, in the order of WINDOW_MEASURES; zeros for an unknown campaign."""
+        if window == DAY:
+            known = self._days.get(campaign)
+            return tuple(known[2]) if known else (0,) * len(WINDOW_MEASURES)
+        slot = self._slots.get(campaign)
+        if slot is None:
+            return (0,) * len(WINDOW_MEASURES)
+        count = max(1, WINDOWS_MS[window] // self.pane_ms)
+        panes = [(self.last_pane - back) % self.panes for back in range(count)]
+        return tuple(int(v) for v in self._ring[slot, panes].sum(axis=0))
+
+    def snapshot(self) -> dict[str, object]:
+        """Only cells that hold something."""
+        slots, panes = np.nonzero(self._ring.any(axis=2))
+        names = {slot: campaign for campaign, slot in self._slots.items()}
+        return {
+            "pane_ms": self.pane_ms,
+            "last_pane": self.last_pane,
+            "untracked": self.untracked,
+            "campaigns": [names[int(s)] for s in slots],
+            "panes": panes.astype(np.int32).tobytes(),
+            "cells": self._ring[slots, panes].tobytes(),
+            "days": [(c, start, end, totals) for c, (start, end, totals) in self._days.items()],
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Takes back what `snapshot` gave."""
+        self.__init__(snapshot["pane_ms"])  # type: ignore[misc]
+        self.last_pane, self.untracked = snapshot["last_pane"], snapshot["untracked"]
+        panes = np.frombuffer(snapshot["panes"], dtype=np.int32)
+        cells = np.frombuffer(snapshot["cells"], dtype=np.int64).reshape(-1, len(WINDOW_MEASURES))
+        for campaign, pane, cell in zip(snapshot["campaigns"], panes, cells, strict=True):
+            slot = self._slot(campaign)
+            self._ring[slot, pane] = cell
+        for campaign, start, end, totals in snapshot["days"]:
+            self._slot(campaign)
+            self._days[campaign] = (start, end, list(totals))
+
+
+@lru_cache(maxsize=4096)
+def _day_of(date: str, zone: str) -> tuple[int, int]:
+    start = datetime.fromisoformat(date).replace(tzinfo=ZoneInfo(zone))
+    end = (datetime.fromisoformat(date) + timedelta(days=1)).replace(tzinfo=ZoneInfo(zone))
+    return int(start.timestamp() * 1000), int(end.timestamp() * 1000)
+
+
+def day_bounds(at_ms: int, zone: str) -> tuple[int, int]:
+    """The local day that holds a time: [start, end) in epoch ms. 23 or 25 h long when the clocks change."""
+    local = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(ZoneInfo(zone))
+    return _day_of(local.date().isoformat(), zone)
