@@ -3,9 +3,9 @@
 A row states totals so far for its key (law 2). Rows are tuples in the order of the column names given here;
 schemas/clickhouse creates tables with the same columns, and a test keeps both equal.
 
-Every table's key begins with the log epoch, the input, the partition and the pane size, so that each row is a
-function of one log's prefix. `validity` is `valid`, `givt` or `sivt`: gross is the sum over it, so
-gross = valid + GIVT + SIVT holds in every report by construction.
+Every table's key begins with the log epoch, the input, the partition, the pane size and the tick that brought the
+rules, so that each row is a function of one log's prefix. `validity` is `valid`, `givt` or `sivt`: gross is the sum
+over it, so gross = valid + GIVT + SIVT holds in every report by construction.
 """
 
 from enum import StrEnum
@@ -73,7 +73,9 @@ MEASURES: Final[tuple[str, ...]] = (*COMMON, *(m for i in Input for m in MEASURE
 OFFSET_OF: Final[dict[Input, int]] = {i: MEASURES.index(MEASURES_OF[i][0]) for i in Input}
 """Where an input's own measures begin in `MEASURES`."""
 
-IDENTITY: Final = ("log_epoch", "input", "partition", "pane_ms")
+IDENTITY: Final = ("log_epoch", "input", "partition", "pane_ms", "rules_seq")
+"""`rules_seq` is the tick that brought the rules in force: with new rules, totals begin anew, in rows of their own."""
+
 DECISION_KEY: Final = ("campaign_id", "ad_unit_id", "creative_id", "variant", "currency", "validity")
 DIMENSIONS: Final = (
     "region",

@@ -1,6 +1,7 @@
-"""What one event adds to the measures: one small function per input, called with both grains' values.
+"""What one event adds to the measures: one small function per input.
 
-`pane` and `report` are lists in the order `COMMON` + the input's own measures (streams.records).
+`values` is a list in the order `COMMON` + the input's own measures (streams.records). The inputs that make up most of
+the traffic have a form for whole batches as well (`streams.stages.measure`), which must agree with these.
 """
 
 from bisect import bisect_right
@@ -26,7 +27,7 @@ from streams.events import (
 from streams.records import COMMON, MEASURES_OF
 from streams.rules import DAY_MS, HOUR_MS, MINUTE_MS, Rules
 
-Count = Callable[[Event, list[int], list[int]], None]
+Count = Callable[[Event, list[int]], None]
 DUPLICATES, LATE, MONEY_REJECTED, SPEND = range(4)
 BASE: Final = len(COMMON)
 
@@ -37,16 +38,13 @@ def index_of(source: Input, measure: str) -> int:
 
 
 def _impressions(_rules: Rules) -> Count:
-    def count(event: Event, pane: list[int], report: list[int]) -> None:
+    def count(event: Event, values: list[int]) -> None:
         assert type(event) is Impression
-        pane[4] += 1
-        report[4] += 1
+        values[4] += 1
         if event.viewable is not None:
-            pane[6] += 1
-            report[6] += 1
+            values[6] += 1
             if event.viewable:
-                pane[5] += 1
-                report[5] += 1
+                values[5] += 1
 
     return count
 
@@ -60,20 +58,17 @@ def _plays(_rules: Rules) -> Count:
     }
     viewable, loops, watched = (index_of(Input.PLAYS, m) for m in ("viewable_plays", "loop_plays", "watched_ms"))
 
-    def count(event: Event, pane: list[int], report: list[int]) -> None:
+    def count(event: Event, values: list[int]) -> None:
         assert type(event) is Play
         at = of[event.milestone]
         if event.loop > 1:  # only the first loop counts towards rates
             if event.milestone is not Milestone.START:
                 return
             at = loops
-        pane[at] += 1
-        report[at] += 1
-        pane[watched] += event.watched_ms
-        report[watched] += event.watched_ms
+        values[at] += 1
+        values[watched] += event.watched_ms
         if event.viewable and event.loop == 1:
-            pane[viewable] += 1
-            report[viewable] += 1
+            values[viewable] += 1
 
     return count
 
@@ -83,14 +78,12 @@ def _clicks(rules: Rules) -> Count:
     counting = frozenset(rules.ctr_click_types)
     clicks = index_of(Input.CLICKS, "clicks")
 
-    def count(event: Event, pane: list[int], report: list[int]) -> None:
+    def count(event: Event, values: list[int]) -> None:
         assert type(event) is Click
         at = of[event.click_type]
-        pane[at] += 1
-        report[at] += 1
+        values[at] += 1
         if event.click_type in counting:
-            pane[clicks] += 1
-            report[clicks] += 1
+            values[clicks] += 1
 
     return count
 
@@ -118,7 +111,7 @@ def _conversions(rules: Rules) -> Count:
     counting = frozenset(rules.cvr_conversion_types)
     quantity, weight = index_of(source, "quantity"), index_of(source, "attributed_weight_ppm")
 
-    def count(event: Event, pane: list[int], report: list[int]) -> None:
+    def count(event: Event, values: list[int]) -> None:
         assert type(event) is Conversion
         attribution = event.attribution
         added = [(of[event.conversion_type], 1), (quantity, event.quantity)]
@@ -127,7 +120,7 @@ def _conversions(rules: Rules) -> Count:
             added.append((by_touch[touch], 1))
             if attribution and touch is TouchType.CLICK:
                 added.append((weight, attribution.weight_ppm))
-        _add(added, pane, report)
+        _add(added, values)
 
     return count
 
@@ -143,11 +136,10 @@ _ADJUSTMENT_MEASURE: Final = {
 def _adjustments(_rules: Rules) -> Count:
     of = {kind: index_of(Input.ADJUSTMENTS, measure) for kind, measure in _ADJUSTMENT_MEASURE.items()}
 
-    def count(event: Event, pane: list[int], report: list[int]) -> None:
+    def count(event: Event, values: list[int]) -> None:
         assert type(event) is Adjustment
         at = of[event.adjustment_type]
-        pane[at] += 1
-        report[at] += 1
+        values[at] += 1
 
     return count
 
@@ -155,11 +147,10 @@ def _adjustments(_rules: Rules) -> Count:
 def _engagements(_rules: Rules) -> Count:
     of = {kind: BASE + at for at, kind in enumerate(EngagementType)}
 
-    def count(event: Event, pane: list[int], report: list[int]) -> None:
+    def count(event: Event, values: list[int]) -> None:
         assert type(event) is Engagement
         at = of[event.engagement_type]
-        pane[at] += 1
-        report[at] += 1
+        values[at] += 1
 
     return count
 
@@ -199,21 +190,20 @@ ADJUSTED_BY_ORDER: Final = index_of(Input.ADJUSTMENTS, "adjusted_by_order_micros
 _VALUE_OF: Final = {ConversionType.ORDER: _ORDERED, ConversionType.PAID: _PAID}
 
 
-def count_money(event: Event, pane: list[int], report: list[int]) -> None:
+def count_money(event: Event, values: list[int]) -> None:
     """Adds the amounts of a conversion or an adjustment (by its own date)."""
     if type(event) is Conversion:
         added = [(_GOODS, event.cost_of_goods_micros or 0), (_DISCOUNT, event.discount_micros or 0)]
         if event.conversion_type in _VALUE_OF:
             added.append((_VALUE_OF[event.conversion_type], event.value_micros or 0))
-        _add(added, pane, report)
+        _add(added, values)
     elif type(event) is Adjustment:
-        _add([(_ADJUSTED, event.amount_micros)], pane, report)
+        _add([(_ADJUSTED, event.amount_micros)], values)
 
 
-def _add(added: list[tuple[int, int]], pane: list[int], report: list[int]) -> None:
+def _add(added: list[tuple[int, int]], values: list[int]) -> None:
     for at, amount in added:
-        pane[at] += amount
-        report[at] += amount
+        values[at] += amount
 
 
 AGE_BUCKETS_MS: Final = (

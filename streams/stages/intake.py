@@ -1,16 +1,19 @@
-"""The hot path: decode, judge, de-duplicate and count the records of one input, in offset order.
+"""The hot path: decode, judge, de-duplicate and measure the records of one input, in offset order.
 
-Pure, small and flat: nothing here awaits, logs or touches a metric, and what an event adds depends on the records
-before it in its own log alone, never on how they were batched.
+Pure: nothing here awaits, logs or touches a metric, and what an event adds depends on the records before it in its own
+log alone, never on how they were batched. Batches go through as columns; only what is rare is looked at one by one.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
+from itertools import compress
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import xxhash
 
-from streams.events import EVENT_TYPES, Conversion, Event, Input, Reason, Rejected, TouchType, Traffic
+from streams.events import Conversion, Event, Input, Reason, Rejected, TouchType, Traffic
 from streams.ports import RawRecord
 from streams.records import DeadLetter, Entry
 from streams.rules import HOUR_MS, Rules
@@ -24,14 +27,24 @@ from streams.stages.count import (
     age_bucket_ms,
     count_money,
     has_money,
-    make_count,
 )
 from streams.stages.decode import Decoder
-from streams.state.dedupe import PACK_AT, digest_all
-from streams.state.grain import Key
-from streams.state.inputs import Batch, InputState
+from streams.stages.measure import Rows, make_measure
+from streams.state import dedupe
+from streams.state.grain import Block, Ints
+from streams.state.inputs import DIMENSION_BITS, Batch, InputState
+from streams.state.keys import Names
+from streams.state.reach import Users
 
 NOTHING: Final[Set[int]] = frozenset()
+_CAMPAIGN: Final = attrgetter("campaign_id")
+_CURRENCY: Final = attrgetter("currency")
+_KEY: Final = attrgetter("campaign_id", "ad_unit_id", "creative_id")
+_TIME: Final = attrgetter("event_time_ms")
+_PRICE: Final = attrgetter("clearing_price_millimicros")
+_FUTURE: Final = Rejected(Reason.FUTURE, "$.event_time_ms")
+_NO_CAMPAIGN: Final = Rejected(Reason.PAID_WITHOUT_CAMPAIGN, "$.campaign_id")
+_NO_CURRENCY: Final = Rejected(Reason.MONEY_WITHOUT_CURRENCY, "$.currency")
 
 
 class Intake:
@@ -41,12 +54,11 @@ class Intake:
         self.source = source
         self.rules = rules
         self.log_epoch = log_epoch
+        self.is_priced = source in PRICED
         self._decoder = Decoder(source)
-        self._count = make_count(source, rules)
+        self._measure = make_measure(source, rules)
         self._counting_types = frozenset(rules.cvr_conversion_types)
-        getter = attrgetter(*rules.dimensions) if rules.dimensions else None
-        single = len(rules.dimensions) == 1
-        self._dimensions = (lambda e: (getter(e),)) if single and getter else (getter or (lambda _: ()))
+        self._dimensions = _dimensions_getter(rules.dimensions)
 
     def apply(self, state: InputState, batch: Batch, currencies: dict[str, str], poisoned: Set[int] = NOTHING) -> None:
         """Consumes the batch's whole range. `batch.from_offset` must be the state's position."""
@@ -56,159 +68,185 @@ class Intake:
         if missing:
             state.enter(Entry.LOST_RETENTION if batch.is_lost else Entry.NO_RECORD, count=missing)
         if batch.records:
-            events = self._decoder.decode_all([record.value for record in batch.records])
-            if poisoned:
-                events = self._without(poisoned, batch.records, events)
-            self._admit(state, batch, events, currencies)
-            if len(state.dedupe.fresh) > PACK_AT:
+            records, events = self._decode(state, batch, poisoned)
+            records, events = self._judge(state, batch, records, events)
+            if events:
+                self._admit(state, batch, records, events, currencies)
+            if len(state.dedupe.fresh) > dedupe.PACK_AT:
                 state.dedupe.pack(state.newest_ms)
         state.position = batch.to_offset
 
-    @staticmethod
+    # Rejections
+
+    def _decode(
+        self, state: InputState, batch: Batch, poisoned: Set[int]
+    ) -> tuple[Sequence[RawRecord], Sequence[Event]]:
+        """The records that are events, and the events."""
+        found = self._decoder.decode_all([record.value for record in batch.records])
+        faults = {i: event for i, event in enumerate(found) if type(event) is Rejected}
+        if poisoned:
+            faults |= {i: POISONED for i, record in enumerate(batch.records) if record.offset in poisoned}
+        return self._without(faults, state, batch, batch.records, found)  # type: ignore[arg-type]
+
+    def _judge(
+        self, state: InputState, batch: Batch, records: Sequence[RawRecord], events: Sequence[Event]
+    ) -> tuple[Sequence[RawRecord], Sequence[Event]]:
+        """What the types cannot say: a time beyond the record's own, paid traffic or money without its owner."""
+        latest = [record.timestamp + self.rules.future_skew_ms for record in records]
+        faults = {i: _FUTURE for i, event in enumerate(events) if event.event_time_ms > latest[i]}
+        if None in map(_CAMPAIGN, events):
+            owned = enumerate(events)
+            faults |= {i: _NO_CAMPAIGN for i, e in owned if e.campaign_id is None and e.traffic is Traffic.PAID}
+        if None in map(_CURRENCY, events):
+            money = _PRICE if self.is_priced else has_money
+            faults |= {i: _NO_CURRENCY for i, e in enumerate(events) if e.currency is None and money(e)}
+        return self._without(faults, state, batch, records, events)
+
     def _without(
-        poisoned: Set[int], records: Sequence[RawRecord], events: Sequence[Event | Rejected]
-    ) -> Sequence[Event | Rejected]:
-        """Records on which this code has failed before: rejected, so that they cannot stop the partition."""
-        return [
-            Rejected(Reason.INTERNAL_ERROR) if record.offset in poisoned else event
-            for record, event in zip(records, events, strict=True)
-        ]
+        self,
+        faults: dict[int, Rejected],
+        state: InputState,
+        batch: Batch,
+        records: Sequence[RawRecord],
+        events: Sequence[Event],
+    ) -> tuple[Sequence[RawRecord], Sequence[Event]]:
+        if not faults:
+            return records, events
+        for i, rejected in sorted(faults.items()):
+            state.enter(Entry.REJECTED, rejected.reason.value)
+            letter = self._dead_letter(batch, records[i], Entry.REJECTED, rejected.reason.value, rejected.path)
+            state.dead_letters.append(letter)
+        kept = [i for i in range(len(records)) if i not in faults]
+        return [records[i] for i in kept], [events[i] for i in kept]
 
-    def _admit(  # one loop, flat on purpose: a call an event costs more than its branches
-        self, state: InputState, batch: Batch, events: Sequence[Event | Rejected], currencies: dict[str, str]
+    # Admission
+
+    def _admit(
+        self,
+        state: InputState,
+        batch: Batch,
+        records: Sequence[RawRecord],
+        events: Sequence[Event],
+        currencies: dict[str, str],
     ) -> None:
-        kind, rules, source = EVENT_TYPES[self.source], self.rules, self.source
-        digests = digest_all([event.event_id if type(event) is kind else "" for event in events])  # type: ignore[union-attr]
-        dedupe, panes, report = state.dedupe, state.panes, state.report
-        found, fresh, buckets, bucket_ms = dedupe.find_packed(digests), dedupe.fresh, dedupe.counts, dedupe.bucket_ms
-        count, dimensions, hash_user = self._count, self._dimensions, xxhash.xxh3_64_intdigest
-        is_priced, has_users = source in PRICED, source is Input.IMPRESSIONS
-        is_conversion, is_adjustment = source is Input.CONVERSIONS, source is Input.ADJUSTMENTS
-        pane_ms, report_ms, skew = rules.pane_ms, rules.report_pane_ms, rules.future_skew_ms
-        lateness = dedupe.horizon.lateness_ms
-        newest, oldest = state.newest_ms, max(state.newest_ms - lateness, dedupe.floor_ms)
-        move_at = panes.effect_pane_ms + pane_ms if newest >= 0 else 0
-        pane_lookup, report_lookup = panes.lookup, report.lookup
-        counted = duplicates = late = 0
+        size = len(events)
+        at = np.fromiter(map(_TIME, events), dtype=np.int64, count=size)
+        newest = np.maximum(np.maximum.accumulate(at), state.newest_ms)
+        outcomes = state.dedupe.admit([event.event_id for event in events], at, newest)
+        state.newest_ms = int(newest[-1])
+        counted = outcomes == dedupe.COUNTED
+        amounts = self._measure(events, counted)
+        amounts[:, DUPLICATES] = outcomes == dedupe.DUPLICATE
+        amounts[:, LATE] = outcomes == dedupe.LATE
+        self._enter(state, batch, records, outcomes)
 
-        for record, event, digest in zip(batch.records, events, digests, strict=True):
-            if type(event) is not kind:
-                self._reject(state, batch, record, event)  # type: ignore[arg-type]
-                continue
-            at = event.event_time_ms
-            if at > record.timestamp + skew:
-                self._reject(state, batch, record, Rejected(Reason.FUTURE, "$.event_time_ms"))
-                continue
-            campaign, currency = event.campaign_id, event.currency
-            if campaign is None and event.traffic is Traffic.PAID:
-                self._reject(state, batch, record, Rejected(Reason.PAID_WITHOUT_CAMPAIGN, "$.campaign_id"))
-                continue
-            money = event.clearing_price_millimicros if is_priced else has_money(event)  # type: ignore[attr-defined]
-            if money and currency is None:
-                self._reject(state, batch, record, Rejected(Reason.MONEY_WITHOUT_CURRENCY, "$.currency"))
-                continue
-            if at > newest:
-                newest = at
-                oldest = max(newest - lateness, dedupe.floor_ms)
-                if at >= move_at:
-                    move_at = self._move(state, at)
-                    pane_lookup, report_lookup = panes.lookup, report.lookup
+        fixed = _fixed_currencies(events, currencies)
+        pays = self._add_money(events, fixed, counted, amounts)
+        keys = [(*_KEY(event), _variant(event), currency) for event, currency in zip(events, fixed, strict=True)]
+        key = np.fromiter(map(state.keys.__getitem__, keys), dtype=np.int64, count=size)
+        dimensions = map(state.dimensions.__getitem__, map(self._dimensions, events))
+        report_key = (key << DIMENSION_BITS) | np.fromiter(dimensions, dtype=np.int64, count=size)
+        pane_ms, report_ms = self.rules.pane_ms, self.rules.report_pane_ms
+        pane = Block(newest - newest % pane_ms, at - at % pane_ms, key, amounts)
+        report = Block(newest - newest % report_ms, at - at % report_ms, report_key, amounts)
+        state.panes.add(pane)
+        state.report.add(report)
+        if self.source is Input.IMPRESSIONS:
+            self._add_users(state, events, counted, report)
+        elif self.source is Input.CONVERSIONS:
+            self._add_cohorts(state, events, counted & pays, counted, keys, report.effect)
+        elif self.source is Input.ADJUSTMENTS:
+            self._add_by_order(state, events, counted & pays, pane, report)
 
-            fixed = currencies.get(campaign, currency) if campaign is not None else currency
-            ad_unit, creative, experiments = event.ad_unit_id, event.creative_id, event.experiments
-            variant = f"{experiments[0].id}={experiments[0].arm}" if experiments else None
-            key = (at - at % pane_ms, campaign, ad_unit, creative, variant, fixed)
-            pane = pane_lookup.get(key)
-            if pane is None:
-                pane = panes.start(key)
-            report_key = (at - at % report_ms, campaign, ad_unit, creative, variant, fixed, *dimensions(event))
-            totals = report_lookup.get(report_key)
-            if totals is None:
-                totals = report.start(report_key)
+    def _enter(self, state: InputState, batch: Batch, records: Sequence[RawRecord], outcomes: dedupe.Outcomes) -> None:
+        tally = np.bincount(outcomes, minlength=3).tolist()
+        for entry, count in zip((Entry.COUNTED, Entry.DUPLICATE, Entry.LATE), tally, strict=True):
+            if count:
+                state.enter(entry, count=count)
+        for i in np.flatnonzero(outcomes == dedupe.LATE).tolist():
+            state.dead_letters.append(self._dead_letter(batch, records[i], Entry.LATE, Entry.LATE.value, "$"))
 
-            if at < oldest:
-                late += 1
-                pane[LATE] += 1
-                totals[LATE] += 1
-                state.dead_letters.append(self._dead_letter(batch, record, Entry.LATE, Entry.LATE.value, "$"))
-                continue
-            known = fresh.get(digest, -1)
-            if known < 0 and found:
-                known = found.get(digest, -1)
-            if known >= 0 and dedupe.is_live(known, newest):
-                duplicates += 1
-                pane[DUPLICATES] += 1
-                totals[DUPLICATES] += 1
-                continue
-            bucket = at // bucket_ms
-            if bucket not in buckets:
-                dedupe.open_bucket(bucket, newest)
-                oldest = max(oldest, dedupe.floor_ms)
-            buckets[bucket] += 1
-            fresh[digest] = bucket
-
-            counted += 1
-            count(event, pane, totals)
-            if money:
-                if currency != fixed:
-                    pane[MONEY_REJECTED] += 1
-                    totals[MONEY_REJECTED] += 1
-                elif is_priced:
-                    pane[SPEND] += money
-                    totals[SPEND] += money
+    def _add_money(
+        self, events: Sequence[Event], fixed: Sequence[str | None], counted: npt.NDArray[np.bool_], amounts: Rows
+    ) -> npt.NDArray[np.bool_]:
+        """Adds amounts in the campaign's currency; counts the others as refused. Returns whose money is taken."""
+        own = np.fromiter((e.currency == c for e, c in zip(events, fixed, strict=True)), dtype=bool, count=len(events))
+        if self.is_priced:
+            prices = np.fromiter((_PRICE(event) or 0 for event in events), dtype=np.int64, count=len(events))
+            amounts[:, SPEND] = prices * (counted & own)
+            amounts[:, MONEY_REJECTED] = counted & ~own & (prices > 0)
+            return own
+        for i in np.flatnonzero(counted).tolist():
+            if has_money(events[i]):
+                if own[i]:
+                    values = [0] * amounts.shape[1]
+                    count_money(events[i], values)
+                    amounts[i] += values
                 else:
-                    count_money(event, pane, totals)
-            if has_users and event.user_id is not None:
-                totals[-1].add(hash_user(event.user_id.encode()))  # type: ignore[attr-defined]
-            if is_conversion:
-                self._cohort(state, event, key, currency == fixed)
-            elif is_adjustment and money and currency == fixed:
-                self._adjust_order(state, event, key, report_key)
+                    amounts[i, MONEY_REJECTED] = 1
+        return own
 
-        state.newest_ms = newest
-        for entry, amount in ((Entry.COUNTED, counted), (Entry.DUPLICATE, duplicates), (Entry.LATE, late)):
-            if amount:
-                state.enter(entry, count=amount)
+    def _add_users(
+        self, state: InputState, events: Sequence[Event], counted: npt.NDArray[np.bool_], report: Block
+    ) -> None:
+        users = [event.user_id for event in events]
+        if None in users:
+            counted = counted & np.fromiter((user is not None for user in users), dtype=bool, count=len(users))
+        chosen = compress(users, counted.tolist())
+        hashes = map(xxhash.xxh3_64_intdigest, map(str.encode, chosen))  # type: ignore[arg-type]
+        found = np.fromiter(hashes, dtype=np.uint64, count=int(counted.sum()))
+        state.reach.add(Users(report.effect[counted], report.origin[counted], report.key[counted], found))
 
-    def _move(self, state: InputState, newest_ms: int) -> int:
-        """The newest event time has left its pane; returns when it will leave the next."""
-        effect = newest_ms - newest_ms % self.rules.pane_ms
-        state.panes.move_to(effect)
-        minute = newest_ms - newest_ms % self.rules.report_pane_ms
-        if minute > state.report.effect_pane_ms:
-            state.report.move_to(minute)
-            state.cohorts.move_to(minute)
-        return effect + self.rules.pane_ms
-
-    def _cohort(self, state: InputState, event: Event, key: Key, money_counts: bool) -> None:
+    def _add_cohorts(
+        self,
+        state: InputState,
+        events: Sequence[Event],
+        pays: npt.NDArray[np.bool_],
+        counted: npt.NDArray[np.bool_],
+        keys: Sequence[Names],
+        effect: Ints,
+    ) -> None:
         """CVR by click time: the conversion again, by the hour of its click and its age."""
+        found = []
+        for i in np.flatnonzero(counted).tolist():
+            clicked_ms = self._click_time(events[i])
+            if clicked_ms is not None:
+                age = age_bucket_ms(events[i].event_time_ms - clicked_ms)
+                number = state.cohort_keys[(*keys[i], age)]
+                value = (events[i].value_micros or 0) if pays[i] else 0  # type: ignore[attr-defined]
+                found.append((int(effect[i]), clicked_ms - clicked_ms % HOUR_MS, number, 1, value))
+        if found:
+            rows = np.array(found, dtype=np.int64)
+            state.cohorts.add(Block(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:]))
+
+    def _click_time(self, event: Event) -> int | None:
+        """When the click was that this conversion is credited to, if it counts towards CVR."""
         assert type(event) is Conversion
         touch = event.attribution
-        if event.conversion_type not in self._counting_types or touch is None:
-            return
-        if touch.touch_type is not TouchType.CLICK or touch.touch_time_ms is None:
-            return
-        hour = touch.touch_time_ms - touch.touch_time_ms % HOUR_MS
-        cohort = (hour, *key[1:], age_bucket_ms(event.event_time_ms - touch.touch_time_ms))
-        values = state.cohorts.lookup.get(cohort)
-        if values is None:
-            values = state.cohorts.start(cohort)
-        values[0] += 1
-        values[1] += (event.value_micros or 0) if money_counts else 0
+        if (
+            event.conversion_type not in self._counting_types
+            or touch is None
+            or touch.touch_type is not TouchType.CLICK
+        ):
+            return None
+        return touch.touch_time_ms
 
-    def _adjust_order(self, state: InputState, event: Event, key: Key, report_key: Key) -> None:
+    def _add_by_order(
+        self, state: InputState, events: Sequence[Event], pays: npt.NDArray[np.bool_], pane: Block, report: Block
+    ) -> None:
         """The amount again, in the pane of what was adjusted: net value by order date."""
-        at: int = event.adjusted_event_time_ms  # type: ignore[attr-defined]
-        amount: int = event.amount_micros  # type: ignore[attr-defined]
-        pane = state.panes.start((at - at % self.rules.pane_ms, *key[1:]))
-        report = state.report.start((at - at % self.rules.report_pane_ms, *report_key[1:]))
-        pane[ADJUSTED_BY_ORDER] += amount
-        report[ADJUSTED_BY_ORDER] += amount
-
-    def _reject(self, state: InputState, batch: Batch, record: RawRecord, rejected: Rejected) -> None:
-        state.enter(Entry.REJECTED, rejected.reason.value)
-        letter = self._dead_letter(batch, record, Entry.REJECTED, rejected.reason.value, rejected.path)
-        state.dead_letters.append(letter)
+        chosen = [i for i in np.flatnonzero(pays).tolist() if has_money(events[i])]
+        if not chosen:
+            return
+        adjusted = [(events[i].adjusted_event_time_ms, events[i].amount_micros) for i in chosen]  # type: ignore[attr-defined]
+        at, money = np.array(adjusted, dtype=np.int64).T
+        amounts = np.zeros((len(chosen), pane.amounts.shape[1]), dtype=np.int64)
+        amounts[:, ADJUSTED_BY_ORDER] = money
+        for grain, block, pane_ms in (
+            (state.panes, pane, self.rules.pane_ms),
+            (state.report, report, self.rules.report_pane_ms),
+        ):
+            grain.add(Block(block.effect[chosen], at - at % pane_ms, block.key[chosen], amounts))
 
     def _dead_letter(self, batch: Batch, record: RawRecord, entry: Entry, reason: str, path: str) -> DeadLetter:
         return DeadLetter(
@@ -223,3 +261,27 @@ class Intake:
             key=record.key,
             value=record.value,
         )
+
+
+POISONED: Final = Rejected(Reason.INTERNAL_ERROR)
+"""A record on which this code has failed before: rejected, so that it cannot stop the partition."""
+
+
+def _variant(event: Event) -> str | None:
+    experiments = event.experiments
+    return f"{experiments[0].id}={experiments[0].arm}" if experiments else None
+
+
+def _fixed_currencies(events: Sequence[Event], currencies: dict[str, str]) -> list[str | None]:
+    """Each event's campaign's currency; its own where the campaign's is unknown."""
+    if not currencies:
+        return [event.currency for event in events]
+    known = currencies.get
+    return [known(event.campaign_id, event.currency) for event in events]  # type: ignore[arg-type]
+
+
+def _dimensions_getter(dimensions: Sequence[str]) -> Callable[[Any], Names]:
+    if not dimensions:
+        return lambda event: ()
+    getter = attrgetter(*dimensions)
+    return getter if len(dimensions) > 1 else lambda event: (getter(event),)

@@ -21,6 +21,7 @@ class Version(msgspec.Struct, frozen=True):
 
     settings: CampaignSettings
     valid_from_ms: int
+    """When it holds from: at first its append time, or later where it says so; in force, rounded up to a pane."""
 
 
 class CampaignBook:
@@ -32,16 +33,15 @@ class CampaignBook:
         self.refused = 0
         self._staged: list[Version] = []
 
-    def stage(self, settings: CampaignSettings, appended_ms: int, pane_ms: int) -> None:
-        """Holds from the pane that begins at or after its append time, or later where it says so."""
-        earliest = max(appended_ms, settings.valid_from_ms or 0)
-        self._staged.append(Version(settings, -(-earliest // pane_ms) * pane_ms))
+    def stage(self, settings: CampaignSettings, appended_ms: int) -> None:
+        """A record was applied; it waits for the next tick."""
+        self._staged.append(Version(settings, max(appended_ms, settings.valid_from_ms or 0)))
 
-    def activate(self) -> list[Version]:
-        """At a tick: what has been staged takes effect; returns the versions accepted."""
-        accepted = [version for version in self._staged if self._accept(version)]
-        self._staged = []
-        return accepted
+    def activate(self, pane_ms: int) -> list[Version]:
+        """At a tick: what has been staged takes effect, from the next pane on; returns the versions accepted."""
+        staged, self._staged = self._staged, []
+        rounded = [Version(v.settings, -(-v.valid_from_ms // pane_ms) * pane_ms) for v in staged]
+        return [version for version in rounded if self._accept(version)]
 
     def _accept(self, version: Version) -> bool:
         campaign = version.settings.campaign_id

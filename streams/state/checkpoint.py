@@ -37,6 +37,8 @@ class Manifest(msgspec.Struct, frozen=True):
     seq: int
     journal_offset: int
     segments: dict[str, SegmentRef]
+    row_versions: dict[str, int]
+    """By segment of rows: the version that its rows have which were encoded before they had one."""
 
 
 class Capture(msgspec.Struct):
@@ -127,7 +129,7 @@ def _unpack(data: bytes) -> Any:
 
 
 def encode_rows(rows: Iterable[tuple[Table, Row]]) -> bytes:
-    """Rows not yet acknowledged, oldest first. A row's last value is its version, or 0: that of the manifest's tick."""
+    """Rows not yet acknowledged, oldest first. A row's last value is its version, or 0: that of its capture's tick."""
     return _PACK.encode([(table.value, row) for table, row in rows])
 
 

@@ -9,9 +9,21 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from streams.ports import CheckpointStore
 from streams.state.checkpoint import FORMAT, Capture, Manifest, SegmentRef, checksum_of, encode_manifest
 from streams.state.recovery import NamedManifest
+
+
+class _Work(msgspec.Struct):
+    """One checkpoint being written. It keeps the base that it was captured on, whatever happens meanwhile."""
+
+    captured: Capture
+    journal_offset: int
+    base: dict[str, SegmentRef]
+    row_versions: dict[str, int]
+    stored: dict[str, SegmentRef]
 
 
 class Checkpointer:
@@ -25,24 +37,24 @@ class Checkpointer:
         """Rows up to this version are in segments already."""
         self.written = 0
         self.bytes_written = 0
+        self._base: dict[str, SegmentRef] = {}
         self._manifests: list[NamedManifest] = []
         self._row_versions: dict[str, int] = {}
-        self._work: tuple[Capture, int, int] | None = None
-        self._stored: dict[str, SegmentRef] = {}
+        self._work: _Work | None = None
         self._outdated: list[str] = []
         self._may_delete = False
         self._proposed_seq = 0
         self._delete_after_seq = 0
 
     def loaded(self, manifests: Sequence[NamedManifest], used: NamedManifest | None) -> None:
-        """The manifests that are there, oldest first. Those newer than the used one are corrupt: never built upon."""
+        """The manifests that are there, oldest first. Only the used one is built upon; the others await deletion."""
         self._work = None
-        self._manifests = list(manifests)
         self._row_versions = {}
         self.captured_version = 0
+        self._base = used.manifest.segments if used is not None and used.manifest is not None else {}
+        self._manifests = [named for named in manifests if named is not used]
         if used is not None:
-            others = [named for named in manifests if named is not used]
-            self._manifests = [*others, used]
+            self._manifests.append(used)
 
     @property
     def is_busy(self) -> bool:
@@ -50,10 +62,8 @@ class Checkpointer:
         return self._work is not None
 
     def immutable_names(self) -> set[str]:
-        """Segments of the last manifest whose content never changes under their name."""
-        if not self._manifests:
-            return set()
-        return {n for n in self._manifests[-1].manifest.segments if n.startswith(("runs/", "rows/"))}
+        """Segments of the base whose content never changes under their name."""
+        return {name for name in self._base if name.startswith(("runs/", "rows/"))}
 
     def row_segments(self, oldest_dirty: int | None) -> dict[str, bytes]:
         """Names of earlier segments of rows that are still needed; their bytes stand in the store already."""
@@ -63,12 +73,12 @@ class Checkpointer:
 
     def begin(self, captured: Capture, journal_offset: int, version: int) -> None:
         """Step 1 is done: this capture is to be written."""
-        self._work = (captured, journal_offset, version)
-        self._stored = {}
         self.captured_version = version
         for name in captured.changed:
             if name.startswith("rows/"):
                 self._row_versions[name] = version
+        versions = {name: self._row_versions[name] for name in captured.names if name.startswith("rows/")}
+        self._work = _Work(captured, journal_offset, self._base, versions, {})
 
     def abandon(self) -> None:
         """The state was given up: what it captured is not written any more."""
@@ -85,38 +95,52 @@ class Checkpointer:
     async def run(self) -> bool:
         """Steps 2, 3 and 5. Returns whether a manifest was written."""
         if self._may_delete:
-            await self.store.delete(self.partition, self._outdated)
-            self._outdated, self._may_delete = [], False
-        if self._work is None:
-            return False
+            outdated, self._outdated, self._may_delete = self._outdated, [], False
+            try:
+                await self.store.delete(self.partition, outdated)
+            except BaseException:
+                self._outdated = [*outdated, *self._outdated]
+                raise
         work = self._work
-        captured, journal_offset, _ = work
-        manifest = await self._store_all(captured, journal_offset)
-        if self._work is not work:
-            return False  # given up meanwhile
-        key = f"{self.claim_id}/{captured.seq}"
-        await self.store.put_manifest(self.partition, key, encode_manifest(manifest))
-        self._supersede(NamedManifest(key, manifest))
-        self._work = None if self._work is work else self._work
+        if work is None or not await self._store_segments(work):
+            return False
+        named = NamedManifest(f"{self.claim_id}/{work.captured.seq}", self._manifest(work))
+        assert named.manifest is not None
+        await self.store.put_manifest(self.partition, named.key, encode_manifest(named.manifest))
+        if self._work is not work:  # given up meanwhile: it may be recovered from, but is not built upon
+            self._manifests.insert(0, named)
+            return False
+        self._work = None
+        self._supersede(named, named.manifest)
         self.written += 1
         return True
 
-    async def _store_all(self, captured: Capture, journal_offset: int) -> Manifest:
-        for name, data in captured.changed.items():
-            if name not in self._stored:
-                key = f"{self.claim_id}/{captured.seq}/{name}"
+    async def _store_segments(self, work: _Work) -> bool:
+        """Step 2; what an outage interrupted goes on where it was. False when given up meanwhile."""
+        for name, data in work.captured.changed.items():
+            if name not in work.stored:
+                key = f"{self.claim_id}/{work.captured.seq}/{name}"
                 place = await self.store.put(self.partition, key, data)
-                self._stored[name] = SegmentRef(key, place, len(data), checksum_of(data))
+                if self._work is not work:
+                    return False
+                work.stored[name] = SegmentRef(key, place, len(data), checksum_of(data))
                 self.bytes_written += len(data)
-        earlier = self._manifests[-1].manifest.segments if self._manifests else {}
-        segments = {name: self._stored.get(name) or earlier[name] for name in sorted(captured.names)}
-        return Manifest(FORMAT, self.claim_id, captured.seq, journal_offset, segments)
+        return True
 
-    def _supersede(self, newest: NamedManifest) -> None:
+    def _manifest(self, work: _Work) -> Manifest:
+        names = sorted(work.captured.names)
+        segments = {name: work.stored.get(name) or work.base[name] for name in names}
+        seq, offset = work.captured.seq, work.journal_offset
+        return Manifest(FORMAT, self.claim_id, seq, offset, segments, work.row_versions)
+
+    def _supersede(self, newest: NamedManifest, manifest: Manifest) -> None:
         gone, kept = self._manifests[:-1], [*self._manifests[-1:], newest]
-        named = {ref.key for manifest in kept for ref in manifest.manifest.segments.values()}
-        dropped = {ref.key for manifest in gone for ref in manifest.manifest.segments.values()} - named
-        self._outdated.extend([manifest.key for manifest in gone] + sorted(dropped))
-        self._manifests = kept
+        named = _segment_keys(kept)
+        self._outdated.extend([old.key for old in gone] + sorted(_segment_keys(gone) - named))
+        self._manifests, self._base = kept, manifest.segments
         self._may_delete = False
         self._delete_after_seq = self._proposed_seq
+
+
+def _segment_keys(manifests: Sequence[NamedManifest]) -> set[str]:
+    return {ref.key for named in manifests if named.manifest for ref in named.manifest.segments.values()}

@@ -24,7 +24,14 @@ MAX_RUN_IDS: Final = 4_000_000
 BUCKETS: Final = 24
 """Buckets that a horizon is divided into (a bucket is at least a minute)."""
 
+COUNTED, DUPLICATE, LATE = range(3)
+TOKEN_BITS: Final = 32
+"""A token is a number of its own and, in the low bits, the bucket: the first to set it is told from the rest."""
+BUCKET_MASK: Final = (1 << TOKEN_BITS) - 1
+
 _IDS = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+Outcomes = npt.NDArray[np.int8]
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -57,6 +64,7 @@ class DedupeIndex:
         self.floor = 0
         self.runs: list[Run] = []
         self._next_name = 0
+        self._next_token = 0
 
     def __len__(self) -> int:
         """Ids in live buckets."""
@@ -70,6 +78,65 @@ class DedupeIndex:
     def is_live(self, bucket: int, newest_ms: int) -> bool:
         """Whether ids of this bucket are still remembered when the newest event time is `newest_ms`."""
         return bucket >= self.floor and (bucket + 1) * self.bucket_ms + self.horizon.dedupe_ms > newest_ms
+
+    def admit(self, ids: Sequence[str], at_ms: Ints, newest_ms: Ints) -> Outcomes:
+        """Judges a batch in offset order and remembers the ids that count.
+
+        `newest_ms` is the newest event time at each event, itself included. Returns COUNTED, DUPLICATE or LATE each.
+        """
+        buckets = at_ms // self.bucket_ms
+        is_opening = any(bucket not in self.counts for bucket in np.unique(buckets).tolist())
+        digests = digest_all(ids)
+        if not is_opening or len(self) + len(ids) < self.horizon.max_ids:
+            return self._admit(digests, at_ms, newest_ms, buckets)
+        singly = range(len(ids))  # room is short and a bucket opens: what is forgotten depends on each event
+        parts = [(digests[i : i + 1], at_ms[i : i + 1], newest_ms[i : i + 1], buckets[i : i + 1]) for i in singly]
+        return np.concatenate([self._admit(*part) for part in parts])
+
+    def _admit(self, digests: list[bytes], at_ms: Ints, newest_ms: Ints, buckets: Ints) -> Outcomes:
+        late = at_ms < np.maximum(newest_ms - self.horizon.lateness_ms, self.floor_ms)
+        outcomes = np.where(late, LATE, COUNTED).astype(np.int8)
+        timely = list(range(len(digests)))
+        if late.any():
+            timely = np.flatnonzero(~late).tolist()
+            digests, buckets = [digests[i] for i in timely], buckets[timely]
+        numbers = np.arange(self._next_token, self._next_token + len(digests), dtype=np.int64)
+        self._next_token += len(digests)
+        tokens = (numbers << TOKEN_BITS) + buckets
+        known = np.fromiter(map(self.fresh.setdefault, digests, tokens.tolist()), dtype=np.int64, count=len(digests))
+        found = self.find_packed(digests)
+        seen = known != tokens
+        if found:
+            seen |= np.fromiter((digest in found for digest in digests), dtype=bool, count=len(digests))
+        for i in np.flatnonzero(seen).tolist():
+            place = timely[i]
+            if self._is_duplicate(digests[i], int(tokens[i]), found, int(newest_ms[place])):
+                outcomes[place] = DUPLICATE
+        counted = buckets[outcomes[timely] == COUNTED] if len(digests) else buckets
+        for bucket, count in zip(*(column.tolist() for column in np.unique(counted, return_counts=True)), strict=True):
+            if bucket not in self.counts:
+                self.open_bucket(bucket, int(newest_ms[-1]))
+            self.counts[bucket] += count
+        return outcomes
+
+    def _is_duplicate(self, digest: bytes, token: int, found: dict[bytes, int], newest_ms: int) -> bool:
+        """An id that was seen before: is that still remembered? If not, it counts again."""
+        held = self.fresh.get(digest)
+        bucket = held & BUCKET_MASK if held is not None and held != token else -1
+        bucket = max(bucket, found.get(digest, -1))
+        if bucket >= 0 and self.is_live(bucket, newest_ms):
+            if held == token:
+                del self.fresh[digest]
+            return True
+        self.fresh[digest] = token
+        return False
+
+    def change_horizon(self, horizon: Horizon, newest_ms: int) -> None:
+        """A longer memory cannot bring back what was forgotten: what is older than that is late."""
+        forgotten = (newest_ms - self.horizon.dedupe_ms) // self.bucket_ms
+        if horizon.dedupe_ms > self.horizon.dedupe_ms and newest_ms >= 0:
+            self.floor = max(self.floor, forgotten)
+        self.horizon = horizon
 
     def find_packed(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         """Those of the digests that stand in runs, with their newest bucket (live or not)."""
@@ -109,9 +176,11 @@ class DedupeIndex:
         """Moves fresh ids into a run, and merges runs of like size. Changes no answer."""
         if self.fresh:
             pairs = np.frombuffer(b"".join(self.fresh), dtype=np.uint64).reshape(-1, 2)
-            buckets = np.fromiter(self.fresh.values(), dtype=np.uint32, count=len(self.fresh))
+            tokens = np.fromiter(self.fresh.values(), dtype=np.int64, count=len(self.fresh))
+            buckets = (tokens & BUCKET_MASK).astype(np.uint32)
             self.runs.append(self._run(pairs[:, 0], pairs[:, 1], buckets))
             self.fresh = {}
+            self._next_token = 0
         self.runs = [r for r in self.runs if self.is_live(r.last_bucket, newest_ms)]
         while self._last_two_are_alike():
             newer, older = self.runs.pop(), self.runs.pop()

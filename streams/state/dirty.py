@@ -1,4 +1,4 @@
-"""Rows that ClickHouse has not acknowledged: one per key, the latest. An outage costs these, never a queue of events."""
+"""Rows that ClickHouse has not acknowledged: the latest of each key. An outage costs these, never a queue of events."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -41,14 +41,9 @@ class DirtyRows:
             held.pop(key, None)  # a key that changed again goes to the end: the first is the oldest
             held[key] = row
 
-    def take(self, limit: int) -> list[tuple[Table, list[Row]]]:
-        """Up to `limit` rows of each table, oldest first; they stay until acknowledged."""
-        taken = []
-        for table, held in self._rows.items():
-            if held:
-                rows = list(held.values()) if len(held) <= limit else list(islice(held.values(), limit))
-                taken.append((table, rows))
-        return taken
+    def take(self, table: Table, limit: int) -> list[Row]:
+        """Up to `limit` rows of a table, oldest first; they stay until acknowledged."""
+        return list(islice(self._rows[table].values(), limit))
 
     def acknowledge(self, table: Table, rows: Sequence[Row]) -> None:
         """Forgets these rows, unless their key has changed since they were taken."""

@@ -1,163 +1,190 @@
 """Totals of the current effect pane at one grain, and what has been added since they were last published.
 
-Between two folds, events are added to **deltas** (one per effect pane). A fold, at a tick, adds the deltas to the
-**totals** and yields every key that changed with its totals so far. Once the effect pane moves on, its rows can never
-change again (the newest event time of a topic-partition never goes back), so its totals are forgotten.
+Batches are appended as columns (**blocks**). A **fold**, at a tick, groups the blocks by effect pane, origin pane and
+key, adds them to the **totals**, and yields every key that changed with its totals so far. Once the effect pane moves
+on, its rows can never change again (the newest event time of a topic-partition never goes back), so its totals are
+forgotten.
 
-Keys begin with the origin pane. They are admitted per effect pane, in offset order, up to a limit; the rest fold into
-`other`, first by campaign, beyond twice the limit altogether.
+Keys are admitted per effect pane, in the order of their first record, up to a limit; the rest fold into `other`, first
+by campaign, beyond twice the limit altogether. When folds happen does not change which keys are admitted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from streams.records import OTHER
+from streams.state.keys import Names
 
+Ints = npt.NDArray[np.int64]
 Key = tuple[Any, ...]
-"""(origin pane ms, campaign, ad unit, creative, variant, currency, …): strings, or None for ''."""
-Values = list[int]
+"""(origin pane ms, campaign, ad unit, creative, variant, currency, …)."""
+CONSOLIDATE_AT: Final = 131_072
+"""Waiting rows are grouped in place beyond this many, so that waiting costs keys, not events."""
+
+
+class Block(NamedTuple):
+    """Columns of equal length: panes in ms, the key's number, and the amounts (rows × width)."""
+
+    effect: Ints
+    origin: Ints
+    key: Ints
+    amounts: Ints
 
 
 class Changed(NamedTuple):
-    """One key after a fold."""
+    """One key after a fold. `delta` is what this fold added."""
 
     effect_pane_ms: int
     key: Key
-    totals: Values
-    delta: Values
+    totals: list[int]
+    delta: list[int]
 
 
 class Grain:
-    """One input's totals at one pane size."""
+    """One input's totals at one pane size. `names_of` tells what a key's number stands for."""
 
-    def __init__(self, pane_ms: int, max_keys: int, width: int) -> None:
+    def __init__(self, pane_ms: int, max_keys: int, width: int, names_of: Callable[[int], Names]) -> None:
         self.pane_ms = pane_ms
         self.max_keys = max_keys
         self.width = width
+        self.names_of = names_of
         self.effect_pane_ms = -1
-        self.totals: dict[Key, Values] = {}
+        self.totals: dict[Key, list[int]] = {}
         self.folded_events = 0
-        self._totals_pane_ms = -1
-        self._deltas: list[tuple[int, dict[Key, Values]]] = []
+        self._blocks: list[Block] = []
+        self._waiting = 0
+        self._group_at = CONSOLIDATE_AT
         self._new_keys = 0
-        self.lookup: dict[Key, Values] = {}
-        """Keys as events have them, to the values of the open delta. Look here first, then call `start`."""
 
-    def move_to(self, effect_pane_ms: int) -> None:
-        """The newest event time has entered another pane."""
-        if effect_pane_ms < self.effect_pane_ms:
-            raise AssertionError("an effect pane never goes back")
-        self.effect_pane_ms = effect_pane_ms
-        self._new_keys = 0
-        self._open()
+    def add(self, block: Block) -> None:
+        """Appends a batch's columns, in offset order; effect panes never go back."""
+        if len(block.key) == 0:
+            return
+        self._blocks.append(block)
+        self._waiting += len(block.key)
+        if self._waiting > self._group_at:
+            self._blocks = [self._grouped()]
+            self._waiting = len(self._blocks[0].key)
+            self._group_at = max(CONSOLIDATE_AT, 2 * self._waiting)
 
-    def _open(self) -> None:
-        self.lookup = {}
-        self._deltas.append((self.effect_pane_ms, {}))
-
-    def start(self, raw: Key) -> Values:
-        """The values to which an event with this key is added, where `lookup` has none."""
-        key = tuple(["" if part is None else part for part in raw])
-        delta = self._deltas[-1][1]
-        values = delta.get(key)
-        if values is None and not self._is_admitted(key):
-            return self._other(key)
-        if values is None:
-            values = delta[key] = self._zeros()
-        self.lookup[raw] = values
-        return values
-
-    def _is_admitted(self, key: Key) -> bool:
-        if self._totals_pane_ms == self.effect_pane_ms and key in self.totals:
-            return True
-        if self._count() >= self.max_keys:
-            return False
-        self._new_keys += 1
-        return True
-
-    def _count(self) -> int:
-        known = len(self.totals) if self._totals_pane_ms == self.effect_pane_ms else 0
-        return known + self._new_keys
-
-    def _other(self, key: Key) -> Values:
-        """Beyond the limit; the currency is kept, for currencies are never summed."""
-        origin, campaign, _, _, _, currency, *rest = key
-        if self._count() >= 2 * self.max_keys:
-            campaign = OTHER
-        folded = (origin, campaign, OTHER, OTHER, OTHER, currency, *(OTHER if type(p) is str else p for p in rest))
-        self.folded_events += 1
-        delta = self._deltas[-1][1]
-        values = delta.get(folded)
-        if values is None:
-            if not (self._totals_pane_ms == self.effect_pane_ms and folded in self.totals):
-                self._new_keys += 1
-            values = delta[folded] = self._zeros()
-        return values
-
-    def _zeros(self) -> Values:
-        return [0] * self.width
+    def _grouped(self) -> Block:
+        """The waiting rows with one row a key and pane, in the order of their first appearance."""
+        whole = Block(*(np.concatenate(column) for column in zip(*self._blocks, strict=True)))
+        order, starts = group(whole.effect, whole.origin, whole.key)
+        first = order[starts]
+        amounts = np.add.reduceat(whole.amounts[order], starts, axis=0)
+        by_appearance = np.argsort(first, kind="stable")
+        first = first[by_appearance]
+        return Block(whole.effect[first], whole.origin[first], whole.key[first], amounts[by_appearance])
 
     def fold(self) -> Iterator[Changed]:
-        """Adds the deltas to the totals, in order; yields each key changed with copies of its totals."""
-        for pane, delta in self._deltas:
-            if pane != self._totals_pane_ms:
-                self.totals, self._totals_pane_ms = {}, pane
-            for key, values in delta.items():
-                totals = self.totals.get(key)
-                self.totals[key] = self._sum(totals, values) if totals else self._first(values)
-                yield Changed(pane, key, self.totals[key], values)
-        self._deltas = []
+        """Adds what waits to the totals, in order; yields each key changed."""
+        if not self._blocks:
+            return
+        rows = self._grouped()
+        self._blocks, self._waiting, self._group_at = [], 0, CONSOLIDATE_AT
+        columns = (rows.effect.tolist(), rows.origin.tolist(), rows.key.tolist(), rows.amounts.tolist())
+        merged: dict[Key, list[int]] = {}
+        for effect, origin, number, amounts in zip(*columns, strict=True):
+            if effect != self.effect_pane_ms:
+                yield from self._settle(merged)
+                merged = {}
+                self.totals, self.effect_pane_ms = {}, effect
+            key = self._admit((origin, *self.names_of(number)), merged)
+            before = merged.get(key)
+            if before is None:
+                merged[key] = amounts
+                self._new_keys += key not in self.totals
+            else:
+                merged[key] = list(map(add, before, amounts))
+        yield from self._settle(merged)
+
+    def _settle(self, merged: dict[Key, list[int]]) -> Iterator[Changed]:
+        """All totals first, so that `place` is right while the caller handles what is yielded."""
+        totals = self.totals
+        for key, delta in merged.items():
+            before = totals.get(key)
+            totals[key] = delta if before is None else list(map(add, before, delta))
         self._new_keys = 0
-        if self.effect_pane_ms >= 0:
-            self._open()
+        effect = self.effect_pane_ms
+        for key, delta in merged.items():
+            yield Changed(effect, key, totals[key], delta)
 
-    def _first(self, values: Values) -> Values:
-        return values
+    def _admit(self, key: Key, merged: dict[Key, list[int]]) -> Key:
+        known = len(self.totals) + self._new_keys
+        if known < self.max_keys or key in self.totals or key in merged:
+            return key
+        self.folded_events += 1
+        by_campaign = other_of(key)
+        if known < 2 * self.max_keys or by_campaign in self.totals or by_campaign in merged:
+            return by_campaign
+        return (by_campaign[0], OTHER, *by_campaign[2:])
 
-    def _sum(self, totals: Values, values: Values) -> Values:
-        return list(map(add, totals, values))
+    def place(self, key: Key) -> Key:
+        """The key under which the totals of the current effect pane have this one."""
+        if key in self.totals:
+            return key
+        by_campaign = other_of(key)
+        return by_campaign if by_campaign in self.totals else (by_campaign[0], OTHER, *by_campaign[2:])
 
-    @property
-    def has_closed_pane(self) -> bool:
-        """Whether a delta waits whose effect pane can get no more events."""
-        return len(self._deltas) > 1 or bool(self._deltas and self._deltas[0][0] != self.effect_pane_ms)
+    def has_closed_pane(self, newest_ms: int) -> bool:
+        """Whether a row waits whose effect pane can get no more events."""
+        return bool(self._blocks) and int(self._blocks[0].effect[0]) < newest_ms - newest_ms % self.pane_ms
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing waits to be folded."""
-        return not any(delta for _, delta in self._deltas)
+        return not self._blocks
 
-    def snapshot(self) -> dict[str, object]:
-        """The grain as plain values, deltas folded or not."""
+    def snapshot(self) -> dict[str, Any]:
+        """The grain as plain values; keys by name, for numbers do not outlive the process."""
+        if self._blocks:
+            self._blocks = [self._grouped()]
+            self._waiting = len(self._blocks[0].key)
+        waiting = self._blocks[0] if self._blocks else None
         return {
             "pane_ms": self.pane_ms,
             "effect_pane_ms": self.effect_pane_ms,
-            "totals_pane_ms": self._totals_pane_ms,
             "totals": list(self.totals.items()),
-            "deltas": [(pane, [(k, self._plain(v)) for k, v in delta.items()]) for pane, delta in self._deltas],
-            "new_keys": self._new_keys,
             "folded_events": self.folded_events,
+            "effect": waiting.effect.tolist() if waiting else [],
+            "origin": waiting.origin.tolist() if waiting else [],
+            "names": [self.names_of(number) for number in waiting.key.tolist()] if waiting else [],
+            "amounts": waiting.amounts.tobytes() if waiting else b"",
         }
 
-    @staticmethod
-    def _plain(values: Values) -> Values:
-        return values
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Takes back what `snapshot` gave."""
-        self.pane_ms = snapshot["pane_ms"]
-        self.effect_pane_ms = snapshot["effect_pane_ms"]
-        self._totals_pane_ms = snapshot["totals_pane_ms"]
-        self.totals = {_key(k): self._unplain(v) for k, v in snapshot["totals"]}
-        self._deltas = [(pane, {_key(k): self._unplain(v) for k, v in delta}) for pane, delta in snapshot["deltas"]]
-        self._new_keys, self.folded_events = snapshot["new_keys"], snapshot["folded_events"]
-        self.lookup = {}
-
-    @staticmethod
-    def _unplain(values: Values) -> Values:
-        return values
+    def restore(self, snapshot: dict[str, Any], number_of: Callable[[Names], int]) -> None:
+        """Takes back what `snapshot` gave; `number_of` gives the names their numbers in this process."""
+        self.pane_ms, self.effect_pane_ms = snapshot["pane_ms"], snapshot["effect_pane_ms"]
+        self.totals = {tuple(key): totals for key, totals in snapshot["totals"]}
+        self.folded_events = snapshot["folded_events"]
+        self._blocks, self._waiting = [], 0
+        if snapshot["names"]:
+            numbers = [number_of(tuple(names)) for names in snapshot["names"]]
+            amounts = np.frombuffer(snapshot["amounts"], dtype=np.int64).reshape(-1, self.width)
+            effect, origin, key = (
+                np.array(column, dtype=np.int64) for column in (snapshot["effect"], snapshot["origin"], numbers)
+            )
+            self.add(Block(effect, origin, key, amounts))
 
 
-def _key(parts: list[Any]) -> Key:
-    return tuple(parts)
+def other_of(key: Key) -> Key:
+    """What a key folds into: its campaign's `other`. The currency stays, for currencies are never summed."""
+    origin, campaign, _, _, _, currency, *rest = key
+    return (origin, campaign, OTHER, OTHER, OTHER, currency, *(OTHER if type(p) is str else p for p in rest))
+
+
+def group(effect: Ints, origin: Ints, key: Ints) -> tuple[Ints, Ints]:
+    """An order that brings equal rows together (stable), and where each group of it starts."""
+    _, effects = np.unique(effect, return_inverse=True)
+    panes, origins = np.unique(origin, return_inverse=True)
+    numbers, keys = np.unique(key, return_inverse=True)
+    whole = (effects * len(panes) + origins) * len(numbers) + keys
+    order = np.argsort(whole, kind="stable")
+    ordered = whole[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    return order, starts

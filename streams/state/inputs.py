@@ -3,16 +3,21 @@
 Touched only by records of that input, in offset order, so that it is a function of one log's prefix.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from streams.events import Input
 from streams.ports import RawRecord
-from streams.records import COMMON, MEASURES_OF, DeadLetter, Entry
+from streams.records import COMMON, DECISION_KEY, MEASURES_OF, DeadLetter, Entry
 from streams.rules import Rules
 from streams.state.dedupe import DedupeIndex
 from streams.state.grain import Grain
-from streams.state.reach import ReportGrain
+from streams.state.keys import MAX_KEYS, KeyTable, Names
+from streams.state.reach import Reach
 
+DIMENSION_BITS: Final = 24
+"""A report key's number: the decision key's, and in the low bits the dimensions'."""
+NAMES: Final = len(DECISION_KEY) - 1
+"""Names of a decision key; the validity is not one of them."""
 LedgerKey = tuple[str, str]
 """(entry, reason); the reason is '' except for what was rejected."""
 
@@ -43,27 +48,50 @@ class InputState:
         self.published_ledger: dict[LedgerKey, int] = {}
         self.dead_letters: list[DeadLetter] = []
         self.dedupe = DedupeIndex(rules.horizons[source])
+        self.keys, self.dimensions, self.cohort_keys = KeyTable(), KeyTable(), KeyTable()
         self._open_grains(rules)
 
     def _open_grains(self, rules: Rules) -> None:
         width = len(COMMON) + len(MEASURES_OF[self.source])
-        self.panes = Grain(rules.pane_ms, rules.max_pane_keys, width)
-        self.report = ReportGrain(rules.report_pane_ms, rules.max_report_keys, width, rules.reach_sample)
-        self.cohorts = Grain(rules.report_pane_ms, rules.max_report_keys, 2)
+        self.panes = Grain(rules.pane_ms, rules.max_pane_keys, width, self.keys.names.__getitem__)
+        self.report = Grain(rules.report_pane_ms, rules.max_report_keys, width, self._report_names)
+        self.cohorts = Grain(rules.report_pane_ms, rules.max_report_keys, 2, self.cohort_keys.names.__getitem__)
+        self.reach = Reach(rules.reach_sample, self._report_names)
 
-    def change_rules(self, rules: Rules, resized: bool) -> None:
-        """New limits from here on; new pane sizes begin with new panes. Everything must have been folded."""
-        self.dedupe.horizon = rules.horizons[self.source]
-        for grain, limit in ((self.panes, rules.max_pane_keys), (self.report, rules.max_report_keys)):
-            grain.max_keys = limit
-        self.cohorts.max_keys, self.report.sample = rules.max_report_keys, rules.reach_sample
-        if resized:
-            self._open_grains(rules)
-            if self.newest_ms >= 0:
-                self.panes.move_to(self.newest_ms - self.newest_ms % rules.pane_ms)
-                minute = self.newest_ms - self.newest_ms % rules.report_pane_ms
-                self.report.move_to(minute)
-                self.cohorts.move_to(minute)
+    def _report_names(self, number: int) -> Names:
+        dimensions = self.dimensions.names[number & ((1 << DIMENSION_BITS) - 1)]
+        return (*self.keys.names[number >> DIMENSION_BITS], *dimensions)
+
+    def _report_number(self, names: Names) -> int:
+        return (self.keys[names[:NAMES]] << DIMENSION_BITS) | self.dimensions[names[NAMES:]]
+
+    def change_rules(self, rules: Rules) -> None:
+        """New rules begin with empty grains: their rows have keys of their own. Everything must have been folded."""
+        self.dedupe.change_horizon(rules.horizons[self.source], self.newest_ms)
+        self._open_grains(rules)
+
+    def tidy(self) -> None:
+        """Bounds the key tables: beyond their size, only what still waits keeps a number."""
+        if max(len(self.keys), len(self.dimensions), len(self.cohort_keys)) <= MAX_KEYS:
+            return
+        waiting = self._grains()
+        for table in (self.keys, self.dimensions, self.cohort_keys):
+            table.clear()
+        self._restore_grains(waiting)
+
+    def _grains(self) -> dict[str, Any]:
+        return {
+            "panes": self.panes.snapshot(),
+            "report": self.report.snapshot(),
+            "cohorts": self.cohorts.snapshot(),
+            "reach": self.reach.snapshot(),
+        }
+
+    def _restore_grains(self, snapshot: dict[str, Any]) -> None:
+        self.panes.restore(snapshot["panes"], self.keys.__getitem__)
+        self.report.restore(snapshot["report"], self._report_number)
+        self.cohorts.restore(snapshot["cohorts"], self.cohort_keys.__getitem__)
+        self.reach.restore(snapshot["reach"], self._report_number)
 
     def begin_at(self, offset: int) -> None:
         """The first offset that this state has ever seen."""
@@ -95,9 +123,7 @@ class InputState:
             "published_ledger": list(self.published_ledger.items()),
             "dedupe": self.dedupe.head(),
             "runs": [run.name for run in self.dedupe.runs],
-            "panes": self.panes.snapshot(),
-            "report": self.report.snapshot(),
-            "cohorts": self.cohorts.snapshot(),
+            **self._grains(),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -107,6 +133,4 @@ class InputState:
         self.ledger = {(e, r): n for (e, r), n in snapshot["ledger"]}
         self.published_ledger = {(e, r): n for (e, r), n in snapshot["published_ledger"]}
         self.dedupe.restore(**snapshot["dedupe"])
-        self.panes.restore(snapshot["panes"])
-        self.report.restore(snapshot["report"])
-        self.cohorts.restore(snapshot["cohorts"])
+        self._restore_grains(snapshot)

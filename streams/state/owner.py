@@ -65,6 +65,7 @@ class Owner:
         self.dirty = DirtyRows()
         self.state = self._empty()
         self.confirmed_offset = -1
+        self._own_offset = -1
         self.confirmed_wall_ms = 0
         self.corrupt: list[str] = []
         self.must_seek = False
@@ -264,7 +265,7 @@ class Owner:
         assert self._proposal is not None
         tick, output, captured = self._proposal
         await self.ports.journal.append(self.partition, encode(tick))
-        offset = await self._read_back(tick.seq)
+        offset = self._own_offset = await self._read_back(tick.seq)
         self._release(output, offset, tick)
         self._proposal = None
         self._poisoned = {} if tick.poisoned and not self._is_broken else self._poisoned
@@ -280,7 +281,7 @@ class Owner:
                 if isinstance(entry, Claim) and entry.claim_id != self.claim_id:
                     raise Fenced(f"partition {self.partition}: {entry.worker} has claimed it; this worker gives it up")
                 tick = self._fold.take(entry)
-                if tick is not None and tick.seq == seq:
+                if tick is not None and (tick.claim_id, tick.seq) == (self.claim_id, seq):
                     return record.offset
 
     def _release(self, output: Output, offset: int, tick: Tick) -> None:
@@ -292,9 +293,10 @@ class Owner:
 
     async def _send(self) -> None:
         """Dead letters go out before the next tick is proposed, and before a checkpoint behind them is written."""
-        if self._unsent:
-            await self.ports.outbox.publish([_outgoing(letter) for letter in self._unsent])
-            self._unsent = []
+        letters = list(self._unsent)
+        if letters:
+            await self.ports.outbox.publish([_outgoing(letter) for letter in letters])
+            del self._unsent[: len(letters)]  # more may have come meanwhile
         if self._captured is not None:
             captured, offset = self._captured
             self._captured = None
@@ -304,7 +306,9 @@ class Owner:
         """Gives the state up for the last checkpoint; what broke it is known by then."""
         self._checkpointer.abandon()
         self._captured = None
-        await self._recover(self.confirmed_offset if self.confirmed_offset >= 0 else self.claim_id)
+        await self._recover(self._own_offset if self._own_offset >= 0 else self.claim_id)
+        if self._fold.claim_id != self.claim_id:
+            raise Fenced(f"partition {self.partition}: another worker has claimed it; this worker gives it up")
         self._is_broken = False
         self._is_open = False
         self.must_seek = True

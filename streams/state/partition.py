@@ -57,6 +57,7 @@ class PartitionState:
         self.inputs = {source: InputState(source, rules) for source in Input}
         self.windows = Windows(rules.pane_ms)
         self.seq = 0
+        self.rules_seq = 0
         self.misrouted = 0
         self.poisoned: dict[str, set[int]] = {}
         self._reported_ms = 0
@@ -101,7 +102,7 @@ class PartitionState:
                 self._letters.append(_settings_letter(batch, record, self.log_epoch, settings))
             else:
                 self._campaign_entry(Entry.COUNTED.value)
-                self.campaigns.stage(settings, record.timestamp, self.rules.pane_ms)
+                self.campaigns.stage(settings, record.timestamp)
         missing = batch.to_offset - batch.from_offset - len(batch.records)
         if missing:
             entry = Entry.LOST_RETENTION if batch.is_lost else Entry.NO_RECORD
@@ -116,22 +117,25 @@ class PartitionState:
         if self.positions() != tick.applied:
             raise AssertionError(f"positions {self.positions()} are not those of the tick, {tick.applied}")
         self.seq = tick.seq
+        if tick.rules and tick.seq == 1:
+            self._change_rules(tick.rules, tick.seq)
         rows: dict[Table, list[Row]] = {table: [] for table in Table}
         self._advance_windows()
         self._take_settings(rows)
         report_due = tick.wall_ms - self._reported_ms >= self.rules.report_every_ms
         for state in self.inputs.values():
             self._fold_panes(state, rows[Table.PANES])
-            if report_due or tick.rules or state.report.has_closed_pane or state.cohorts.has_closed_pane:
+            closed = state.report.has_closed_pane(state.newest_ms) or state.cohorts.has_closed_pane(state.newest_ms)
+            if report_due or tick.rules or closed:
                 self._fold_reports(state, rows)
-            state.report.trim()
+            state.tidy()
             rows[Table.LEDGER].extend(self._ledger_rows(state))
         if report_due:
             self._reported_ms = tick.wall_ms
         letters = self._take_letters()
         self._forget_poisoned()
-        if tick.rules:
-            self._change_rules(tick.rules)
+        if tick.rules and tick.seq > 1:
+            self._change_rules(tick.rules, tick.seq)
         return Output({table: found for table, found in rows.items() if found}, letters)
 
     def _advance_windows(self) -> None:
@@ -140,14 +144,14 @@ class PartitionState:
             self.windows.advance(newest)
 
     def _take_settings(self, rows: dict[Table, list[Row]]) -> None:
-        accepted: list[Version] = self.campaigns.activate()
+        accepted: list[Version] = self.campaigns.activate(self.rules.pane_ms)
         rows[Table.CAMPAIGNS] = [self.campaigns.row(version) for version in accepted]
         for version in accepted:
             self.windows.zones[version.settings.campaign_id] = version.settings.time_zone
 
     def _fold_panes(self, state: InputState, rows: list[Row]) -> None:
         places = _window_places(state.source)
-        prefix = (self.log_epoch, state.source.value, self.partition, state.panes.pane_ms)
+        prefix = (*self._prefix(state), state.panes.pane_ms, self.rules_seq)
         for changed in state.panes.fold():
             origin, *key = changed.key
             rows.append(
@@ -168,6 +172,9 @@ class PartitionState:
             if amounts and campaign:
                 self.windows.add(campaign, origin, amounts)
 
+    def _prefix(self, state: InputState) -> Row:
+        return (self.log_epoch, state.source.value, self.partition)
+
     def _check_route(self, campaign: str) -> None:
         """A campaign seen in a partition that its key does not lead to: counted, and alarmed on."""
         if campaign in self._routed or not campaign:
@@ -179,10 +186,13 @@ class PartitionState:
             self.misrouted += 1
 
     def _fold_reports(self, state: InputState, rows: dict[Table, list[Row]]) -> None:
-        prefix = (self.log_epoch, state.source.value, self.partition, state.report.pane_ms)
+        prefix = (*self._prefix(state), state.report.pane_ms, self.rules_seq)
+        pane_ms = -1
         for changed in state.report.fold():
+            if changed.effect_pane_ms != pane_ms:
+                pane_ms = changed.effect_pane_ms
+                state.reach.fold(pane_ms, state.report.place)
             origin, *key = changed.key
-            *values, users = changed.totals
             rows[Table.REPORTS].append(
                 (
                     *prefix,
@@ -191,8 +201,8 @@ class PartitionState:
                     *key[:5],
                     VALID,
                     *self._all_dimensions(key[5:]),
-                    *_wide(state.source, values),
-                    users,
+                    *_wide(state.source, changed.totals),
+                    state.reach.totals.get(changed.key, ()),
                     self._fingerprint,
                 )
             )
@@ -212,7 +222,7 @@ class PartitionState:
 
     def _ledger_rows(self, state: InputState) -> Iterator[Row]:
         for (entry, reason), count in state.changed_ledger():
-            yield (self.log_epoch, state.source.value, self.partition, entry, reason, count)
+            yield (*self._prefix(state), entry, reason, count)
 
     def _take_letters(self) -> list[DeadLetter]:
         letters, self._letters = self._letters, []
@@ -226,16 +236,15 @@ class PartitionState:
         ahead = {t: {o for o in offsets if o >= self.position(t)} for t, offsets in self.poisoned.items()}
         self.poisoned = {topic: offsets for topic, offsets in ahead.items() if offsets}
 
-    def _change_rules(self, rules: Rules) -> None:
-        """New rules begin with new panes; rows carry the pane size, so that old and new never share a key."""
-        resized = rules.pane_ms != self.rules.pane_ms or rules.report_pane_ms != self.rules.report_pane_ms
-        self.rules = rules
-        if self.seq == 1:  # before the first tick there are no events, and so no rules that were in force
-            starts = self.positions()
-            self.inputs = {source: InputState(source, rules) for source in Input}
-            self.begin_at(starts)
-        for state in self.inputs.values():
-            state.change_rules(rules, resized)
+    def _change_rules(self, rules: Rules, seq: int) -> None:
+        """Everything has been folded. At the first tick there are no events yet, and so no rules that were in force."""
+        self.rules, self.rules_seq = rules, seq
+        for source, state in self.inputs.items():
+            if seq == 1:
+                begin = state.position
+                state = self.inputs[source] = InputState(source, rules)
+                state.begin_at(begin)
+            state.change_rules(rules)
         if rules.pane_ms != self.windows.pane_ms:
             zones, self.windows = self.windows.zones, Windows(rules.pane_ms)
             self.windows.zones = zones
@@ -246,6 +255,7 @@ class PartitionState:
         return {
             "seq": self.seq,
             "rules": msgspec.to_builtins(self.rules),
+            "rules_seq": self.rules_seq,
             "misrouted": self.misrouted,
             "reported_ms": self._reported_ms,
             "poisoned": [(topic, sorted(offsets)) for topic, offsets in self.poisoned.items()],
@@ -258,6 +268,7 @@ class PartitionState:
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Takes back what `snapshot` gave; call before the inputs and windows are restored."""
         self.rules = msgspec.convert(snapshot["rules"], Rules)
+        self.rules_seq = snapshot["rules_seq"]
         self.inputs = {source: InputState(source, self.rules) for source in Input}
         self.seq, self.misrouted = snapshot["seq"], snapshot["misrouted"]
         self._reported_ms = snapshot["reported_ms"]

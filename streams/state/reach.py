@@ -1,57 +1,145 @@
-"""The report grain: totals with a mergeable sketch of unique users (reach).
+"""Reach: a mergeable sketch of the unique users of each report key.
 
-The sketch is KMV (k minimum values; Bar-Yossef et al. 2002): the k smallest 64-bit hashes of user ids. A sorted list
-of integers that anyone can merge in SQL; exact below k users, relative standard error 1/sqrt(k-2) above.
+KMV (k minimum values; Bar-Yossef et al. 2002): the k smallest 64-bit hashes of user ids, a sorted list that anyone can
+merge in SQL. Exact below k users, relative standard error 1/sqrt(k-2) above.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
-from streams.state.grain import Grain, Values
+import numpy as np
+import numpy.typing as npt
 
-TRIM_AT = 16
-"""A sketch that has grown to this many times k between two folds is cut back to k."""
+from streams.state.grain import Ints, Key, group
+from streams.state.keys import Names
+
+Hashes = npt.NDArray[np.uint64]
+CONSOLIDATE_AT: Final = 131_072
+"""Waiting hashes are cut back to k a key beyond this many."""
 
 
-class ReportGrain(Grain):
-    """Values have one more place at the end: the set (later sorted list) of user hashes."""
+class Users(NamedTuple):
+    """Columns of equal length: panes in ms, the key's number, and the user's hash."""
 
-    def __init__(self, pane_ms: int, max_keys: int, width: int, sample: int) -> None:
-        super().__init__(pane_ms, max_keys, width)
+    effect: Ints
+    origin: Ints
+    key: Ints
+    hash: Hashes
+
+    def pick(self, chosen: npt.NDArray[Any]) -> "Users":
+        """The rows that an index or a mask chooses."""
+        return Users(self.effect[chosen], self.origin[chosen], self.key[chosen], self.hash[chosen])
+
+
+def _joined(blocks: list[Users]) -> Users:
+    return Users(
+        np.concatenate([block.effect for block in blocks]),
+        np.concatenate([block.origin for block in blocks]),
+        np.concatenate([block.key for block in blocks]),
+        np.concatenate([block.hash for block in blocks]),
+    )
+
+
+class Reach:
+    """The sketches of one input's report keys in the current effect pane."""
+
+    def __init__(self, sample: int, names_of: Callable[[int], Names]) -> None:
         self.sample = sample
+        self.names_of = names_of
+        self.totals: dict[Key, list[int]] = {}
+        self._effect_pane_ms = -1
+        self._blocks: list[Users] = []
+        self._waiting = 0
+        self._cut_at = CONSOLIDATE_AT
 
-    def _zeros(self) -> Values:
-        values: list[Any] = [0] * self.width
-        values.append(set())
-        return values
+    def add(self, users: Users) -> None:
+        """Appends a batch's users."""
+        if len(users.key) == 0:
+            return
+        self._blocks.append(users)
+        self._waiting += len(users.key)
+        if self._waiting > self._cut_at:
+            self._blocks = [self._cut()]
+            self._waiting = len(self._blocks[0].key)
+            self._cut_at = max(CONSOLIDATE_AT, 2 * self._waiting)
 
-    def _first(self, values: Values) -> Values:
-        return [*values[:-1], self._smallest(values[-1])]  # type: ignore[arg-type,list-item]
+    def _cut(self) -> Users:
+        """At most the k smallest different hashes of each key and pane."""
+        whole = _joined(self._blocks)
+        whole = whole.pick(np.argsort(whole.hash, kind="stable"))
+        order, starts = group(whole.effect, whole.origin, whole.key)
+        hashes = whole.hash[order]
+        is_first = np.ones(len(order), dtype=bool)
+        is_first[1:] = hashes[1:] != hashes[:-1]
+        is_first[starts] = True
+        group_of = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
+        rank = np.cumsum(is_first) - 1
+        rank -= rank[starts][group_of]
+        kept = order[is_first & (rank < self.sample)]
+        return whole.pick(kept)
 
-    def _sum(self, totals: Values, values: Values) -> Values:
-        users = values[-1]
-        merged = self._smallest(users.union(totals[-1])) if users else totals[-1]  # type: ignore[attr-defined]
-        return [*(a + b for a, b in zip(totals[:-1], values[:-1], strict=True)), merged]
+    def fold(self, effect_pane_ms: int, place: Callable[[Key], Key]) -> None:
+        """Adds what waits to the totals of this effect pane, and forgets others. Call once per pane, in order.
 
-    def _smallest(self, users: set[int]) -> list[int]:
-        return sorted(users)[: self.sample]
+        `place` tells under which key the report grain has a key (`Grain.place`).
+        """
+        if effect_pane_ms != self._effect_pane_ms:
+            self.totals, self._effect_pane_ms = {}, effect_pane_ms
+        if not self._blocks:
+            return
+        users = self._cut()
+        mine = users.effect == effect_pane_ms
+        rest = users.effect > effect_pane_ms
+        self._blocks = [users.pick(rest)] if rest.any() else []
+        self._waiting = int(rest.sum())
+        self._cut_at = max(CONSOLIDATE_AT, 2 * self._waiting)
+        self._merge(users.pick(mine), place)
 
-    def trim(self) -> None:
-        """Bounds what waits: keeps only the hashes that a sketch can need."""
-        for _, delta in self._deltas:
-            for values in delta.values():
-                users: set[int] = values[-1]  # type: ignore[assignment]
-                if len(users) > TRIM_AT * self.sample:
-                    kept = self._smallest(users)
-                    users.clear()
-                    users.update(kept)
+    def _merge(self, users: Users, place: Callable[[Key], Key]) -> None:
+        """Rows of one key stand together, their hashes ascending."""
+        if len(users.key) == 0:
+            return
+        changes = (users.key[1:] != users.key[:-1]) | (users.origin[1:] != users.origin[:-1])
+        starts = np.flatnonzero(np.concatenate(([True], changes)))
+        ends = np.append(starts[1:], len(users.key)).tolist()
+        for start, end in zip(starts.tolist(), ends, strict=True):
+            key = (int(users.origin[start]), *self.names_of(int(users.key[start])))
+            hashes = users.hash[start:end].tolist()
+            self.join(place(key), hashes)
 
-    @staticmethod
-    def _plain(values: Values) -> Values:
-        return [*values[:-1], sorted(values[-1])]  # type: ignore[call-overload]
+    def join(self, key: Key, hashes: list[int]) -> None:
+        """Merges sorted hashes into a key's sketch."""
+        before = self.totals.get(key)
+        self.totals[key] = hashes if before is None else sorted({*before, *hashes})[: self.sample]
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Takes back what `snapshot` gave; sketches that still wait become sets again."""
-        super().restore(snapshot)
-        for _, delta in self._deltas:
-            for values in delta.values():
-                values[-1] = set(values[-1])  # type: ignore[call-overload]
+    def snapshot(self) -> dict[str, Any]:
+        """The sketches as plain values; keys by name."""
+        if self._blocks:
+            self._blocks = [self._cut()]
+            self._waiting = len(self._blocks[0].key)
+        waiting = self._blocks[0] if self._blocks else None
+        numbers = np.unique(waiting.key).tolist() if waiting else []
+        return {
+            "effect_pane_ms": self._effect_pane_ms,
+            "totals": [(key, np.array(hashes, dtype=np.uint64).tobytes()) for key, hashes in self.totals.items()],
+            "effect": waiting.effect.tobytes() if waiting else b"",
+            "origin": waiting.origin.tobytes() if waiting else b"",
+            "key": waiting.key.tobytes() if waiting else b"",
+            "names": [(number, self.names_of(number)) for number in numbers],
+            "hash": waiting.hash.tobytes() if waiting else b"",
+        }
+
+    def restore(self, snapshot: dict[str, Any], number_of: Callable[[Names], int]) -> None:
+        """Takes back what `snapshot` gave; `number_of` gives the names their numbers in this process."""
+        self._effect_pane_ms = snapshot["effect_pane_ms"]
+        self.totals = {tuple(key): np.frombuffer(data, np.uint64).tolist() for key, data in snapshot["totals"]}
+        self._blocks, self._waiting = [], 0
+        renumbered = {old: number_of(tuple(names)) for old, names in snapshot["names"]}
+        if renumbered:
+            old = np.frombuffer(snapshot["key"], dtype=np.int64)
+            known = np.array(sorted(renumbered), dtype=np.int64)
+            new = np.array([renumbered[n] for n in known.tolist()], dtype=np.int64)
+            effect, origin = (np.frombuffer(snapshot[name], dtype=np.int64) for name in ("effect", "origin"))
+            self.add(
+                Users(effect, origin, new[np.searchsorted(known, old)], np.frombuffer(snapshot["hash"], np.uint64))
+            )

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from streams.errors import CorruptCheckpoint, JournalMismatch
+from streams.errors import CorruptCheckpoint, Fenced, JournalMismatch
 from streams.ports import CheckpointStore, Journal, JournalRecord
 from streams.records import Row, Table
 from streams.state.checkpoint import Manifest, checksum_of, decode_manifest, decode_rows, restore
-from streams.state.journal import Claim, Fold, Tick, decode, version_of
+from streams.state.journal import Claim, Fold, Tick, decode
 from streams.state.partition import PartitionState
 
 
@@ -19,10 +19,10 @@ class PlacedTick(NamedTuple):
 
 
 class NamedManifest(NamedTuple):
-    """A manifest and the key that it is stored under."""
+    """A manifest and the key that it is stored under; None where it cannot be read."""
 
     key: str
-    manifest: Manifest
+    manifest: Manifest | None
 
 
 class Recovered(NamedTuple):
@@ -34,7 +34,7 @@ class Recovered(NamedTuple):
     cursor: int
     """The next journal offset to read."""
     manifests: list[NamedManifest]
-    """Readable manifests, the oldest first; the state is that of `used`, if any."""
+    """All manifests, the oldest first (unreadable ones in front); the state is that of `used`, if any."""
     used: NamedManifest | None
     rows: list[tuple[Table, Row]]
     corrupt: list[str]
@@ -60,6 +60,8 @@ async def recover(
     state = empty
     rows: list[tuple[Table, Row]] = []
     for candidate in reversed(manifests):
+        if candidate.manifest is None:
+            continue
         try:
             state, rows = await _load(empty, candidate.manifest, store)
             used = candidate
@@ -78,13 +80,15 @@ async def recover(
 
 
 async def _manifests(partition: int, store: CheckpointStore) -> tuple[list[NamedManifest], list[str]]:
-    found, corrupt = [], []
+    found: list[NamedManifest] = []
+    corrupt: list[str] = []
     for key, data in await store.manifests(partition):
         try:
             found.append(NamedManifest(key, decode_manifest(data)))
         except CorruptCheckpoint as error:
+            found.append(NamedManifest(key, None))
             corrupt.append(f"{key}: {error}")
-    return sorted(found, key=lambda named: named.manifest.journal_offset), corrupt
+    return sorted(found, key=lambda named: named.manifest.journal_offset if named.manifest else -1), corrupt
 
 
 async def _load(
@@ -98,15 +102,14 @@ async def _load(
         segments[name] = data
     state = PartitionState(empty.partition, empty.partitions, empty.log_epoch, empty.rules)
     restore(state, segments)
-    version = version_of(empty.log_epoch, manifest.journal_offset)
-    return state, _rows(segments, version)
+    return state, _rows(segments, manifest.row_versions)
 
 
-def _rows(segments: dict[str, bytes], version: int) -> list[tuple[Table, Row]]:
-    """Unacknowledged rows, oldest first; version 0 stands for the manifest's own tick."""
+def _rows(segments: dict[str, bytes], versions: dict[str, int]) -> list[tuple[Table, Row]]:
+    """Unacknowledged rows, oldest first; version 0 stands for that of the tick at which they were captured."""
     names = sorted((n for n in segments if n.startswith("rows/")), key=lambda n: int(n.split("/")[1]))
-    rows = [pair for name in names for pair in decode_rows(segments[name])]
-    return [(table, row if row[-1] else (*row[:-1], version)) for table, row in rows]
+    rows = [(name, table, row) for name in names for table, row in decode_rows(segments[name])]
+    return [(table, row if row[-1] else (*row[:-1], versions[name])) for name, table, row in rows]
 
 
 async def _start(partition: int, journal: Journal, used: NamedManifest | None) -> tuple[Fold, int]:
@@ -119,6 +122,7 @@ async def _start(partition: int, journal: Journal, used: NamedManifest | None) -
             )
         return Fold(), 0
     manifest = used.manifest
+    assert manifest is not None
     for record in await _at(partition, journal, manifest.journal_offset):
         entry = decode(record.value)
         if isinstance(entry, Tick) and (entry.claim_id, entry.seq) == (manifest.claim_id, manifest.seq):
@@ -143,7 +147,10 @@ async def _read(
 ) -> tuple[list[PlacedTick], int]:
     ticks: list[PlacedTick] = []
     while not (isinstance(read_until, int) and cursor > read_until):
-        for record in await journal.read(partition, cursor):
+        records = await journal.read(partition, cursor)
+        if not records and isinstance(read_until, str):  # it was acknowledged, so it lies before the checkpoint's tick
+            raise Fenced(f"partition {partition}: another worker has claimed it since; this worker gives it up")
+        for record in records:
             cursor = record.offset + 1
             entry = decode(record.value)
             tick = fold.take(entry)

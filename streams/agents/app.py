@@ -1,0 +1,214 @@
+"""Wires one worker: the Faust app, its channel and agent, the source, the owners, the sink and the web pages."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from typing import Any, cast
+
+import faust
+from faust.app.base import BootStrategy
+from prometheus_client import CollectorRegistry
+
+from streams.adapters.clickhouse import ClickHouseSink
+from streams.adapters.clickhouse_query import ClickHouseReader
+from streams.adapters.clock import SystemClock
+from streams.adapters.directory_checkpoints import DirectoryCheckpointStore
+from streams.adapters.kafka_admin import require_topics
+from streams.adapters.kafka_checkpoints import KafkaCheckpointStore
+from streams.adapters.kafka_journal import KafkaJournal
+from streams.adapters.kafka_outbox import KafkaOutbox
+from streams.agents.keeper import Keeper
+from streams.agents.metrics import PipelineCollector
+from streams.agents.publisher import Publisher
+from streams.agents.source import Source
+from streams.agents.web import add_pages
+from streams.errors import Unavailable
+from streams.ports import CheckpointStore
+from streams.settings import LOOPBACK, Settings
+from streams.state.owner import OwnerConfig, Ports
+
+log = logging.getLogger(__name__)
+
+CHANNEL_BATCHES = 8
+"""Fetched ranges that may wait for the agent: the back-pressure."""
+LAST_FLUSH_S = 10.0
+"""At shutdown, ClickHouse gets this long to take what is dirty; the checkpoint has the rest."""
+
+
+class OwnSourceOnly(BootStrategy):
+    """Faust's own consumer and producer stay off: the event topics are read by our source."""
+
+    enable_kafka_consumer = False
+    enable_kafka_producer = False
+
+
+class Engine(faust.Service):
+    """Starts the adapters in order, runs the clockwork, and ends in the order in which nothing is lost."""
+
+    def __init__(self, settings: Settings, app: faust.App, inlet: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        self.app = app
+        self.inlet = inlet
+        self.journal: KafkaJournal
+        self.keeper: Keeper
+        self.publisher: Publisher
+        self.source: Source
+        self.registry = CollectorRegistry()
+        self.is_ready = False
+        self._sink_is_prepared = False
+
+    async def on_start(self) -> None:
+        """Opens everything; what cannot be reached is a clear error before the first record is read."""
+        try:
+            await self._open()
+        except Exception:
+            await self._close()
+            raise
+
+    async def _open(self) -> None:
+        settings = self.settings
+        partitions = await require_topics(settings.kafka)
+        self.journal = KafkaJournal(settings.kafka, partitions)
+        self.store = _store(settings)
+        self.outbox = KafkaOutbox(settings.kafka)
+        self.sink = ClickHouseSink(settings.clickhouse)
+        self.reader = ClickHouseReader(settings.clickhouse)
+        await self.journal.start()
+        if isinstance(self.store, KafkaCheckpointStore):
+            await self.store.start()
+        await self.outbox.start()
+        config = OwnerConfig(
+            partitions=partitions,
+            log_epoch=settings.worker.log_epoch,
+            worker=f"{socket.gethostname()}/{os.getpid()}",
+            rules=settings.parsed_rules(),
+            checkpoint_ms=settings.worker.checkpoint_ms,
+        )
+        self.keeper = Keeper(config, Ports(self.journal, self.store, self.outbox), SystemClock(), settings.worker)
+        self.publisher = Publisher(self.keeper, self.sink, settings.clickhouse.max_rows_per_insert)
+        await self._prepare_sink()
+        self.source = Source(settings, self.keeper, self.inlet, loop=self.loop, beacon=self.beacon)
+        self.registry.register(
+            PipelineCollector(self.keeper, self.publisher, self.source.highwater, settings.worker.top_campaigns)
+        )
+        await self.add_runtime_dependency(self.source)
+        self.is_ready = True
+
+    async def consume(self, stream: Any) -> None:
+        """The agent's loop: items in order. An exception here would be a broken invariant: it ends the process."""
+        async for item in stream:
+            try:
+                await self.keeper.handle(item)
+            except Exception as error:
+                await self.crash(error)
+                raise
+            await asyncio.sleep(0)
+
+    @faust.Service.task
+    async def tick(self) -> None:
+        """The wall clock schedules ticks, and decides nothing else."""
+        while not self.should_stop:
+            await self.sleep(self.settings.worker.tick_ms / 1000)
+            await self.keeper.tick_all()
+
+    @faust.Service.task
+    async def checkpoint(self) -> None:
+        """Writes what ticks have captured."""
+        while not self.should_stop:
+            await self.sleep(0.1)
+            await self.keeper.checkpoint_all()
+
+    @faust.Service.task
+    async def publish(self) -> None:
+        """Inserts what ticks have released; waits after a failure."""
+        while not self.should_stop:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.keeper.released.wait(), 1.0)
+            self.keeper.released.clear()
+            if await self._prepare_sink():
+                await self.publisher.flush()
+            pause = self.publisher.pause_s() or self.settings.clickhouse.flush_ms / 1000
+            await self.sleep(pause)
+
+    async def _prepare_sink(self) -> bool:
+        """Migrations first; a worker that restarts during an outage of ClickHouse waits for it like any other."""
+        if not self._sink_is_prepared:
+            try:
+                await self.sink.start()
+            except Unavailable as error:
+                self.publisher.failed(error)
+                return False
+            self._sink_is_prepared = True
+        return True
+
+    async def on_stop(self) -> None:
+        """SIGTERM: the last tick, what it releases, the last checkpoint; then the connections."""
+        await self._close()
+
+    async def _close(self) -> None:
+        self.is_ready = False
+        if hasattr(self, "keeper"):
+            self.keeper.stopping = True
+            await self.keeper.tick_all()
+            try:
+                await asyncio.wait_for(self.publisher.flush(), LAST_FLUSH_S)
+            except TimeoutError:
+                log.warning("ClickHouse did not take the last rows in time; the checkpoint keeps them")
+            await self.keeper.release(frozenset(self.keeper.owners))
+        for part, closing in (("sink", "close"), ("reader", "close"), ("outbox", "stop"), ("store", "stop")):
+            await _stop(getattr(self, part, None), closing)
+        await _stop(getattr(self, "journal", None), "stop")
+
+
+async def _stop(part: Any, closing: str) -> None:
+    stop = getattr(part, closing, None)
+    if stop is not None:
+        await stop()
+
+
+def _store(settings: Settings) -> CheckpointStore:
+    worker = settings.worker
+    if worker.checkpoint_store == "kafka":
+        return KafkaCheckpointStore(settings.kafka)
+    return DirectoryCheckpointStore(worker.state_dir / f"checkpoints-{worker.log_epoch}")
+
+
+def create_app(settings: Settings) -> faust.App:
+    """A Faust app whose agent runs the pipeline. Nothing is connected before it starts."""
+    app = faust.App(
+        "campaign-streams",
+        broker=f"kafka://{settings.kafka.bootstrap_servers.split(',')[0]}",
+        store="memory://",
+        datadir=str(settings.worker.state_dir / "faust"),
+        topic_disable_leader=True,
+        web_enabled=True,
+        web_host=settings.worker.web_host,
+        web_bind=settings.worker.web_host,
+        web_port=settings.worker.web_port,
+        web_in_thread=False,
+        autodiscover=False,
+    )
+    app.boot_strategy = OwnSourceOnly(app)
+    inlet = app.channel(maxsize=CHANNEL_BATCHES)
+    engine = Engine(settings, app, inlet)
+    app.service(cast(Any, engine))
+    add_pages(app, engine)
+    app.conf.web_host  # noqa: B018 - finalises the settings, so that a wrong one is told now
+
+    @app.agent(inlet, name="measure")
+    async def measure(stream: Any) -> None:
+        await engine.consume(stream)
+
+    if settings.worker.web_host != LOOPBACK:
+        log.warning("the web server is bound to %s: it has no access control yet", settings.worker.web_host)
+    return app
+
+
+def run_worker(settings: Settings) -> None:
+    """Runs a worker until SIGTERM or SIGINT. Ends the process."""
+    app = create_app(settings)
+    worker = faust.Worker(app, loglevel=settings.worker.log_level)
+    worker.execute_from_commandline()

@@ -1,0 +1,171 @@
+"""What Prometheus sees: read from the owners when it scrapes, so that the hot path never touches a metric.
+
+Campaigns are labelled through a capped set: the top N by today's spend (then impressions), the rest as `other`.
+"""
+
+from collections.abc import Callable, Iterator
+from operator import add
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streams.agents.keeper import Keeper
+from streams.agents.publisher import Publisher
+from streams.events import Input
+from streams.records import OTHER
+from streams.stages.rates import wilson
+from streams.state.owner import Owner
+from streams.state.partition import TOPICS
+from streams.state.windows import DAY, WINDOW_INDEX, WINDOW_MEASURES, WINDOWS_MS, Windows
+
+PREFIX = "campaign_streams_"
+Highwater = Callable[[str, int], int | None]
+Totals = tuple[int, ...]
+WINDOWS = (*WINDOWS_MS, DAY)
+
+
+class PipelineCollector(Collector):
+    """All metrics of one worker."""
+
+    def __init__(self, keeper: Keeper, publisher: Publisher, highwater: Highwater, top: int) -> None:
+        self.keeper = keeper
+        self.publisher = publisher
+        self.highwater = highwater
+        self.top = top
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything, at this moment."""
+        owners = list(self.keeper.owners.values())
+        yield from _ledger(owners)
+        yield from self._progress(owners)
+        yield from self._worker(owners)
+        yield from campaign_metrics([owner.state.windows for owner in owners], self.top)
+
+    def _progress(self, owners: list[Owner]) -> Iterator[Metric]:
+        lag = GaugeMetricFamily(PREFIX + "lag_records", "Records not applied yet.", labels=["topic", "partition"])
+        delay = GaugeMetricFamily(
+            PREFIX + "watermark_delay_seconds",
+            "Wall time less the newest event time.",
+            labels=["input", "partition"],
+        )
+        now_ms = self.keeper.clock.now_ms()
+        for owner in owners:
+            for topic in TOPICS:
+                end = self.highwater(topic, owner.partition)
+                if end is not None:
+                    behind = max(0, end - owner.state.position(topic))
+                    lag.add_metric([topic, str(owner.partition)], behind)
+            for source, state in owner.state.inputs.items():
+                if state.newest_ms >= 0:
+                    delay.add_metric([source.value, str(owner.partition)], (now_ms - state.newest_ms) / 1000)
+        yield from (lag, delay)
+
+    def _worker(self, owners: list[Owner]) -> Iterator[Metric]:
+        keeper, publisher = self.keeper, self.publisher
+        gauges = {
+            "partitions": (len(owners), "Partitions that this worker owns."),
+            "partitions_recovering": (sum(o.is_recovering for o in owners), "Partitions that replay their journal."),
+            "dirty_rows": (keeper.dirty_rows, "Rows that ClickHouse has not acknowledged."),
+            "dirty_rows_limit": (keeper.settings.max_dirty_rows, "Intake pauses at this many dirty rows."),
+            "last_tick_duration_seconds": (keeper.tick_seconds, "Propose, append, read back, release."),
+            "last_checkpoint_duration_seconds": (keeper.checkpoint_seconds, "Segments and manifest."),
+            "last_insertion_duration_seconds": (publisher.last_seconds, "One insertion into ClickHouse."),
+            "sink_up": (int(publisher.failures_in_a_row == 0), "Whether the last insertion was acknowledged."),
+            "window_campaigns": (sum(len(o.state.windows) for o in owners), "Campaigns with windows in memory."),
+            "dedupe_ids": (_dedupe_ids(owners), "Event ids remembered."),
+            "dedupe_packed_bytes": (_dedupe_bytes(owners), "Memory of the packed ids."),
+        }
+        for name, (value, text) in gauges.items():
+            yield GaugeMetricFamily(PREFIX + name, text, value=float(value))
+        counters = {
+            "inserted_rows": (publisher.inserted_rows, "Rows acknowledged by ClickHouse."),
+            "insertions": (publisher.insertions, "Insertions acknowledged by ClickHouse."),
+            "insertion_errors": (publisher.errors, "Insertions that were not acknowledged, and tried again."),
+            "outages": (keeper.outages, "Attempts that met no answer from Kafka."),
+            "fenced": (keeper.fenced, "Partitions lost to another claim."),
+            "misrouted_campaigns": (sum(o.state.misrouted for o in owners), "Campaigns seen in a wrong partition."),
+            "settings_refused": (sum(o.state.campaigns.refused for o in owners), "Campaign settings refused."),
+            "other_key_events": (_folded(owners), "Events whose key folded into `other`."),
+            "windows_untracked": (sum(o.state.windows.untracked for o in owners), "Additions beyond the windows."),
+        }
+        for name, (value, text) in counters.items():
+            yield CounterMetricFamily(PREFIX + name, text, value=float(value))
+
+
+def _dedupe_ids(owners: list[Owner]) -> int:
+    return sum(len(state.dedupe) for owner in owners for state in owner.state.inputs.values())
+
+
+def _dedupe_bytes(owners: list[Owner]) -> int:
+    return sum(state.dedupe.bytes_packed() for owner in owners for state in owner.state.inputs.values())
+
+
+def _folded(owners: list[Owner]) -> int:
+    inputs = [state for owner in owners for state in owner.state.inputs.values()]
+    return sum(state.panes.folded_events + state.report.folded_events for state in inputs)
+
+
+def _ledger(owners: list[Owner]) -> Iterator[Metric]:
+    entries = CounterMetricFamily(
+        PREFIX + "ledger_records",
+        "Consumed offsets by where they ended; the sum equals consumed_offsets.",
+        labels=["input", "partition", "entry", "reason"],
+    )
+    consumed = CounterMetricFamily(PREFIX + "consumed_offsets", "Offsets consumed.", labels=["input", "partition"])
+    for owner in owners:
+        for source in Input:
+            state, partition = owner.state.inputs[source], str(owner.partition)
+            consumed.add_metric([source.value, partition], state.consumed())
+            for (entry, reason), count in state.ledger.items():
+                entries.add_metric([source.value, partition, entry, reason], count)
+    yield from (entries, consumed)
+
+
+def top_campaigns(windows: list[Windows], window: str, top: int) -> dict[str, Totals]:
+    """Totals of the top campaigns by today's spend, then impressions; the rest summed under `other`."""
+    spend, shown = WINDOW_INDEX["spend_millimicros"], WINDOW_INDEX["impressions"]
+    ranked: list[tuple[int, int, str, Windows]] = []
+    for held in windows:
+        for campaign in held.campaigns():
+            today = held.totals(campaign, DAY)
+            ranked.append((today[spend], today[shown], campaign, held))
+    ranked.sort(key=lambda entry: (-entry[0], -entry[1], entry[2]))
+    found = {campaign: held.totals(campaign, window) for _, _, campaign, held in ranked[:top]}
+    rest: Totals = (0,) * len(WINDOW_MEASURES)
+    for _, _, campaign, held in ranked[top:]:
+        rest = tuple(map(add, rest, held.totals(campaign, window)))
+    if len(ranked) > top:
+        found[OTHER] = rest
+    return found
+
+
+def campaign_metrics(windows: list[Windows], top: int) -> Iterator[Metric]:
+    """Counts and ratios by campaign and window; a ratio over zero has no sample."""
+    labels = ["campaign", "window"]
+    counts = {
+        measure: GaugeMetricFamily(f"{PREFIX}campaign_{measure}", f"Sum of {measure} in the window.", labels=labels)
+        for measure in WINDOW_MEASURES
+        if measure != "spend_millimicros"
+    }
+    spend = GaugeMetricFamily(PREFIX + "campaign_spend_micros", "Spend, in the campaign's currency.", labels=labels)
+    ratios = {
+        "ctr": ("clicks", "impressions", "Clicks / impressions."),
+        "cvr": ("conversions", "clicks", "Conversions credited to a click / clicks, by conversion time."),
+    }
+    families = {
+        (name, bound): GaugeMetricFamily(f"{PREFIX}campaign_{name}_{bound}", text, labels=labels)
+        for name, (_, _, text) in ratios.items()
+        for bound in ("ratio", "ratio_low", "ratio_high")
+    }
+    for window in WINDOWS:
+        for campaign, totals in top_campaigns(windows, window, top).items():
+            for measure, family in counts.items():
+                family.add_metric([campaign, window], totals[WINDOW_INDEX[measure]])
+            spend.add_metric([campaign, window], totals[WINDOW_INDEX["spend_millimicros"]] / 1000)
+            for name, (numerator, denominator, _) in ratios.items():
+                rate = wilson(totals[WINDOW_INDEX[numerator]], totals[WINDOW_INDEX[denominator]])
+                if rate is not None:
+                    families[name, "ratio"].add_metric([campaign, window], rate.value)
+                    families[name, "ratio_low"].add_metric([campaign, window], rate.low)
+                    families[name, "ratio_high"].add_metric([campaign, window], rate.high)
+    yield from (*counts.values(), spend, *families.values())

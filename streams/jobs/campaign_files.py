@@ -1,0 +1,152 @@
+"""Reads campaign settings from a YAML or TOML file and reports every fault of the file at once.
+
+A file holds one campaign (a table with `campaign_id`), a list of campaigns (YAML), or a list under `campaigns`.
+Besides the fields of `CampaignSettings` a file may give times as people write them: `flight_start`, `flight_end` and
+`valid_from` take a date or a date with a time. Without an offset they are in the campaign's time zone. A bare date is
+the begin of that day, and as `flight_end` its end: the last day of the flight is included.
+"""
+
+import tomllib
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+import msgspec
+import yaml  # type: ignore[import-untyped]  # has no stubs of its own
+
+from streams.campaigns import CampaignSettings, Problem, known_zones, problems_of
+from streams.errors import ConfigurationError
+
+MAX_FILE_BYTES: Final = 32 * 1024 * 1024
+MAX_CAMPAIGNS: Final = 100_000
+WRITTEN_TIMES: Final = ("flight_start", "flight_end", "valid_from")
+_DAY: Final = timedelta(days=1)
+
+
+class CampaignFile(NamedTuple):
+    """What a file holds: campaigns without a fault, and every fault (`campaigns[3].currency`, what is wrong)."""
+
+    campaigns: list[CampaignSettings]
+    problems: list[Problem]
+
+
+def read_campaign_file(path: Path) -> CampaignFile:
+    """Reads a file that ends in .yaml, .yml or .toml. Whoever appends must do so only if `problems` is empty.
+
+    Raises:
+        ConfigurationError: the file is absent, unreadable, too large, or of another format.
+    """
+    parse = _PARSERS.get(path.suffix.lower())
+    if parse is None:
+        raise ConfigurationError(f"{path}: campaigns are read from .yaml, .yml or .toml; rename or convert the file")
+    try:
+        parsed = parse(_text_of(path))
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        return CampaignFile([], [Problem("", f"cannot be parsed: {' '.join(str(error).split())}")])
+    return campaigns_in(parsed)
+
+
+def campaigns_in(parsed: object) -> CampaignFile:
+    """Checks what was parsed: builtin values, dates and times."""
+    documents = _documents(parsed)
+    if isinstance(documents, Problem):
+        return CampaignFile([], [documents])
+    campaigns: list[CampaignSettings] = []
+    problems: list[Problem] = []
+    first_at: dict[tuple[str, int | None], str] = {}
+    for where, document in documents:
+        found, faults = _campaign(document)
+        if found is not None:
+            earlier = first_at.setdefault((found.campaign_id, found.valid_from_ms), where)
+            if earlier != where:
+                faults = [Problem("campaign_id", f"repeats {earlier} with the same valid_from_ms")]
+            campaigns.append(found)
+        problems += [Problem(_under(where, fault.path), fault.problem) for fault in faults]
+    return CampaignFile(campaigns, problems)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigurationError(f"{path}: larger than {MAX_FILE_BYTES} bytes; split it")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}; give a file that can be read") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: is not UTF-8; save it as UTF-8") from None
+
+
+def _documents(parsed: object) -> list[tuple[str, object]] | Problem:
+    if isinstance(parsed, dict) and "campaigns" in parsed:
+        others = [str(name) for name in parsed if name != "campaigns"]
+        if others:
+            return Problem("", f"beside `campaigns` nothing may stand, but there is {', '.join(others)}")
+        parsed = parsed["campaigns"]
+    elif isinstance(parsed, dict) and parsed:
+        return [("", parsed)]
+    if not isinstance(parsed, list) or not parsed:
+        return Problem("", "holds no campaigns: give one with `campaign_id`, or a list under `campaigns`")
+    if len(parsed) > MAX_CAMPAIGNS:
+        return Problem("", f"holds {len(parsed)} campaigns, more than {MAX_CAMPAIGNS}; split it")
+    return [(f"campaigns[{i}]", document) for i, document in enumerate(parsed)]
+
+
+def _campaign(document: object) -> tuple[CampaignSettings | None, list[Problem]]:
+    if not isinstance(document, dict):
+        return None, problems_of(document)
+    plain, faults = _with_epoch_times(document)
+    faults += problems_of(plain)
+    return (None if faults else msgspec.convert(plain, CampaignSettings)), faults
+
+
+def _with_epoch_times(document: dict[str, object]) -> tuple[dict[str, object], list[Problem]]:
+    """Replaces `flight_start` … by `flight_start_ms` …"""
+    zone = _zone_of(document)
+    plain = {name: value for name, value in document.items() if name not in WRITTEN_TIMES}
+    faults = []
+    for name in WRITTEN_TIMES:
+        if name not in document:
+            continue
+        if f"{name}_ms" in document:
+            faults.append(Problem(name, f"stands beside {name}_ms; give one of them"))
+            continue
+        moment = _epoch_ms(document[name], zone, ends=name == "flight_end")
+        if moment is None:
+            faults.append(Problem(name, "must be a date or a date with a time, for example 2026-11-30T08:00:00Z"))
+        else:
+            plain[f"{name}_ms"] = moment
+    return plain, faults
+
+
+def _zone_of(document: dict[str, object]) -> ZoneInfo:
+    name = document.get("time_zone", "UTC")
+    return ZoneInfo(name) if isinstance(name, str) and name in known_zones() else ZoneInfo("UTC")
+
+
+def _epoch_ms(value: object, zone: ZoneInfo, ends: bool) -> int | None:
+    if isinstance(value, str):
+        try:
+            value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, date):
+        return None
+    if not isinstance(value, datetime):
+        if value == date.max:
+            return None
+        value = datetime.combine(value + _DAY if ends else value, time())
+    aware = value if value.tzinfo else value.replace(tzinfo=zone)
+    return round(aware.timestamp() * 1000)
+
+
+def _under(where: str, path: str) -> str:
+    return ".".join(filter(None, (where, path)))
+
+
+_PARSERS: Final[dict[str, Callable[[str], object]]] = {
+    ".yaml": yaml.safe_load,
+    ".yml": yaml.safe_load,
+    ".toml": tomllib.loads,
+}

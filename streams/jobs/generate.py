@@ -1,0 +1,133 @@
+"""Seeded, realistic traffic: as a pure iterator (`generate`), and paced by the clock into a broker (`run_generator`).
+
+The same profile and seed give the same events, byte for byte and in the same order of delivery. A history goes into
+topics through `streams.jobs.load.load(generate(profile, seed), outbox)`, as fast as the broker takes it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from streams.campaigns import CampaignSettings, encode_campaign
+from streams.events import Input
+from streams.jobs.load import GIVE_UP_AFTER_S, publish_patiently
+from streams.jobs.traffic_catalogue import generate_campaigns
+from streams.jobs.traffic_profile import TrafficProfile, traffic_profile
+from streams.jobs.traffic_simulation import GeneratedEvent, Simulation
+from streams.ports import Clock, Outbox, Outgoing
+from streams.topics import CAMPAIGNS, INPUT_TOPICS
+
+BATCH_MS: Final = 20
+MAX_BATCH: Final = 2_000
+LONGEST_SLEEP_MS: Final = 500  # so that a stop is noticed soon
+
+__all__ = [
+    "GeneratedEvent",
+    "GeneratorReport",
+    "TrafficProfile",
+    "campaign_messages",
+    "generate",
+    "generate_campaigns",
+    "run_generator",
+    "traffic_profile",
+]
+
+
+@dataclass
+class GeneratorReport:
+    """What was delivered so far."""
+
+    start_ms: int = 0
+    """The first event time, epoch ms UTC: with the profile and the seed it reproduces the run."""
+    delivered: int = 0
+    duplicates: int = 0
+    events: dict[Input, int] = field(default_factory=lambda: dict.fromkeys(Input, 0))
+    behind_ms: int = 0
+    """How far the last batch was behind the clock: large where the broker or this machine is too slow."""
+    cut: int = 0
+    """Later events given up because `max_pending` were waiting."""
+
+
+def generate(profile: TrafficProfile, seed: int) -> Iterator[GeneratedEvent]:
+    """The traffic, in order of delivery. Endless where the profile has no duration."""
+    return Simulation(profile, seed).events()
+
+
+def campaign_messages(campaigns: list[CampaignSettings]) -> list[Outgoing]:
+    """Records of ads.campaigns, to be published before the first event."""
+    return [Outgoing(CAMPAIGNS, None, c.campaign_id.encode(), encode_campaign(c)) for c in campaigns]
+
+
+async def run_generator(
+    profile: TrafficProfile,
+    seed: int,
+    outbox: Outbox,
+    clock: Clock,
+    *,
+    rate: float | None = None,
+    duration_ms: int | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    batch_ms: int = BATCH_MS,
+    max_batch: int = MAX_BATCH,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[GeneratorReport], object] | None = None,
+    report: GeneratorReport | None = None,
+    give_up_after_s: float = GIVE_UP_AFTER_S,
+) -> GeneratorReport:
+    """Publishes traffic in real time until its end, or until `stop()`, which is asked before each batch.
+
+    Event times begin now (or at `profile.start_ms`) and advance with the clock; `rate` and `duration_ms` take the
+    profile's place. Every `batch_ms` what is due is published, at most `max_batch` at a time; a generator that falls
+    behind publishes without pause and drops nothing. Records carry the time of delivery. `report` is filled as it
+    goes, so that it is whole after a cancellation too.
+
+    Raises:
+        Unavailable: the broker did not answer for `give_up_after_s`.
+    """
+    began_ms = clock.now_ms()
+    chosen = _chosen(profile, began_ms, rate, duration_ms)
+    filled = report if report is not None else GeneratorReport()
+    filled.start_ms = chosen.first_ms
+    simulation = Simulation(chosen, seed)
+    events = simulation.events()
+    waiting = next(events, None)
+    while waiting is not None and not stop():
+        now_ms = clock.now_ms() - began_ms + chosen.first_ms
+        if waiting.deliver_at_ms > now_ms:
+            await sleep(min(max(batch_ms, waiting.deliver_at_ms - now_ms), LONGEST_SLEEP_MS) / 1000)
+            continue
+        batch: list[GeneratedEvent] = []
+        while waiting is not None and waiting.deliver_at_ms <= now_ms and len(batch) < max_batch:
+            batch.append(waiting)
+            waiting = next(events, None)
+        await publish_patiently(outbox, [_record(event) for event in batch], give_up_after_s)
+        _count(filled, batch, now_ms, simulation.cut)
+        if progress is not None:
+            progress(filled)
+        await sleep(0)
+    return filled
+
+
+def _chosen(profile: TrafficProfile, now_ms: int, rate: float | None, duration_ms: int | None) -> TrafficProfile:
+    return msgspec.structs.replace(
+        profile,
+        start_ms=now_ms if profile.start_ms is None else profile.start_ms,
+        rate=profile.rate if rate is None else rate,
+        duration_ms=profile.duration_ms if duration_ms is None else duration_ms,
+    )
+
+
+def _record(event: GeneratedEvent) -> Outgoing:
+    return Outgoing(INPUT_TOPICS[event.input], None, event.key.encode(), event.value, event.deliver_at_ms)
+
+
+def _count(report: GeneratorReport, batch: list[GeneratedEvent], now_ms: int, cut: int) -> None:
+    report.delivered += len(batch)
+    report.duplicates += sum(event.duplicate for event in batch)
+    for event in batch:
+        report.events[event.input] += 1
+    report.behind_ms = now_ms - batch[0].deliver_at_ms
+    report.cut = cut
