@@ -16,6 +16,7 @@ CREATE OR REPLACE VIEW all_rows
     input LowCardinality(String) COMMENT 'Input topic, or journal for what a tick decided.',
     partition UInt32 COMMENT 'Partition of the input topic.',
     pane_ms UInt32 COMMENT 'Pane size, ms.',
+    rules_seq UInt64 COMMENT 'Tick that brought the rules in force; with new rules totals begin anew.',
     origin_pane DateTime('UTC') COMMENT 'Start of the pane in which the events happened, UTC.',
     effect_pane DateTime('UTC') COMMENT 'Pane of the topic-partition’s newest event time when they counted, UTC.',
     campaign_id LowCardinality(String) COMMENT 'Campaign; empty for organic traffic.',
@@ -80,10 +81,10 @@ AS WITH (
     FROM report_rows WHERE written_at < now() - INTERVAL 34 DAY
 ) AS cut
 SELECT
-    log_epoch, input, partition, pane_ms, origin_pane, effect_pane, campaign_id, ad_unit_id, creative_id,
-    variant, currency, validity, duplicates, late, money_rejected, spend_millimicros, impressions,
-    viewable_impressions, measured_impressions, plays_started, plays_3s, plays_5s, plays_completed,
-    viewable_plays, loop_plays, watched_ms, clicks, clicks_card, clicks_button, clicks_cover,
+    log_epoch, input, partition, pane_ms, rules_seq, origin_pane, effect_pane, campaign_id, ad_unit_id,
+    creative_id, variant, currency, validity, duplicates, late, money_rejected, spend_millimicros,
+    impressions, viewable_impressions, measured_impressions, plays_started, plays_3s, plays_5s,
+    plays_completed, viewable_plays, loop_plays, watched_ms, clicks, clicks_card, clicks_button, clicks_cover,
     clicks_live_room_entry, clicks_profile, clicks_other, conversions, view_through_conversions,
     play_through_conversions, unattributed_conversions, leads, add_to_carts, orders, paid_orders, installs,
     other_conversions, quantity, ordered_value_micros, paid_value_micros, cost_of_goods_micros,
@@ -92,10 +93,10 @@ SELECT
 FROM pane_rows FINAL WHERE effect_pane >= cut
 UNION ALL
 SELECT
-    log_epoch, input, partition, pane_ms, origin_pane, effect_pane, campaign_id, ad_unit_id, creative_id,
-    variant, currency, validity, duplicates, late, money_rejected, spend_millimicros, impressions,
-    viewable_impressions, measured_impressions, plays_started, plays_3s, plays_5s, plays_completed,
-    viewable_plays, loop_plays, watched_ms, clicks, clicks_card, clicks_button, clicks_cover,
+    log_epoch, input, partition, pane_ms, rules_seq, origin_pane, effect_pane, campaign_id, ad_unit_id,
+    creative_id, variant, currency, validity, duplicates, late, money_rejected, spend_millimicros,
+    impressions, viewable_impressions, measured_impressions, plays_started, plays_3s, plays_5s,
+    plays_completed, viewable_plays, loop_plays, watched_ms, clicks, clicks_card, clicks_button, clicks_cover,
     clicks_live_room_entry, clicks_profile, clicks_other, conversions, view_through_conversions,
     play_through_conversions, unattributed_conversions, leads, add_to_carts, orders, paid_orders, installs,
     other_conversions, quantity, ordered_value_micros, paid_value_micros, cost_of_goods_micros,

@@ -15,7 +15,7 @@ from streams.adapters.clickhouse import ClickHouseSink
 from streams.adapters.clickhouse_query import ClickHouseReader
 from streams.adapters.clock import SystemClock
 from streams.adapters.directory_checkpoints import DirectoryCheckpointStore
-from streams.adapters.kafka_admin import require_topics
+from streams.adapters.kafka_admin import partitions_for_worker
 from streams.adapters.kafka_checkpoints import KafkaCheckpointStore
 from streams.adapters.kafka_journal import KafkaJournal
 from streams.adapters.kafka_outbox import KafkaOutbox
@@ -25,7 +25,6 @@ from streams.agents.publisher import Publisher
 from streams.agents.source import Source
 from streams.agents.web import add_pages
 from streams.errors import Unavailable
-from streams.ports import CheckpointStore
 from streams.settings import LOOPBACK, Settings
 from streams.state.owner import OwnerConfig, Ports
 
@@ -70,15 +69,14 @@ class Engine(faust.Service):
 
     async def _open(self) -> None:
         settings = self.settings
-        partitions = await require_topics(settings.kafka)
+        partitions = await partitions_for_worker(settings.kafka)
         self.journal = KafkaJournal(settings.kafka, partitions)
         self.store = _store(settings)
         self.outbox = KafkaOutbox(settings.kafka)
         self.sink = ClickHouseSink(settings.clickhouse)
         self.reader = ClickHouseReader(settings.clickhouse)
         await self.journal.start()
-        if isinstance(self.store, KafkaCheckpointStore):
-            await self.store.start()
+        await self.store.start()
         await self.outbox.start()
         config = OwnerConfig(
             partitions=partitions,
@@ -94,6 +92,7 @@ class Engine(faust.Service):
         self.registry.register(
             PipelineCollector(self.keeper, self.publisher, self.source.highwater, settings.worker.top_campaigns)
         )
+        self.app.flow_control.resume()  # channels stay shut until Faust's own consumer has partitions, and ours is off
         await self.add_runtime_dependency(self.source)
         self.is_ready = True
 
@@ -169,7 +168,7 @@ async def _stop(part: Any, closing: str) -> None:
         await stop()
 
 
-def _store(settings: Settings) -> CheckpointStore:
+def _store(settings: Settings) -> KafkaCheckpointStore | DirectoryCheckpointStore:
     worker = settings.worker
     if worker.checkpoint_store == "kafka":
         return KafkaCheckpointStore(settings.kafka)
@@ -209,6 +208,7 @@ def create_app(settings: Settings) -> faust.App:
 
 def run_worker(settings: Settings) -> None:
     """Runs a worker until SIGTERM or SIGINT. Ends the process."""
+    (settings.worker.state_dir / "faust").mkdir(parents=True, exist_ok=True)
     app = create_app(settings)
     worker = faust.Worker(app, loglevel=settings.worker.log_level)
     worker.execute_from_commandline()

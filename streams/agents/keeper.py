@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from streams.agents.items import Assigned, Item, Revoked
+from streams.agents.latency import VisibleLatency
 from streams.errors import Fenced, Unavailable
 from streams.ports import Clock
 from streams.settings import WorkerSettings
@@ -41,6 +42,7 @@ class Keeper:
         self.fenced = 0
         self.outages = 0
         self.stopping = False
+        self.visible = VisibleLatency()
         self._attempts: dict[str, int] = {}
 
     # The channel's items, in order
@@ -60,6 +62,8 @@ class Keeper:
         if owner is None:
             return
         wanted = owner.offer(batch)
+        if batch.records:
+            self.visible.arrived(batch.partition, batch.records[0].timestamp)
         if wanted is not None:
             self.seek(batch.topic, batch.partition, wanted)
 
@@ -121,7 +125,9 @@ class Keeper:
         async with self._lock_of(owner):
             if self.owners.get(owner.partition) is not owner:
                 return
+            oldest_ms = self.visible.proposed(owner.partition)
             confirmed = await owner.advance(self.clock.now_ms(), self.silent_topics(owner.partition))
+            self.visible.confirmed(owner.partition, oldest_ms, confirmed, owner.confirmed_version)
         if owner.must_seek:
             owner.must_seek = False
             log.error("partition %d: the code failed on a record; reloaded from the last checkpoint", owner.partition)

@@ -36,6 +36,9 @@ class Publisher:
                     return False
                 full = sum(len(rows) for _, rows in taken) >= self.max_rows
                 taken = self._take(table) if full else []
+        for owner in list(self.keeper.owners.values()):
+            oldest = owner.dirty.oldest_version()
+            self.keeper.visible.acknowledged(owner.partition, oldest, self.keeper.clock.now_ms())
         return True
 
     def _take(self, table: Table) -> list[tuple[Owner, list[Row]]]:

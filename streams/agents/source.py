@@ -241,7 +241,7 @@ class Source(faust.Service):
         return int(end) if end is not None else None
 
 
-class _Listener(ConsumerRebalanceListener):
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     """Kafka's group tells; the source carries it out before the group goes on."""
 
     def __init__(self, source: Source) -> None:

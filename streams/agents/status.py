@@ -22,6 +22,8 @@ def status(keeper: Keeper, publisher: Publisher, highwater: Highwater, top: int)
             max(0, (highwater(t, o.partition) or 0) - o.state.position(t)) for o in owners for t in TOPICS
         ),
         "dirty_rows": keeper.dirty_rows,
+        "ticked": all(o.is_settled for o in owners),
+        "visible_ms": keeper.visible.summary(),
         "waiting_reports": sum(
             not s.report.is_clean or not s.cohorts.is_clean for o in owners for s in o.state.inputs.values()
         ),

@@ -126,6 +126,16 @@ class Owner:
         return bool(self._pending) or self._is_broken
 
     @property
+    def confirmed_version(self) -> int:
+        """The version of the rows that the last confirmed tick released."""
+        return version_of(self.config.log_epoch, self.confirmed_offset)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything applied stands behind a confirmed tick."""
+        return self._proposal is None and self._is_open and self.state.positions() == self._last_applied
+
+    @property
     def expected(self) -> dict[str, int]:
         """The offset that each topic must go on from."""
         return self._expected

@@ -1,0 +1,46 @@
+"""The command line: `campaign-streams`. Each command lives in a module of its own; here they are only listed."""
+
+import sys
+
+import typer
+
+from streams import __version__
+from streams.commands import demo, worker
+from streams.errors import CampaignStreamsError
+
+app = typer.Typer(
+    name="campaign-streams",
+    help="Live campaign metrics from Kafka: exact CTR and CVR, explainable, seconds old.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("worker")(worker.worker)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"campaign-streams {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Settings come from the environment (CAMPAIGN_STREAMS_…) and a TOML file; README lists them."""
+
+
+def main() -> None:
+    """Runs the command line; an operating error is one line that ends with its remedy, and exit code 2."""
+    try:
+        app()
+    except CampaignStreamsError as error:
+        typer.echo(f"campaign-streams: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
