@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ INSERT_SETTINGS: Final[dict[str, Any]] = {
     "wait_end_of_query": 1,
     "max_partitions_per_insert_block": 1_000,  # months of one block; a loaded history has many
 }
-CONNECT_TIMEOUT_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 10
 
 
 def connect(
@@ -88,8 +89,8 @@ def _open_http(target: HttpTarget, timeout_s: float, session: dict[str, Any]) ->
         username=target.user,
         password=target.password,
         settings=session,
-        connect_timeout=min(CONNECT_TIMEOUT_S, timeout_s),
-        send_receive_timeout=timeout_s,
+        connect_timeout=min(CONNECT_TIMEOUT_S, ceil(timeout_s)),
+        send_receive_timeout=ceil(timeout_s),  # clickhouse-connect takes whole seconds
         autogenerate_session_id=False,  # a session stays locked while the server still works on a cut request
         dedicated_pool=True,  # closing this client closes its connections, and no others
         **options,

@@ -1,4 +1,4 @@
-"""Rows to the columns of one insertion. Most measures of a row are 0: a column in which every row is 0 is left out.
+"""Rows to the columns of one insertion. Most measures of a row are 0: a measure that is 0 in every row is left out.
 
 ClickHouse fills what is left out with 0, and stores columns of zeros sparsely.
 """
@@ -23,7 +23,7 @@ assert all(KEY_COLUMNS[table][_INPUT] == "input" for table in _MEASURED)
 def _places(table: Table, inputs: frozenset[str]) -> tuple[int, ...]:
     """The columns that rows of these inputs can fill: of the measures only their own, where the inputs are known."""
     columns = COLUMNS[table]
-    if table not in _MEASURED or not inputs <= frozenset(Input):
+    if not inputs <= frozenset(Input):
         return tuple(range(len(columns)))
     possible = {*COMMON, _USERS, *(m for name in inputs for m in MEASURES_OF[Input(name)])}
     return tuple(at for at, name in enumerate(columns) if name not in _OPTIONAL or name in possible)
@@ -34,9 +34,10 @@ def columns_of(table: Table, rows: Sequence[Row]) -> tuple[list[str], list[list[
 
     Measures of another input than the row's own are not looked at: they are 0 (streams.records).
     """
-    inputs = frozenset([row[_INPUT] for row in rows]) if table in _MEASURED else frozenset[str]()
+    if table not in _MEASURED:
+        return list(COLUMNS[table]), [list(column) for column in zip(*rows, strict=True)]
     names, columns = [], []
-    for at in _places(table, inputs):
+    for at in _places(table, frozenset([row[_INPUT] for row in rows])):
         name = COLUMNS[table][at]
         column = [row[at] for row in rows]
         if name not in _OPTIONAL or any(column):

@@ -52,6 +52,7 @@ def mapped(error: Exception, target: Target, doing: str) -> CampaignStreamsError
 def brief(error: Exception, target: Target) -> str:
     """The error's text: one line, bounded, masked."""
     text = " ".join(_NOISE.sub(" ", str(error)).split())
+    text = text.rpartition("(Caused by ")[2]  # urllib3 puts the whole URL before its reason
     return target.mask(text)[:_MAX_TEXT].rstrip(" .") or type(error).__name__
 
 

@@ -24,8 +24,8 @@ _HEADROOM_ROWS: Final = 100_000
 _READS: Final = re.compile(r"\(*\s*(SELECT|WITH|SHOW|DESCRIBE|DESC|EXISTS|EXPLAIN)\b", re.IGNORECASE)
 _QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|\"(?:[^\"\\]|\\.|\"\")*\"", re.DOTALL)
 _ESCAPES: Final = re.compile(r"\bINTO\s+OUTFILE\b|\bPYTHON\s*\(", re.IGNORECASE)
-_UNAVAILABLE: Final = frozenset({202, 209, 210, 236, 241, 242, 252, 439, 999})
-"""Errors that are not the query's fault: too many queries, network, aborted, memory of the whole server, Keeper."""
+_UNAVAILABLE: Final = frozenset({202, 209, 210, 236, 242, 439, 999})
+"""Errors that are not the query's fault: too many queries, network, aborted, read-only tables, no threads, Keeper."""
 
 
 class QueryLimits(NamedTuple):

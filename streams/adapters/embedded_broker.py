@@ -35,6 +35,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not count
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
 def dies_with_parent() -> Callable[[], None] | None:
     """A `preexec_fn` that has Linux end the child with the thread that started it; None where there is no such thing.
 
@@ -89,14 +99,14 @@ class EmbeddedBroker:
 
         Raises:
             ConfigurationError: the package is not installed.
-            BrokerUnavailable: it ended or kept silent; the message quotes its last words.
+            BrokerUnavailable: the port is taken, or it ended or kept silent; the message quotes its last words.
         """
         binary = _binary()
         fixed = self.port != 0
         for attempt in range(1, ATTEMPTS + 1):
             self.port = self.port if fixed else free_port()
-            self._spawn(binary)
             try:
+                self._spawn(binary)
                 await self._until_it_answers()
             except BrokerUnavailable:
                 await self.stop()
@@ -127,6 +137,8 @@ class EmbeddedBroker:
         await self.stop()
 
     def _spawn(self, binary: str) -> None:
+        if not _is_free(self.port):  # or another broker would answer in its place
+            raise BrokerUnavailable(f"port {self.port} is taken; end what listens there, or choose another")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         self._process = subprocess.Popen(
             [binary, "broker", *_arguments(f"tcp://{self.bootstrap_servers}")],

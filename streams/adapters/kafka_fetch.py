@@ -5,6 +5,7 @@ appends and reads back (on Tansu by half of the poll: 38 ms of 100). Here every 
 that the broker answers at once, with the high watermark of that moment: about 1 ms on loopback, on any broker.
 """
 
+import asyncio
 from typing import Any, NamedTuple
 
 import aiokafka.errors as kafka_errors
@@ -24,6 +25,8 @@ MAX_WAIT_MS = 10
 with nothing although the record is there (0.5% of the reads)."""
 _READ_UNCOMMITTED = 0  # nothing transactional is written to our own topics
 _EARLIEST = -2
+_ATTEMPTS = 20
+_PAUSE_S = 0.1
 
 
 class OffsetOutOfRange(Exception):
@@ -132,24 +135,36 @@ class PartitionReader:
             await client.force_metadata_update()
 
     async def _ask(self, partition: int, request: Any) -> tuple[Any, ...]:
+        """The leader's answer; waits a little for a leader that moves, or that a new topic does not have yet."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._ask_leader(partition, request)
+            except _LeaderMoves:
+                await self._connected().force_metadata_update()
+                await asyncio.sleep(_PAUSE_S)
+        raise BrokerUnavailable(f"{self._topic}-{partition} has no leader; wait, or check the brokers")
+
+    async def _ask_leader(self, partition: int, request: Any) -> tuple[Any, ...]:
         """This partition's part of the leader's answer, its error code turned into a class."""
         client, name = self._connected(), f"{self._topic}-{partition}"
         leader = client.cluster.leader_for_partition(TopicPartition(self._topic, partition))
         if leader is None or leader == -1:
-            client.force_metadata_update()
-            raise BrokerUnavailable(f"{name} has no leader; wait, or check the brokers")
+            raise _LeaderMoves
         with broker_errors(f"reading {name}"):
             answer = await client.send(leader, request)
             if not answer.topics:
                 raise kafka_errors.KafkaError("the broker refused the request")
             number, code, *rest = answer.topics[0][1][0]
             error = kafka_errors.for_code(code)
-            if error.invalid_metadata:  # the leader moved, or a broker that starts does not know its topics yet
-                client.force_metadata_update()
-                raise BrokerUnavailable(f"{name} moves between brokers ({error.__name__}); wait")
+            if error.invalid_metadata:
+                raise _LeaderMoves
             if error not in (kafka_errors.NoError, kafka_errors.OffsetOutOfRangeError):
                 raise error(name)
         return number, error, *rest
+
+
+class _LeaderMoves(Exception):
+    """Whoever led the partition does not, or not yet."""
 
 
 def _decode(data: bytes, offset: int) -> tuple[list[Record], int]:

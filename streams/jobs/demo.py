@@ -22,6 +22,8 @@ from streams.jobs.identity import Identity
 from streams.jobs.load import LoadReport, events_from_files, load
 from streams.jobs.mapping import Mapping
 
+REPORT_SOON = '{"report_every_ms": 2000}'
+"""Whoever watches for a minute does not wait ten seconds for the report grain."""
 SHOW_S = 0.5
 DRAIN_TIMEOUT_S = 600.0
 Show = Callable[[dict[str, Any]], Awaitable[None] | None]
@@ -60,7 +62,7 @@ class DemoRun:
 
 async def run_demo(plan: DemoPlan, show: Show, started: Callable[[DemoRun], None]) -> dict[str, Any]:
     """Runs until the plan ends or `DemoRun.stop` is called; returns the summary."""
-    async with EmbeddedSystem(plan.directory) as system:
+    async with EmbeddedSystem(plan.directory, settings={"RULES": REPORT_SOON}) as system:
         run = DemoRun(plan, system)
         started(run)
         outbox = KafkaOutbox(system.kafka)

@@ -92,14 +92,15 @@ class Intake:
         self, state: InputState, batch: Batch, records: Sequence[RawRecord], events: Sequence[Event]
     ) -> tuple[Sequence[RawRecord], Sequence[Event]]:
         """What the types cannot say: a time beyond the record's own, paid traffic or money without its owner."""
-        latest = [record.timestamp + self.rules.future_skew_ms for record in records]
-        faults = {i: _FUTURE for i, event in enumerate(events) if event.event_time_ms > latest[i]}
+        faults: dict[int, Rejected] = {}  # of two faults the one found last is told
+        if None in map(_CURRENCY, events):
+            money = _PRICE if self.is_priced else has_money
+            faults = {i: _NO_CURRENCY for i, e in enumerate(events) if e.currency is None and money(e)}
         if None in map(_CAMPAIGN, events):
             owned = enumerate(events)
             faults |= {i: _NO_CAMPAIGN for i, e in owned if e.campaign_id is None and e.traffic is Traffic.PAID}
-        if None in map(_CURRENCY, events):
-            money = _PRICE if self.is_priced else has_money
-            faults |= {i: _NO_CURRENCY for i, e in enumerate(events) if e.currency is None and money(e)}
+        latest = [record.timestamp + self.rules.future_skew_ms for record in records]
+        faults |= {i: _FUTURE for i, event in enumerate(events) if event.event_time_ms > latest[i]}
         return self._without(faults, state, batch, records, events)
 
     def _without(
@@ -149,14 +150,14 @@ class Intake:
         pane_ms, report_ms = self.rules.pane_ms, self.rules.report_pane_ms
         pane = Block(newest - newest % pane_ms, at - at % pane_ms, key, amounts)
         report = Block(newest - newest % report_ms, at - at % report_ms, report_key, amounts)
+        if self.source is Input.ADJUSTMENTS:
+            pane, report = self._with_orders(events, counted & pays, pane, report)
         state.panes.add(pane)
         state.report.add(report)
         if self.source is Input.IMPRESSIONS:
             self._add_users(state, events, counted, report)
         elif self.source is Input.CONVERSIONS:
             self._add_cohorts(state, events, counted & pays, counted, keys, report.effect)
-        elif self.source is Input.ADJUSTMENTS:
-            self._add_by_order(state, events, counted & pays, pane, report)
 
     def _enter(self, state: InputState, batch: Batch, records: Sequence[RawRecord], outcomes: dedupe.Outcomes) -> None:
         tally = np.bincount(outcomes, minlength=3).tolist()
@@ -231,22 +232,27 @@ class Intake:
             return None
         return touch.touch_time_ms
 
-    def _add_by_order(
-        self, state: InputState, events: Sequence[Event], pays: npt.NDArray[np.bool_], pane: Block, report: Block
-    ) -> None:
-        """The amount again, in the pane of what was adjusted: net value by order date."""
+    def _with_orders(
+        self, events: Sequence[Event], pays: npt.NDArray[np.bool_], pane: Block, report: Block
+    ) -> tuple[Block, Block]:
+        """The amounts again, in the panes of what was adjusted: net value by order date.
+
+        Each stands behind its own event: keys are admitted in offset order, and effect panes never go back.
+        """
         chosen = [i for i in np.flatnonzero(pays).tolist() if has_money(events[i])]
         if not chosen:
-            return
+            return pane, report
         adjusted = [(events[i].adjusted_event_time_ms, events[i].amount_micros) for i in chosen]  # type: ignore[attr-defined]
         at, money = np.array(adjusted, dtype=np.int64).T
         amounts = np.zeros((len(chosen), pane.amounts.shape[1]), dtype=np.int64)
         amounts[:, ADJUSTED_BY_ORDER] = money
-        for grain, block, pane_ms in (
-            (state.panes, pane, self.rules.pane_ms),
-            (state.report, report, self.rules.report_pane_ms),
-        ):
-            grain.add(Block(block.effect[chosen], at - at % pane_ms, block.key[chosen], amounts))
+        place = np.concatenate((np.arange(len(events)) * 2, np.array(chosen) * 2 + 1))
+        order = np.argsort(place, kind="stable")
+        blocks = []
+        for block, pane_ms in ((pane, self.rules.pane_ms), (report, self.rules.report_pane_ms)):
+            again = Block(block.effect[chosen], at - at % pane_ms, block.key[chosen], amounts)
+            blocks.append(Block(*(np.concatenate(pair)[order] for pair in zip(block, again, strict=True))))
+        return blocks[0], blocks[1]
 
     def _dead_letter(self, batch: Batch, record: RawRecord, entry: Entry, reason: str, path: str) -> DeadLetter:
         return DeadLetter(

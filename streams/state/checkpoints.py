@@ -108,7 +108,8 @@ class Checkpointer:
         assert named.manifest is not None
         await self.store.put_manifest(self.partition, named.key, encode_manifest(named.manifest))
         if self._work is not work:  # given up meanwhile: it may be recovered from, but is not built upon
-            self._manifests.insert(0, named)
+            if all(known.key != named.key for known in self._manifests):  # unless it has been recovered from already
+                self._manifests.insert(0, named)
             return False
         self._work = None
         self._supersede(named, named.manifest)

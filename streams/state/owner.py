@@ -237,7 +237,11 @@ class Owner:
         if self._pending or self._expected[CAMPAIGNS] < self._settings_end:
             return False
         changed = not self._is_open or self.state.positions() != self._last_applied
-        return changed or wall_ms - self.confirmed_wall_ms >= self.config.idle_tick_ms
+        return (
+            changed
+            or self.state.has_report_due(wall_ms)
+            or wall_ms - self.confirmed_wall_ms >= self.config.idle_tick_ms
+        )
 
     def _propose(self, wall_ms: int, silent: Sequence[str]) -> None:
         self._apply_up_to(CAMPAIGNS, None)

@@ -122,7 +122,7 @@ class PartitionState:
         rows: dict[Table, list[Row]] = {table: [] for table in Table}
         self._advance_windows()
         self._take_settings(rows)
-        report_due = tick.wall_ms - self._reported_ms >= self.rules.report_every_ms
+        report_due = self._is_report_time(tick.wall_ms)
         for state in self.inputs.values():
             self._fold_panes(state, rows[Table.PANES])
             closed = state.report.has_closed_pane(state.newest_ms) or state.cohorts.has_closed_pane(state.newest_ms)
@@ -137,6 +137,14 @@ class PartitionState:
         if tick.rules and tick.seq > 1:
             self._change_rules(tick.rules, tick.seq)
         return Output({table: found for table, found in rows.items() if found}, letters)
+
+    def _is_report_time(self, wall_ms: int) -> bool:
+        return wall_ms - self._reported_ms >= self.rules.report_every_ms
+
+    def has_report_due(self, wall_ms: int) -> bool:
+        """Whether a tick at this time would publish report rows that wait."""
+        waits = any(not state.report.is_clean or not state.cohorts.is_clean for state in self.inputs.values())
+        return waits and self._is_report_time(wall_ms)
 
     def _advance_windows(self) -> None:
         newest = max(state.newest_ms for state in self.inputs.values())

@@ -1,0 +1,90 @@
+"""Asks ClickHouse wherever it is: a server, the embedded engine's directory, or the worker that holds it."""
+
+from pathlib import Path
+
+from streams.adapters.clickhouse_dsn import ChdbTarget, parse_dsn
+from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits, QueryResult
+from streams.commands.worker_api import WorkerApi, WorkerUnavailable, worker_of_directory, worker_of_settings
+from streams.errors import CampaignStreamsError, ConfigurationError
+from streams.settings import ClickHouseSettings, load_settings
+
+ENGINE_DIRECTORY = "clickhouse"
+"""Where a demo's data directory holds the embedded ClickHouse."""
+
+
+class Asker:
+    """Asks statement after statement. Close it."""
+
+    def __init__(self, settings: ClickHouseSettings, worker: WorkerApi | None) -> None:
+        """`worker` is asked when the embedded engine cannot be opened here: one process at a time may hold it."""
+        self._settings = settings
+        self._target = parse_dsn(settings.dsn.get_secret_value())
+        self._worker = worker
+        self._reader: ClickHouseReader | None = None
+        self.goes_through_worker = False
+
+    def __str__(self) -> str:
+        return f"the worker at {self._worker}" if self.goes_through_worker else str(self._target)
+
+    def ask(self, sql: str, limits: QueryLimits | None = None) -> QueryResult:
+        """The answer to one read-only statement.
+
+        Raises:
+            QueryRefused: the statement is wrong, would change something, or is beyond its limits.
+            ConfigurationError, SinkUnavailable: ClickHouse cannot be reached; the message says what to do.
+        """
+        limits = limits or QueryLimits()
+        if self.goes_through_worker and self._worker is not None:
+            return self._worker.query(sql, limits.max_rows)
+        self._require_directory()
+        if self._reader is None:
+            self._reader = ClickHouseReader(self._settings)
+        try:
+            return self._reader.query_now(sql, limits)
+        except ConfigurationError:
+            if not isinstance(self._target, ChdbTarget) or self._worker is None:
+                raise
+            try:
+                result = self._worker.query(sql, limits.max_rows)
+            except WorkerUnavailable:
+                pass
+            else:
+                self.goes_through_worker = True
+                return result
+            raise
+
+    def _require_directory(self) -> None:
+        """Opening an engine's directory would make it."""
+        if isinstance(self._target, ChdbTarget) and not self._target.directory.is_dir():
+            raise ConfigurationError(
+                f"there is no embedded ClickHouse at {self._target.directory}; "
+                "start a worker or a demo first, or mend the directory"
+            )
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._reader is not None:
+            self._reader.close_now()
+
+
+def asker_for(data_dir: Path | None) -> Asker:
+    """Asks what the settings name, or the demo with this data directory.
+
+    Raises:
+        ConfigurationError: the settings are wrong, or there is no such directory.
+    """
+    settings = load_settings()
+    if data_dir is None:
+        return Asker(settings.clickhouse, worker_of_settings(settings.worker))
+    if not (data_dir / ENGINE_DIRECTORY).is_dir():
+        raise ConfigurationError(
+            f"--data-dir: {data_dir} holds no demo's data (no {ENGINE_DIRECTORY}/ in it); "
+            "give the directory that `demo` printed"
+        )
+    dsn = f"chdb://{(data_dir / ENGINE_DIRECTORY).resolve()}"
+    embedded = ClickHouseSettings.model_validate({**settings.clickhouse.model_dump(), "dsn": dsn})
+    try:
+        worker = worker_of_directory(data_dir)
+    except CampaignStreamsError:
+        return Asker(embedded, None)
+    return Asker(embedded, worker)
