@@ -5,7 +5,19 @@ import sys
 import typer
 
 from streams import __version__
-from streams.commands import demo, worker
+from streams.commands import (
+    campaigns,
+    dead_letters,
+    demo,
+    doctor,
+    generate,
+    load,
+    query,
+    reconcile,
+    top,
+    worker,
+)
+from streams.commands.options import prose
 from streams.errors import CampaignStreamsError
 
 app = typer.Typer(
@@ -18,6 +30,14 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("worker")(worker.worker)
+app.command("load", help=prose(load.load.__doc__), epilog=prose(load.EPILOG))(load.load)
+app.command("generate", help=prose(generate.generate.__doc__), epilog=prose(generate.EPILOG))(generate.generate)
+app.add_typer(campaigns.app, name="campaigns")
+app.command("query", help=prose(query.query.__doc__), epilog=prose(query.EPILOG))(query.query)
+app.command("top", help=prose(top.top.__doc__))(top.top)
+app.command("doctor", help=prose(doctor.doctor.__doc__))(doctor.doctor)
+app.command("reconcile", help=prose(reconcile.reconcile.__doc__), epilog=prose(reconcile.EPILOG))(reconcile.reconcile)
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 def _show_version(wanted: bool) -> None:

@@ -50,7 +50,7 @@ MEASURES_OF: Final[dict[Input, tuple[str, ...]]] = {
         "installs",
         "other_conversions",
         "quantity",
-        "ordered_value_micros",
+        "ordered_value_micros",  # of orders; other types' values are in cohort rows only
         "paid_value_micros",
         "cost_of_goods_micros",
         "discount_micros",
@@ -182,6 +182,11 @@ class Entry(StrEnum):
     NO_RECORD = "no_record"  # offsets that hold no record: transaction markers, compaction
 
 
+MAX_LETTER_BYTES: Final = 262_144
+"""A dead letter keeps this much of a value (and MAX_LETTER_KEY_BYTES of a key), so that it always fits a message."""
+MAX_LETTER_KEY_BYTES: Final = 4_096
+
+
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A record that was rejected or came too late: its bytes and where they came from.
 
@@ -198,4 +203,6 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     key: bytes | None
     value: bytes | None
+    value_bytes: int = 0
+    """Length of the value as it was; longer than `value`: cut at MAX_LETTER_BYTES, and not to be redriven."""
     redrives: int = 0

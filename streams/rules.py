@@ -16,6 +16,8 @@ from streams.records import DIMENSIONS
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
+LIMIT: Final = (1 << 62) - 1
+"""Totals of one key stop here, for they would not fit the tables. No honest sum comes near it."""
 
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -42,7 +44,8 @@ DEFAULT_HORIZONS: Final[dict[Input, Horizon]] = {
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything besides the logs that the numbers depend on."""
 
-    pane_ms: Annotated[int, Meta(ge=1_000, le=HOUR_MS, multiple_of=1_000)] = 10_000
+    pane_ms: Annotated[int, Meta(ge=1_000, le=MINUTE_MS, multiple_of=1_000)] = 10_000
+    """Divides a minute, so that windows are as long as they are called."""
     report_pane_ms: Annotated[int, Meta(ge=10_000, le=HOUR_MS, multiple_of=1_000)] = MINUTE_MS
     report_every_ms: Positive = 10_000
     """Wall time between two publications of an open report pane; a closed one is published at the next tick."""
@@ -74,6 +77,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         for name, horizon in self.horizons.items():
             if horizon.lateness_ms > horizon.dedupe_ms:
                 raise ValueError(f"horizons.{name}: lateness_ms exceeds dedupe_ms; duplicates would count")
+        if MINUTE_MS % self.pane_ms:
+            raise ValueError("pane_ms: must divide a minute: 1000, 5000, 10000, 30000, 60000, …")
         if self.report_pane_ms % self.pane_ms:
             raise ValueError("report_pane_ms: must be a multiple of pane_ms")
 

@@ -147,11 +147,24 @@ class Settings(BaseSettings):
         merged = {**defaults, **self.rules}
         horizons = self.rules.get("horizons")
         if isinstance(horizons, dict):
-            merged["horizons"] = {**defaults["horizons"], **horizons}
+            known = defaults["horizons"]
+            changed = {name: {**known.get(name, {}), **own} for name, own in horizons.items() if isinstance(own, dict)}
+            merged["horizons"] = {**known, **horizons, **changed}
         try:
             return msgspec.convert(merged, Rules, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"rules: {error}; mend the section [rules] of the settings") from None
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt section in the environment would be ignored in silence."""
+    prefix = "CAMPAIGN_STREAMS_"
+    known = {*Settings.model_fields, CONFIG_VARIABLE.removeprefix(prefix).lower(), "test_data", "kafka_cache"}
+    given = {name for name in os.environ if name.startswith(prefix)}
+    unknown = sorted(n for n in given if n.removeprefix(prefix).split("__")[0].lower() not in known)
+    if unknown:
+        sections = ", ".join(Settings.model_fields)
+        raise ConfigurationError(f"settings: {', '.join(unknown)} is no setting; the sections are {sections}")
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -163,6 +176,7 @@ def load_settings(**overrides: object) -> Settings:
     named = os.environ.get(CONFIG_VARIABLE)
     if named and not Path(named).is_file():
         raise ConfigurationError(f"{CONFIG_VARIABLE} names {named}, which is no file; create it or unset the variable")
+    _refuse_unknown_variables()
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:

@@ -106,12 +106,12 @@ CREATE OR REPLACE VIEW campaign_totals
 )
 AS WITH
     (k, n) -> if(n > 0 AND k BETWEEN 0 AND n, k / n, NULL) AS share,
-    (k, n) -> if(n > 0 AND k BETWEEN 0 AND n, least(1, greatest(0, (k / n + 3.841458820694124 / (2 * n)
-        - 1.959963984540054 * sqrt(k / n * (1 - k / n) / n + 3.841458820694124 / (4 * n * n)))
-        / (1 + 3.841458820694124 / n))), NULL) AS wilson_low,
-    (k, n) -> if(n > 0 AND k BETWEEN 0 AND n, least(1, greatest(0, (k / n + 3.841458820694124 / (2 * n)
-        + 1.959963984540054 * sqrt(k / n * (1 - k / n) / n + 3.841458820694124 / (4 * n * n)))
-        / (1 + 3.841458820694124 / n))), NULL) AS wilson_high,
+    (k, n) -> if(n > 0 AND k BETWEEN 0 AND n, greatest(0, (k + 1.920729410347062
+        - 1.959963984540054 * sqrt(k / n * (n - k) + 0.960364705173531)) / (n + 3.841458820694124)), NULL) AS
+            wilson_low,
+    (k, n) -> if(n > 0 AND k BETWEEN 0 AND n, least(1, (k + 1.920729410347062
+        + 1.959963984540054 * sqrt(k / n * (n - k) + 0.960364705173531)) / (n + 3.841458820694124)), NULL) AS
+            wilson_high,
     (millimicros) -> intDiv(millimicros + if(millimicros < 0, -500, 500), 1000) AS micros,
 per_currency AS (
     SELECT

@@ -18,9 +18,10 @@ import clickhouse_connect
 from streams.adapters.clickhouse_columns import columns_of
 from streams.adapters.clickhouse_dsn import ChdbTarget, HttpTarget, Target, parse_dsn
 from streams.adapters.clickhouse_errors import brief, is_operating, mapped
-from streams.adapters.clickhouse_migrations import migrate
+from streams.adapters.clickhouse_migrations import migrate, record_rules
 from streams.errors import ConfigurationError
 from streams.records import COLUMNS, Row, Table
+from streams.rules import Rules
 from streams.settings import ClickHouseSettings
 
 INSERT_SETTINGS: Final[dict[str, Any]] = {
@@ -160,6 +161,14 @@ class ClickHouseSink:
     def _migrate(self) -> None:
         migrate(self._connected())
 
+    async def record_rules(self, rules: Rules, at_ms: int) -> None:
+        """Notes what the fingerprint of these rules stands for, for the views and for people.
+
+        Raises:
+            SinkUnavailable: the server does not answer; call again later.
+        """
+        await self._run(lambda: record_rules(self._connected(), rules, at_ms))
+
     async def insert(self, table: Table, rows: Sequence[Row]) -> None:
         """Inserts rows in the order of `COLUMNS[table]`; returns when a reader can see them.
 
@@ -169,6 +178,7 @@ class ClickHouseSink:
         Raises:
             SinkUnavailable: it did not answer in time; the rows may or may not be in.
             ConfigurationError: the table or a column is missing, or the rights are.
+            clickhouse_connect's DataError: a value does not fit its column (a pane after the year 2105, for one).
         """
         if rows:
             await self._run(lambda: self._insert(table, rows))

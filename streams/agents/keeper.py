@@ -77,6 +77,10 @@ class Keeper:
         while not self.stopping:
             try:
                 await owner.open(starts, end, self.clock.now_ms())
+            except Fenced as error:
+                self.fenced += 1
+                log.warning("%s", error)
+                return
             except Unavailable as error:
                 await self._wait(f"opening partition {partition}", error)
             else:

@@ -114,28 +114,41 @@ def _ledger(owners: list[Owner]) -> Iterator[Metric]:
     consumed = CounterMetricFamily(PREFIX + "consumed_offsets", "Offsets consumed.", labels=["input", "partition"])
     for owner in owners:
         for source in Input:
-            state, partition = owner.state.inputs[source], str(owner.partition)
-            consumed.add_metric([source.value, partition], state.consumed())
-            for (entry, reason), count in state.ledger.items():
+            held, partition = owner.state.inputs[source], str(owner.partition)
+            consumed.add_metric([source.value, partition], held.consumed())
+            for (entry, reason), count in held.ledger.items():
                 entries.add_metric([source.value, partition, entry, reason], count)
+        state, partition = owner.state, str(owner.partition)
+        consumed.add_metric(["campaigns", partition], state.campaigns_position - state.campaigns_start)
+        for (entry, reason), count in state.campaign_ledger.items():
+            entries.add_metric(["campaigns", partition, entry, reason], count)
     yield from (entries, consumed)
 
 
-def top_campaigns(windows: list[Windows], window: str, top: int) -> dict[str, Totals]:
-    """Totals of the top campaigns by today's spend, then impressions; the rest summed under `other`."""
+def top_campaigns(windows: list[Windows], top: int) -> dict[str, dict[str, Totals]]:
+    """By window: totals of the top campaigns by today's spend, then impressions; the rest summed under `other`."""
     spend, shown = WINDOW_INDEX["spend_millimicros"], WINDOW_INDEX["impressions"]
-    ranked: list[tuple[int, int, str, Windows]] = []
+    today = _all(windows, DAY)
+    ranked = sorted(
+        today.keys() - {OTHER}, key=lambda campaign: (-today[campaign][spend], -today[campaign][shown], campaign)
+    )
+    found: dict[str, dict[str, Totals]] = {}
+    for window in WINDOWS:
+        totals = today if window == DAY else _all(windows, window)
+        shares = found[window] = {campaign: totals[campaign] for campaign in ranked[:top]}
+        rest = [totals[campaign] for campaign in (*ranked[top:], OTHER) if campaign in totals]
+        if rest:
+            shares[OTHER] = tuple(map(sum, zip(*rest, strict=True)))
+    return found
+
+
+def _all(windows: list[Windows], window: str) -> dict[str, Totals]:
+    """Of all partitions; a campaign that stands in several (misrouted) is summed."""
+    found: dict[str, Totals] = {}
     for held in windows:
-        for campaign in held.campaigns():
-            today = held.totals(campaign, DAY)
-            ranked.append((today[spend], today[shown], campaign, held))
-    ranked.sort(key=lambda entry: (-entry[0], -entry[1], entry[2]))
-    found = {campaign: held.totals(campaign, window) for _, _, campaign, held in ranked[:top]}
-    rest: Totals = (0,) * len(WINDOW_MEASURES)
-    for _, _, campaign, held in ranked[top:]:
-        rest = tuple(map(add, rest, held.totals(campaign, window)))
-    if len(ranked) > top:
-        found[OTHER] = rest
+        for campaign, totals in held.all_totals(window).items():
+            before = found.get(campaign)
+            found[campaign] = totals if before is None else tuple(map(add, before, totals))
     return found
 
 
@@ -147,7 +160,11 @@ def campaign_metrics(windows: list[Windows], top: int) -> Iterator[Metric]:
         for measure in WINDOW_MEASURES
         if measure != "spend_millimicros"
     }
-    spend = GaugeMetricFamily(PREFIX + "campaign_spend_micros", "Spend, in the campaign's currency.", labels=labels)
+    spend = GaugeMetricFamily(
+        PREFIX + "campaign_spend_micros",
+        "Spend, in the campaign's currency; none for `other`, for currencies are never summed.",
+        labels=labels,
+    )
     ratios = {
         "ctr": ("clicks", "impressions", "Clicks / impressions."),
         "cvr": ("conversions", "clicks", "Conversions credited to a click / clicks, by conversion time."),
@@ -157,11 +174,12 @@ def campaign_metrics(windows: list[Windows], top: int) -> Iterator[Metric]:
         for name, (_, _, text) in ratios.items()
         for bound in ("ratio", "ratio_low", "ratio_high")
     }
-    for window in WINDOWS:
-        for campaign, totals in top_campaigns(windows, window, top).items():
+    for window, shares in top_campaigns(windows, top).items():
+        for campaign, totals in shares.items():
             for measure, family in counts.items():
                 family.add_metric([campaign, window], totals[WINDOW_INDEX[measure]])
-            spend.add_metric([campaign, window], totals[WINDOW_INDEX["spend_millimicros"]] / 1000)
+            if campaign != OTHER:
+                spend.add_metric([campaign, window], totals[WINDOW_INDEX["spend_millimicros"]] / 1000)
             for name, (numerator, denominator, _) in ratios.items():
                 rate = wilson(totals[WINDOW_INDEX[numerator]], totals[WINDOW_INDEX[denominator]])
                 if rate is not None:

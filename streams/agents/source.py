@@ -17,7 +17,7 @@ from streams.adapters.kafka_client import broker_errors, make_consumer, started,
 from streams.adapters.kafka_ends import true_ends
 from streams.agents.items import Assigned, Revoked
 from streams.agents.keeper import Keeper
-from streams.errors import CampaignStreamsError, Unavailable
+from streams.errors import Unavailable
 from streams.settings import Settings
 from streams.state.inputs import Batch
 from streams.state.partition import TOPICS
@@ -41,7 +41,8 @@ class Source(faust.Service):
         self.inlet = inlet
         self.records = 0
         self.fetched_at: dict[TopicPartition, float] = {}
-        self.failure: CampaignStreamsError | None = None
+        self.is_behind = False
+        """Whether the last fetch was full: more waits in Kafka."""
         self._next: dict[TopicPartition, int] = {}
         self._seeks: dict[TopicPartition, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
@@ -97,7 +98,7 @@ class Source(faust.Service):
         )
         await self.inlet.put(item)
         await item.done.wait()
-        for p in mine:
+        for p in self.keeper.owners.keys() & set(mine):
             for topic, offset in self.keeper.owners[p].expected.items():
                 self._seek_now(TopicPartition(topic, p), offset)
 
@@ -161,6 +162,7 @@ class Source(faust.Service):
         self._follow_owners(consumer)
         fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=self.settings.worker.max_batch_records)
         now = asyncio.get_running_loop().time()
+        self.is_behind = sum(map(len, fetched.values())) >= self.settings.worker.max_batch_records
         for tp, records in fetched.items():
             if tp in self._next and records:
                 self.fetched_at[tp] = now

@@ -3,7 +3,7 @@
 from typing import Any
 
 from streams.agents.keeper import Keeper
-from streams.agents.metrics import WINDOWS, Highwater, top_campaigns
+from streams.agents.metrics import Highwater, top_campaigns
 from streams.agents.publisher import Publisher
 from streams.stages.rates import wilson
 from streams.state.partition import TOPICS
@@ -17,7 +17,6 @@ def status(keeper: Keeper, publisher: Publisher, highwater: Highwater, top: int)
         "partitions": sorted(keeper.owners),
         "recovering": sorted(o.partition for o in owners if o.is_recovering),
         "ledger": _ledger(keeper),
-        "consumed": {t: sum(o.state.position(t) for o in owners) for t in TOPICS},
         "lag_records": sum(
             max(0, (highwater(t, o.partition) or 0) - o.state.position(t)) for o in owners for t in TOPICS
         ),
@@ -54,8 +53,8 @@ def campaigns(keeper: Keeper, top: int) -> list[dict[str, Any]]:
     names = {c: v.settings.name for o in owners for c, v in o.state.campaigns.current.items()}
     currencies = {c: currency for o in owners for c, currency in o.state.campaigns.currencies.items()}
     by_campaign: dict[str, dict[str, Any]] = {}
-    for window in WINDOWS:
-        for campaign, totals in top_campaigns(windows, window, top).items():
+    for window, shares in top_campaigns(windows, top).items():
+        for campaign, totals in shares.items():
             entry = by_campaign.setdefault(
                 campaign,
                 {

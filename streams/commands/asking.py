@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from streams.adapters.clickhouse import _is_held as is_held
 from streams.adapters.clickhouse_dsn import ChdbTarget, parse_dsn
 from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits, QueryResult
-from streams.commands.worker_api import WorkerApi, WorkerUnavailable, worker_of_directory, worker_of_settings
+from streams.commands.worker_api import WorkerApi, is_running, worker_of_directory, worker_of_settings
 from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.settings import ClickHouseSettings, load_settings
 
@@ -34,32 +35,30 @@ class Asker:
             ConfigurationError, SinkUnavailable: ClickHouse cannot be reached; the message says what to do.
         """
         limits = limits or QueryLimits()
+        if isinstance(self._target, ChdbTarget) and self._reader is None and not self.goes_through_worker:
+            self._find_engine(self._target)
         if self.goes_through_worker and self._worker is not None:
             return self._worker.query(sql, limits.max_rows)
-        self._require_directory()
         if self._reader is None:
             self._reader = ClickHouseReader(self._settings)
-        try:
-            return self._reader.query_now(sql, limits)
-        except ConfigurationError:
-            if not isinstance(self._target, ChdbTarget) or self._worker is None:
-                raise
-            try:
-                result = self._worker.query(sql, limits.max_rows)
-            except WorkerUnavailable:
-                pass
-            else:
-                self.goes_through_worker = True
-                return result
-            raise
+        return self._reader.query_now(sql, limits)
 
-    def _require_directory(self) -> None:
-        """Opening an engine's directory would make it."""
-        if isinstance(self._target, ChdbTarget) and not self._target.directory.is_dir():
+    def _find_engine(self, target: ChdbTarget) -> None:
+        """Whether to open the directory or to ask the worker. Opening one that is not there would make it."""
+        if not target.directory.is_dir():
             raise ConfigurationError(
-                f"there is no embedded ClickHouse at {self._target.directory}; "
+                f"there is no embedded ClickHouse at {target.directory}; "
                 "start a worker or a demo first, or mend the directory"
             )
+        if not is_held(target.directory):
+            return
+        if not is_running(self._worker):
+            where = f" at {self._worker}" if self._worker is not None else ""
+            raise ConfigurationError(
+                f"the embedded ClickHouse at {target.directory} is held by another process, and no worker answers"
+                f"{where}; wait until it has started, set worker.web_port to the worker's, or stop that process"
+            )
+        self.goes_through_worker = True
 
     def close(self) -> None:
         """Closes the connection."""

@@ -1,5 +1,7 @@
 """What several commands share: durations, times and tolerances as people write them, and the two consoles."""
 
+import inspect
+import json
 import math
 import os
 import re
@@ -81,3 +83,14 @@ def out() -> Console:
 def notes() -> Console:
     """What is not the answer itself: progress and remarks, on standard error."""
     return Console(stderr=True, highlight=False)
+
+
+def plain_json(document: object) -> str:
+    """JSON for people and for programs: indented, as UTF-8."""
+    return json.dumps(document, indent=2, ensure_ascii=False, default=str)
+
+
+def prose(text: str | None) -> str:
+    """A help text for the terminal to wrap: line breaks go, but not those of indented paragraphs (examples)."""
+    paragraphs = inspect.cleandoc(text or "").split("\n\n")
+    return "\n\n".join(p if p.startswith("  ") else " ".join(p.split("\n")) for p in paragraphs)

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -24,15 +25,13 @@ if TYPE_CHECKING:
 
 MAX_ROWS: Final = 1_000_000
 NULL: Final = "–"
+GAP: Final = 2
 EPILOG: Final = """
 Examples:
 
-  campaign-streams query "SELECT campaign_id, impressions, ctr, ctr_low, ctr_high FROM campaign_totals"
-
+  campaign-streams query "SELECT campaign_id, clicks, ctr FROM campaign_totals"
   campaign-streams query --format csv "SELECT * FROM campaign_days" > days.csv
-
-  campaign-streams query --data-dir campaign-streams-demo "SELECT * FROM ledger"
-
+  campaign-streams query --data-dir DIR "SELECT * FROM ledger"
   echo "SHOW TABLES" | campaign-streams query -
 
 Views: campaign_totals, campaign_days, campaign_minutes, campaign_cohorts, campaign_reach, campaigns, ledger.
@@ -127,12 +126,22 @@ def as_table(result: "QueryResult", console: Console) -> RenderableType:
     if not result.rows:
         return Text(f"no rows ({', '.join(result.columns)})", style="dim")
     texts = [[NULL if value is None else _shown(value) for value in row] for row in result.rows]
-    widths = [max(cell_len(name), *(cell_len(row[at]) for row in texts)) for at, name in enumerate(result.columns)]
-    if sum(widths) + 3 * len(widths) + 1 > console.width and len(widths) > 1:
-        return _upright(result, texts)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name, kind in zip(result.columns, result.types, strict=True):
-        table.add_column(Text(name), justify="right" if is_number(kind) else "left", overflow="fold")
+    for names in (list(result.columns), [name.replace("_", "_\n") for name in result.columns]):
+        if _width(names, texts) <= console.width or len(names) == 1:
+            return _level(names, result.types, texts)
+    return _upright(result, texts)
+
+
+def _width(names: list[str], texts: list[list[str]]) -> int:
+    """Columns of the terminal that a table takes, two between its own."""
+    columns = [max(map(cell_len, (*name.split("\n"), *(row[at] for row in texts)))) for at, name in enumerate(names)]
+    return sum(columns) + GAP * (len(columns) - 1)
+
+
+def _level(names: list[str], types: Sequence[str], texts: list[list[str]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
+    for name, kind in zip(names, types, strict=True):
+        table.add_column(Text(name), justify="right" if is_number(kind) else "left", overflow="fold", vertical="bottom")
     for row in texts:
         table.add_row(*map(Text, row))
     return table
@@ -160,7 +169,7 @@ def is_number(kind: str) -> bool:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         return f"{value:.6g}" if value != int(value) or abs(value) >= 1e15 else f"{value:.0f}"
     return str(_plain(value))
 

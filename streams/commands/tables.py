@@ -124,7 +124,7 @@ def _rate_cells(rate: RateShown | None) -> tuple[str, str]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g}" if share >= 0.1 else f"{100 * share:.2f}"
+    return f"{100 * share:.1f}" if share >= 0.1 else f"{100 * share:.2f}"
 
 
 def ledger_table(status: Mapping[str, object], *, width: int | None = None) -> Table:

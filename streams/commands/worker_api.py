@@ -1,7 +1,6 @@
 """Asks a worker on this machine over its loopback API: its status, and SQL while it holds the embedded ClickHouse."""
 
 import http.client
-import json
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -143,8 +142,3 @@ def is_running(worker: WorkerApi | None) -> bool:
         return worker is not None and bool(worker.status())
     except CampaignStreamsError:
         return False
-
-
-def plain_json(document: object) -> str:
-    """JSON for people and for pipes: indented, as UTF-8."""
-    return json.dumps(document, indent=2, ensure_ascii=False, default=str)

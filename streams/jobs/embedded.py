@@ -37,8 +37,15 @@ RESTARTS = 100
 class EmbeddedSystem:
     """`async with EmbeddedSystem(directory) as system:`; then load into `system.kafka` and ask `system.status()`."""
 
-    def __init__(self, directory: Path, partitions: int = PARTITIONS, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        partitions: int = PARTITIONS,
+        settings: dict[str, str] | None = None,
+        with_worker: bool = True,
+    ) -> None:
         self.directory = directory
+        self.with_worker = with_worker
         self.partitions = partitions
         self.extra = settings or {}
         self.restarts = 0
@@ -71,13 +78,18 @@ class EmbeddedSystem:
         try:
             await create_topics(self.kafka)
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=35))
-            self.start_worker()
-            await self.until_ready()
+            if self.with_worker:
+                await self.run_worker()
         except BaseException:
             await self._close()
             raise
-        self._watch = asyncio.create_task(self._restart_when_dead())
         return self
+
+    async def run_worker(self) -> None:
+        """Starts the worker, waits until it is ready, and from then on restarts it when it dies."""
+        self.start_worker()
+        await self.until_ready()
+        self._watch = asyncio.create_task(self._restart_when_dead())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -15,7 +15,7 @@ import xxhash
 
 from streams.events import Conversion, Event, Input, Reason, Rejected, TouchType, Traffic
 from streams.ports import RawRecord
-from streams.records import DeadLetter, Entry
+from streams.records import MAX_LETTER_BYTES, MAX_LETTER_KEY_BYTES, DeadLetter, Entry
 from streams.rules import HOUR_MS, Rules
 from streams.stages.count import (
     ADJUSTED_BY_ORDER,
@@ -255,18 +255,24 @@ class Intake:
         return blocks[0], blocks[1]
 
     def _dead_letter(self, batch: Batch, record: RawRecord, entry: Entry, reason: str, path: str) -> DeadLetter:
-        return DeadLetter(
-            topic=batch.topic,
-            partition=batch.partition,
-            offset=record.offset,
-            log_epoch=self.log_epoch,
-            timestamp_ms=record.timestamp,
-            entry=entry,
-            reason=reason,
-            path=path,
-            key=record.key,
-            value=record.value,
-        )
+        return dead_letter(self.log_epoch, batch, record, entry, reason, path)
+
+
+def dead_letter(log_epoch: int, batch: Batch, record: RawRecord, entry: Entry, reason: str, path: str) -> DeadLetter:
+    """The letter for one record, its bytes bounded."""
+    return DeadLetter(
+        topic=batch.topic,
+        partition=batch.partition,
+        offset=record.offset,
+        log_epoch=log_epoch,
+        timestamp_ms=record.timestamp,
+        entry=entry,
+        reason=reason,
+        path=path,
+        key=record.key and record.key[:MAX_LETTER_KEY_BYTES],
+        value=record.value and record.value[:MAX_LETTER_BYTES],
+        value_bytes=len(record.value or b""),
+    )
 
 
 POISONED: Final = Rejected(Reason.INTERNAL_ERROR)

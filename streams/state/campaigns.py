@@ -15,6 +15,9 @@ from streams.records import Row
 MAX_CAMPAIGNS = 100_000
 """Campaigns whose settings are kept per partition; beyond it a new campaign's settings are refused."""
 
+MAX_UPCOMING = 10_000
+"""Versions that wait for their time; beyond it a new one is refused."""
+
 
 class Version(msgspec.Struct, frozen=True):
     """One version of a campaign's settings and when its record was appended."""
@@ -32,26 +35,35 @@ class CampaignBook:
         self.currencies: dict[str, str] = {}
         self.refused = 0
         self._staged: list[Version] = []
+        self._upcoming: list[Version] = []
 
     def stage(self, settings: CampaignSettings, appended_ms: int) -> None:
         """A record was applied; it waits for the next tick."""
         self._staged.append(Version(settings, max(appended_ms, settings.valid_from_ms or 0)))
 
-    def activate(self, pane_ms: int) -> list[Version]:
-        """At a tick: what has been staged takes effect, from the next pane on; returns the versions accepted."""
+    def activate(self, pane_ms: int, newest_ms: int) -> tuple[list[Version], list[Version]]:
+        """At a tick: returns the versions accepted, and those that are in force from now on.
+
+        A version that names a later time waits until event time has come there; the others hold from the next pane.
+        """
         staged, self._staged = self._staged, []
         rounded = [Version(v.settings, -(-v.valid_from_ms // pane_ms) * pane_ms) for v in staged]
-        return [version for version in rounded if self._accept(version)]
+        accepted = [version for version in rounded if self._accept(version)]
+        waiting = [*self._upcoming, *accepted]
+        self._upcoming = [v for v in waiting if (v.settings.valid_from_ms or 0) > newest_ms >= 0]
+        in_force = [v for v in waiting if v not in self._upcoming]
+        for version in in_force:
+            self.current[version.settings.campaign_id] = version
+        return accepted, in_force
 
     def _accept(self, version: Version) -> bool:
         campaign = version.settings.campaign_id
         known = self.currencies.get(campaign)
-        full = known is None and len(self.current) >= MAX_CAMPAIGNS
-        if full or (known is not None and known != version.settings.currency):
+        is_full = len(self._upcoming) >= MAX_UPCOMING or (known is None and len(self.currencies) >= MAX_CAMPAIGNS)
+        if is_full or (known is not None and known != version.settings.currency):
             self.refused += 1
             return False
         self.currencies[campaign] = version.settings.currency
-        self.current[campaign] = version
         return True
 
     @staticmethod
@@ -80,6 +92,8 @@ class CampaignBook:
         return {
             "current": [msgspec.to_builtins(v) for v in self.current.values()],
             "staged": [msgspec.to_builtins(v) for v in self._staged],
+            "upcoming": [msgspec.to_builtins(v) for v in self._upcoming],
+            "currencies": self.currencies,
             "refused": self.refused,
         }
 
@@ -87,6 +101,7 @@ class CampaignBook:
         """Takes back what `snapshot` gave."""
         versions = msgspec.convert(snapshot["current"], list[Version])
         self.current = {v.settings.campaign_id: v for v in versions}
-        self.currencies = {campaign: v.settings.currency for campaign, v in self.current.items()}
+        self.currencies = snapshot["currencies"]
+        self._upcoming = msgspec.convert(snapshot["upcoming"], list[Version])
         self._staged = msgspec.convert(snapshot["staged"], list[Version])
         self.refused = snapshot["refused"]

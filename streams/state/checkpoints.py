@@ -49,6 +49,7 @@ class Checkpointer:
     def loaded(self, manifests: Sequence[NamedManifest], used: NamedManifest | None) -> None:
         """The manifests that are there, oldest first. Only the used one is built upon; the others await deletion."""
         self._work = None
+        self._outdated, self._may_delete, self._delete_after_seq = [], False, 0
         self._row_versions = {}
         self.captured_version = 0
         self._base = used.manifest.segments if used is not None and used.manifest is not None else {}

@@ -17,10 +17,7 @@ def key_of(table: Table, row: Row) -> Row:
 
 
 class DirtyRows:
-    """The latest row of each unacknowledged key, in the order of their versions.
-
-    Never evicts: the caller pauses intake at its bound.
-    """
+    """The latest row of each unacknowledged key. Never evicts: the caller pauses intake at its bound."""
 
     def __init__(self) -> None:
         self._rows: dict[Table, dict[Row, Row]] = {table: {} for table in Table}
@@ -35,14 +32,14 @@ class DirtyRows:
 
     def put(self, table: Table, rows: Iterable[Row]) -> None:
         """Adds rows of one version, which must be at least as high as any here."""
-        held = self._rows[table]
-        for row in rows:
-            key = key_of(table, row)
-            held.pop(key, None)  # a key that changed again goes to the end: the first is the oldest
-            held[key] = row
+        held, width = self._rows[table], _WIDTH[table]
+        if table is Table.CAMPAIGNS:
+            held.update((key_of(table, row), row) for row in rows)
+        else:
+            held.update((row[:width], row) for row in rows)
 
     def take(self, table: Table, limit: int) -> list[Row]:
-        """Up to `limit` rows of a table, oldest first; they stay until acknowledged."""
+        """Up to `limit` rows of a table; they stay until acknowledged."""
         return list(islice(self._rows[table].values(), limit))
 
     def acknowledge(self, table: Table, rows: Sequence[Row]) -> None:
@@ -55,15 +52,9 @@ class DirtyRows:
 
     def oldest_version(self) -> int | None:
         """The lowest version that is still here."""
-        firsts = [next(iter(held.values()))[-1] for held in self._rows.values() if held]
-        return min(firsts, default=None)
+        return min((row[-1] for held in self._rows.values() for row in held.values()), default=None)
 
     def since(self, version: int) -> list[tuple[Table, Row]]:
-        """Rows with a higher version than this."""
-        found = []
-        for table, held in self._rows.items():
-            for row in reversed(held.values()):
-                if row[-1] <= version:
-                    break
-                found.append((table, row))
-        return found[::-1]
+        """Rows with a higher version than this, in the order of their versions."""
+        found = [(table, row) for table, held in self._rows.items() for row in held.values() if row[-1] > version]
+        return sorted(found, key=lambda pair: pair[1][-1])

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.records import OTHER
+from streams.rules import LIMIT
 from streams.state.keys import Names
 
 Ints = npt.NDArray[np.int64]
@@ -35,13 +36,8 @@ class Block(NamedTuple):
     amounts: Ints
 
 
-class Changed(NamedTuple):
-    """One key after a fold. `delta` is what this fold added."""
-
-    effect_pane_ms: int
-    key: Key
-    totals: list[int]
-    delta: list[int]
+Changed = tuple[Key, list[int], list[int]]
+"""A key after a fold: its totals, and what this fold added."""
 
 
 class Grain:
@@ -58,7 +54,8 @@ class Grain:
         self._blocks: list[Block] = []
         self._waiting = 0
         self._group_at = CONSOLIDATE_AT
-        self._new_keys = 0
+        self._bound = 0
+        """No total of this effect pane can be larger than this."""
 
     def add(self, block: Block) -> None:
         """Appends a batch's columns, in offset order; effect panes never go back."""
@@ -66,6 +63,7 @@ class Grain:
             return
         self._blocks.append(block)
         self._waiting += len(block.key)
+        self._bound += int(np.abs(block.amounts).max()) * len(block.key)
         if self._waiting > self._group_at:
             self._blocks = [self._grouped()]
             self._waiting = len(self._blocks[0].key)
@@ -76,51 +74,70 @@ class Grain:
         whole = Block(*(np.concatenate(column) for column in zip(*self._blocks, strict=True)))
         order, starts = group(whole.effect, whole.origin, whole.key)
         first = order[starts]
-        amounts = np.add.reduceat(whole.amounts[order], starts, axis=0)
+        if self._bound > LIMIT:  # a sum might not fit: exact, slow, and clamped
+            exact = np.add.reduceat(whole.amounts[order].astype(object), starts, axis=0)
+            amounts = np.clip(exact, -LIMIT, LIMIT).astype(np.int64)
+        else:
+            amounts = np.add.reduceat(whole.amounts[order], starts, axis=0)
         by_appearance = np.argsort(first, kind="stable")
         first = first[by_appearance]
         return Block(whole.effect[first], whole.origin[first], whole.key[first], amounts[by_appearance])
 
-    def fold(self) -> Iterator[Changed]:
-        """Adds what waits to the totals, in order; yields each key changed."""
+    def fold(self) -> Iterator[tuple[int, list[Changed]]]:
+        """Adds what waits to the totals; yields each effect pane in order, with every key changed in it.
+
+        While a pane is handled, `totals` and `place` are that pane's.
+        """
         if not self._blocks:
             return
         rows = self._grouped()
         self._blocks, self._waiting, self._group_at = [], 0, CONSOLIDATE_AT
-        columns = (rows.effect.tolist(), rows.origin.tolist(), rows.key.tolist(), rows.amounts.tolist())
-        merged: dict[Key, list[int]] = {}
-        for effect, origin, number, amounts in zip(*columns, strict=True):
-            if effect != self.effect_pane_ms:
-                yield from self._settle(merged)
-                merged = {}
-                self.totals, self.effect_pane_ms = {}, effect
-            key = self._admit((origin, *self.names_of(number)), merged)
-            before = merged.get(key)
-            if before is None:
-                merged[key] = amounts
-                self._new_keys += key not in self.totals
-            else:
-                merged[key] = list(map(add, before, amounts))
-        yield from self._settle(merged)
+        panes, starts = np.unique(rows.effect, return_index=True)  # ascending, and so in order
+        ends = [*starts[1:].tolist(), len(rows.effect)]
+        for pane, start, end in zip(panes.tolist(), starts.tolist(), ends, strict=True):
+            if pane != self.effect_pane_ms:
+                self.totals, self.effect_pane_ms = {}, pane
+                self._bound = self._bound if pane != panes[-1] else _magnitude(rows.amounts[start:])
+            part = slice(start, end)
+            yield pane, self._add_to_totals(rows.origin[part], rows.key[part], rows.amounts[part])
 
-    def _settle(self, merged: dict[Key, list[int]]) -> Iterator[Changed]:
-        """All totals first, so that `place` is right while the caller handles what is yielded."""
-        totals = self.totals
-        for key, delta in merged.items():
+    def _add_to_totals(self, origins: Ints, keys: Ints, amounts: Ints) -> list[Changed]:
+        deltas = self._by_key(origins.tolist(), keys.tolist(), amounts.tolist())
+        totals, changed = self.totals, []
+        for key, delta in deltas.items():
             before = totals.get(key)
-            totals[key] = delta if before is None else list(map(add, before, delta))
-        self._new_keys = 0
-        effect = self.effect_pane_ms
-        for key, delta in merged.items():
-            yield Changed(effect, key, totals[key], delta)
+            after = delta if before is None else list(map(add, before, delta))
+            if self._bound > LIMIT:
+                after = [max(-LIMIT, min(LIMIT, amount)) for amount in after]
+            totals[key] = after
+            changed.append((key, after, delta))
+        return changed
 
-    def _admit(self, key: Key, merged: dict[Key, list[int]]) -> Key:
-        known = len(self.totals) + self._new_keys
-        if known < self.max_keys or key in self.totals or key in merged:
+    def _by_key(self, origins: list[int], numbers: list[int], amounts: list[list[int]]) -> dict[Key, list[int]]:
+        """What is added to each admitted key."""
+        names_of, totals = self.names_of, self.totals
+        deltas: dict[Key, list[int]] = {}
+        if len(totals) + len(numbers) <= self.max_keys:
+            for origin, number, values in zip(origins, numbers, amounts, strict=True):
+                deltas[(origin, *names_of(number))] = values
+            return deltas
+        new_keys = 0
+        for origin, number, values in zip(origins, numbers, amounts, strict=True):
+            key = self._admit((origin, *names_of(number)), deltas, len(totals) + new_keys)
+            before = deltas.get(key)
+            if before is None:
+                deltas[key] = values
+                new_keys += key not in totals
+            else:
+                deltas[key] = list(map(add, before, values))
+        return deltas
+
+    def _admit(self, key: Key, deltas: dict[Key, list[int]], known: int) -> Key:
+        if known < self.max_keys or key in self.totals or key in deltas:
             return key
         self.folded_events += 1
         by_campaign = other_of(key)
-        if known < 2 * self.max_keys or by_campaign in self.totals or by_campaign in merged:
+        if known < 2 * self.max_keys or by_campaign in self.totals or by_campaign in deltas:
             return by_campaign
         return (by_campaign[0], OTHER, *by_campaign[2:])
 
@@ -151,6 +168,7 @@ class Grain:
             "effect_pane_ms": self.effect_pane_ms,
             "totals": list(self.totals.items()),
             "folded_events": self.folded_events,
+            "bound": min(self._bound, LIMIT + 1),
             "effect": waiting.effect.tolist() if waiting else [],
             "origin": waiting.origin.tolist() if waiting else [],
             "names": [self.names_of(number) for number in waiting.key.tolist()] if waiting else [],
@@ -163,6 +181,7 @@ class Grain:
         self.totals = {tuple(key): totals for key, totals in snapshot["totals"]}
         self.folded_events = snapshot["folded_events"]
         self._blocks, self._waiting = [], 0
+        self._bound = snapshot["bound"]
         if snapshot["names"]:
             numbers = [number_of(tuple(names)) for names in snapshot["names"]]
             amounts = np.frombuffer(snapshot["amounts"], dtype=np.int64).reshape(-1, self.width)
@@ -170,6 +189,10 @@ class Grain:
                 np.array(column, dtype=np.int64) for column in (snapshot["effect"], snapshot["origin"], numbers)
             )
             self.add(Block(effect, origin, key, amounts))
+
+
+def _magnitude(amounts: Ints) -> int:
+    return int(np.abs(amounts).max(initial=0)) * len(amounts)
 
 
 def other_of(key: Key) -> Key:

@@ -4,22 +4,21 @@
 same ranges and the same ticks give the same rows, whoever runs them, live, in recovery or in a replay.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from streams.campaigns import decode_campaign
 from streams.events import Input, Reason, Rejected
-from streams.records import DIMENSIONS, MEASURES, MEASURES_OF, OFFSET_OF, DeadLetter, Entry, Row, Table
+from streams.records import DECISION_KEY, DIMENSIONS, MEASURES, MEASURES_OF, OFFSET_OF, DeadLetter, Entry, Row, Table
 from streams.rules import Rules
-from streams.stages.count import BASE, index_of
-from streams.stages.intake import NOTHING, Intake
-from streams.state.campaigns import CampaignBook, Version
-from streams.state.grain import Changed
-from streams.state.inputs import Batch, InputState
+from streams.stages.count import BASE, SPEND, index_of
+from streams.stages.intake import NOTHING, Intake, dead_letter
+from streams.state.campaigns import CampaignBook
+from streams.state.inputs import Batch, InputState, LedgerKey
 from streams.state.journal import Tick
-from streams.state.windows import WINDOW_INDEX, WINDOW_MEASURES, Windows
+from streams.state.windows import WINDOW_INDEX, Windows
 from streams.topics import CAMPAIGNS, INPUT_TOPICS, partition_of
 
 TOPICS: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), CAMPAIGNS)
@@ -37,12 +36,6 @@ class Output(msgspec.Struct):
     dead_letters: list[DeadLetter]
 
 
-def _window_places(source: Input) -> list[tuple[int, int]]:
-    """(place in the input's values, place in WINDOW_MEASURES)."""
-    own = [(index_of(source, m), WINDOW_INDEX[m]) for m in MEASURES_OF[source] if m in WINDOW_INDEX]
-    return [*own, (3, WINDOW_INDEX["spend_millimicros"])]
-
-
 class PartitionState:
     """One partition's state. `partitions` is the count of the input topics, to see misrouted campaigns."""
 
@@ -53,7 +46,8 @@ class PartitionState:
         self.rules = rules
         self.campaigns = CampaignBook()
         self.campaigns_start = self.campaigns_position = 0
-        self.campaign_ledger: dict[str, int] = {}
+        self.campaign_ledger: dict[LedgerKey, int] = {}
+        self._published_campaign_ledger: dict[LedgerKey, int] = {}
         self.inputs = {source: InputState(source, rules) for source in Input}
         self.windows = Windows(rules.pane_ms)
         self.seq = 0
@@ -68,7 +62,7 @@ class PartitionState:
     def _compile(self) -> None:
         self._intakes = {source: Intake(source, self.rules, self.log_epoch) for source in Input}
         self._fingerprint = self.rules.fingerprint()
-        self._no_dimensions = {d: at for at, d in enumerate(self.rules.dimensions)}
+        self._dimension_places = {d: at for at, d in enumerate(self.rules.dimensions)}
 
     def begin_at(self, starts: dict[str, int]) -> None:
         """The first offsets ever, by topic."""
@@ -98,19 +92,21 @@ class PartitionState:
             poisoned = record.offset in self.poisoned.get(batch.topic, NOTHING)
             settings = Rejected(Reason.INTERNAL_ERROR) if poisoned else decode_campaign(record.value)
             if isinstance(settings, Rejected):
-                self._campaign_entry(f"{Entry.REJECTED.value}/{settings.reason.value}")
-                self._letters.append(_settings_letter(batch, record, self.log_epoch, settings))
+                self._campaign_entry(Entry.REJECTED, settings.reason.value)
+                reason, path = settings.reason.value, settings.path
+                self._letters.append(dead_letter(self.log_epoch, batch, record, Entry.REJECTED, reason, path))
             else:
-                self._campaign_entry(Entry.COUNTED.value)
+                self._campaign_entry(Entry.COUNTED)
                 self.campaigns.stage(settings, record.timestamp)
         missing = batch.to_offset - batch.from_offset - len(batch.records)
         if missing:
             entry = Entry.LOST_RETENTION if batch.is_lost else Entry.NO_RECORD
-            self._campaign_entry(entry.value, missing)
+            self._campaign_entry(entry, count=missing)
         self.campaigns_position = batch.to_offset
 
-    def _campaign_entry(self, entry: str, count: int = 1) -> None:
-        self.campaign_ledger[entry] = self.campaign_ledger.get(entry, 0) + count
+    def _campaign_entry(self, entry: Entry, reason: str = "", count: int = 1) -> None:
+        key = (entry.value, reason)
+        self.campaign_ledger[key] = self.campaign_ledger.get(key, 0) + count
 
     def tick(self, tick: Tick) -> Output:
         """Looks across the inputs, which must stand where the tick says. The tick's rules hold afterwards."""
@@ -130,6 +126,7 @@ class PartitionState:
                 self._fold_reports(state, rows)
             state.tidy()
             rows[Table.LEDGER].extend(self._ledger_rows(state))
+        rows[Table.LEDGER].extend(self._campaign_ledger_rows())
         if report_due:
             self._reported_ms = tick.wall_ms
         letters = self._take_letters()
@@ -147,38 +144,44 @@ class PartitionState:
         return waits and self._is_report_time(wall_ms)
 
     def _advance_windows(self) -> None:
-        newest = max(state.newest_ms for state in self.inputs.values())
+        newest = self._newest_ms()
         if newest >= 0:
             self.windows.advance(newest)
 
+    def _newest_ms(self) -> int:
+        return max(state.newest_ms for state in self.inputs.values())
+
     def _take_settings(self, rows: dict[Table, list[Row]]) -> None:
-        accepted: list[Version] = self.campaigns.activate(self.rules.pane_ms)
+        accepted, in_force = self.campaigns.activate(self.rules.pane_ms, self._newest_ms())
         rows[Table.CAMPAIGNS] = [self.campaigns.row(version) for version in accepted]
-        for version in accepted:
+        for version in in_force:
             self.windows.zones[version.settings.campaign_id] = version.settings.time_zone
 
     def _fold_panes(self, state: InputState, rows: list[Row]) -> None:
-        places = _window_places(state.source)
         prefix = (*self._prefix(state), state.panes.pane_ms, self.rules_seq)
-        for changed in state.panes.fold():
-            origin, *key = changed.key
-            rows.append(
-                (
-                    *prefix,
-                    origin // 1000,
-                    changed.effect_pane_ms // 1000,
-                    *key,
-                    VALID,
-                    *_wide(state.source, changed.totals),
-                    self._fingerprint,
-                )
-            )
-            campaign = key[0]
+        places = WINDOW_PLACES[state.source]
+        before, after = _PADDING[state.source]
+        moved: dict[tuple[str, int], list[int]] = {}
+        for effect_ms, changed in state.panes.fold():
+            effect = effect_ms // 1000
+            for (origin, *names), totals, delta in changed:
+                own = (*totals[:BASE], *before, *totals[BASE:], *after)
+                rows.append((*prefix, origin // 1000, effect, *names, VALID, *own, self._fingerprint))
+                if places and names[0]:
+                    sums = moved.get((names[0], origin))
+                    if sums is None:
+                        sums = moved[(names[0], origin)] = [0] * len(places)
+                    foreign = delta[SPEND] and self._is_foreign(names[0], names[4])
+                    for at, (place, _) in enumerate(places):
+                        if not (foreign and place == SPEND):
+                            sums[at] += delta[place]
+        for (campaign, origin), sums in moved.items():
             self._check_route(campaign)
-            delta = changed.delta
-            amounts = [(at, delta[place]) for place, at in places if delta[place]]
-            if amounts and campaign:
-                self.windows.add(campaign, origin, amounts)
+            self.windows.add(campaign, origin, zip((index for _, index in places), sums, strict=True))
+
+    def _is_foreign(self, campaign: str, currency: str) -> bool:
+        """Whether this is not the currency of the campaign's windows: currencies are never summed."""
+        return self.windows.currencies.setdefault(campaign, currency) != currency
 
     def _prefix(self, state: InputState) -> Row:
         return (self.log_epoch, state.source.value, self.partition)
@@ -195,42 +198,44 @@ class PartitionState:
 
     def _fold_reports(self, state: InputState, rows: dict[Table, list[Row]]) -> None:
         prefix = (*self._prefix(state), state.report.pane_ms, self.rules_seq)
-        pane_ms = -1
-        for changed in state.report.fold():
-            if changed.effect_pane_ms != pane_ms:
-                pane_ms = changed.effect_pane_ms
-                state.reach.fold(pane_ms, state.report.place)
-            origin, *key = changed.key
-            rows[Table.REPORTS].append(
-                (
-                    *prefix,
-                    origin // 1000,
-                    changed.effect_pane_ms // 1000,
-                    *key[:5],
-                    VALID,
-                    *self._all_dimensions(key[5:]),
-                    *_wide(state.source, changed.totals),
-                    state.reach.totals.get(changed.key, ()),
-                    self._fingerprint,
+        before, after = _PADDING[state.source]
+        reports, reach = rows[Table.REPORTS], state.reach
+        width = len(DECISION_KEY) - 1
+        wide: dict[Row, Row] = {}
+        for effect_ms, changed in state.report.fold():
+            reach.fold(effect_ms, state.report.place)
+            effect = effect_ms // 1000
+            for key, totals, _ in changed:
+                origin, names, dimensions = key[0], key[1 : width + 1], key[width + 1 :]
+                spread = wide.get(dimensions)
+                if spread is None:
+                    spread = wide[dimensions] = self._all_dimensions(dimensions)
+                own = (*totals[:BASE], *before, *totals[BASE:], *after)
+                users = reach.totals.get(key, ())
+                reports.append(
+                    (*prefix, origin // 1000, effect, *names, VALID, *spread, *own, users, self._fingerprint)
                 )
-            )
-        for changed in state.cohorts.fold():
-            rows[Table.COHORTS].append(self._cohort_row(prefix, changed))
+        for effect_ms, changed in state.cohorts.fold():
+            for (hour, *cohort_names, age_ms), totals, _ in changed:
+                cohort = (*prefix, effect_ms // 1000, *cohort_names, VALID, hour // 1000, age_ms)
+                rows[Table.COHORTS].append((*cohort, *totals, self._fingerprint))
 
-    def _all_dimensions(self, values: list[Any]) -> Row:
+    def _all_dimensions(self, values: Row) -> Row:
         """The configured dimensions in their places, the others empty."""
-        places = self._no_dimensions
+        places = self._dimension_places
         return tuple([values[places[d]] if d in places else "" for d in DIMENSIONS])
-
-    def _cohort_row(self, prefix: Row, changed: Changed) -> Row:
-        hour, *key, age_ms = changed.key
-        conversions, value = changed.totals
-        effect = changed.effect_pane_ms // 1000
-        return (*prefix, effect, *key, VALID, hour // 1000, age_ms, conversions, value, self._fingerprint)
 
     def _ledger_rows(self, state: InputState) -> Iterator[Row]:
         for (entry, reason), count in state.changed_ledger():
             yield (*self._prefix(state), entry, reason, count)
+
+    def _campaign_ledger_rows(self) -> Iterator[Row]:
+        consumed = {("consumed", ""): self.campaigns_position - self.campaigns_start}
+        now = {**self.campaign_ledger, **consumed}
+        for key, count in now.items():
+            if self._published_campaign_ledger.get(key) != count:
+                yield (self.log_epoch, "campaigns", self.partition, *key, count)
+        self._published_campaign_ledger = now
 
     def _take_letters(self) -> list[DeadLetter]:
         letters, self._letters = self._letters, []
@@ -269,7 +274,8 @@ class PartitionState:
             "poisoned": [(topic, sorted(offsets)) for topic, offsets in self.poisoned.items()],
             "campaigns_start": self.campaigns_start,
             "campaigns_position": self.campaigns_position,
-            "campaign_ledger": self.campaign_ledger,
+            "campaign_ledger": list(self.campaign_ledger.items()),
+            "published_campaign_ledger": list(self._published_campaign_ledger.items()),
             "campaigns": self.campaigns.snapshot(),
         }
 
@@ -283,7 +289,8 @@ class PartitionState:
         self.poisoned = {topic: set(offsets) for topic, offsets in snapshot["poisoned"]}
         self.campaigns_start = snapshot["campaigns_start"]
         self.campaigns_position = snapshot["campaigns_position"]
-        self.campaign_ledger = snapshot["campaign_ledger"]
+        self.campaign_ledger = {(e, r): n for (e, r), n in snapshot["campaign_ledger"]}
+        self._published_campaign_ledger = {(e, r): n for (e, r), n in snapshot["published_campaign_ledger"]}
         self.campaigns.restore(snapshot["campaigns"])
         self.windows = Windows(self.rules.pane_ms)
         self._compile()
@@ -300,27 +307,10 @@ _PADDING: Final = {
 }
 
 
-def _wide(source: Input, values: list[int]) -> Row:
-    """An input's values in the places that the wide tables have for them."""
-    before, after = _PADDING[source]
-    return (*values[:BASE], *before, *values[BASE:], *after)
+def _window_places(source: Input) -> list[tuple[int, int]]:
+    """(place in the input's values, place in WINDOW_MEASURES)."""
+    own = [(index_of(source, m), WINDOW_INDEX[m]) for m in MEASURES_OF[source] if m in WINDOW_INDEX]
+    return [*own, (SPEND, WINDOW_INDEX["spend_millimicros"])]
 
 
-def _settings_letter(batch: Batch, record: Any, log_epoch: int, rejected: Rejected) -> DeadLetter:
-    return DeadLetter(
-        topic=batch.topic,
-        partition=batch.partition,
-        offset=record.offset,
-        log_epoch=log_epoch,
-        timestamp_ms=record.timestamp,
-        entry=Entry.REJECTED,
-        reason=rejected.reason.value,
-        path=rejected.path,
-        key=record.key,
-        value=record.value,
-    )
-
-
-def window_measures() -> Iterable[str]:
-    """The measures that windows hold."""
-    return WINDOW_MEASURES
+WINDOW_PLACES: Final = {source: _window_places(source) for source in Input}

@@ -10,6 +10,9 @@ from streams.state.checkpoint import Manifest, checksum_of, decode_manifest, dec
 from streams.state.journal import Claim, Fold, Tick, decode
 from streams.state.partition import PartitionState
 
+MAX_EMPTY_READS = 20
+"""A journal that answers nothing this often does not hold what is looked for."""
+
 
 class PlacedTick(NamedTuple):
     """A tick that counts, and its place in the journal."""
@@ -135,11 +138,12 @@ async def _start(partition: int, journal: Journal, used: NamedManifest | None) -
 
 
 async def _at(partition: int, journal: Journal, offset: int) -> Sequence[JournalRecord]:
-    """The records from an offset on: some are there, for the journal holds a claim behind every manifest."""
-    while True:
+    """The records from an offset on: some are there, for a journal holds a claim behind every manifest."""
+    for _ in range(MAX_EMPTY_READS):
         records = await journal.read(partition, offset)
         if records:
             return records
+    return []
 
 
 async def _read(

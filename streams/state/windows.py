@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.records import MEASURES
-from streams.rules import HOUR_MS, MINUTE_MS
+from streams.rules import HOUR_MS, LIMIT, MINUTE_MS
 
 WINDOW_MEASURES: Final = (
     "impressions",
@@ -47,6 +47,8 @@ class Windows:
         self.last_pane = -1
         self.untracked = 0
         self.zones: dict[str, str] = {}
+        self.currencies: dict[str, str] = {}
+        """The one currency whose spend a campaign's windows hold: the first that was seen."""
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
         self._ring: _Ring = np.zeros((0, self.panes, len(WINDOW_MEASURES)), dtype=np.int64)
@@ -79,6 +81,7 @@ class Windows:
         for campaign in [c for c, slot in self._slots.items() if not busy[slot]]:
             if campaign not in self._days or self._days[campaign][1] <= now:
                 self._days.pop(campaign, None)
+                self.currencies.pop(campaign, None)
                 self._free.append(self._slots.pop(campaign))
 
     def add(self, campaign: str, origin_pane_ms: int, values: Iterable[tuple[int, int]]) -> None:
@@ -92,8 +95,8 @@ class Windows:
         cell = self._ring[slot, pane % self.panes]
         day = self._day(campaign, origin_pane_ms)
         for at, amount in values:
-            if in_ring:
-                cell[at] += amount
+            if in_ring and amount:
+                cell[at] = max(-LIMIT, min(LIMIT, int(cell[at]) + amount))
             if day is not None:
                 day[at] += amount
 
@@ -128,13 +131,23 @@ class Windows:
         """One window's sums, in the order of WINDOW_MEASURES; zeros for an unknown campaign."""
         if window == DAY:
             known = self._days.get(campaign)
-            return tuple(known[2]) if known else (0,) * len(WINDOW_MEASURES)
+            is_over = known is None or known[1] <= self.last_pane * self.pane_ms
+            return (0,) * len(WINDOW_MEASURES) if known is None or is_over else tuple(known[2])
         slot = self._slots.get(campaign)
         if slot is None:
             return (0,) * len(WINDOW_MEASURES)
+        return tuple(self._ring[slot, self._panes_of(window)].sum(axis=0).tolist())
+
+    def all_totals(self, window: str) -> dict[str, tuple[int, ...]]:
+        """One window's sums of every campaign, for the cost of a few array operations."""
+        if window == DAY:
+            return {campaign: self.totals(campaign, DAY) for campaign in self._slots}
+        sums = self._ring[:, self._panes_of(window)].sum(axis=1).tolist()
+        return {campaign: tuple(sums[slot]) for campaign, slot in self._slots.items()}
+
+    def _panes_of(self, window: str) -> list[int]:
         count = max(1, WINDOWS_MS[window] // self.pane_ms)
-        panes = [(self.last_pane - back) % self.panes for back in range(count)]
-        return tuple(int(v) for v in self._ring[slot, panes].sum(axis=0))
+        return [(self.last_pane - back) % self.panes for back in range(count)]
 
     def snapshot(self) -> dict[str, object]:
         """Only cells that hold something."""
@@ -144,6 +157,7 @@ class Windows:
             "pane_ms": self.pane_ms,
             "last_pane": self.last_pane,
             "untracked": self.untracked,
+            "currencies": self.currencies,
             "campaigns": [names[int(s)] for s in slots],
             "panes": panes.astype(np.int32).tobytes(),
             "cells": self._ring[slots, panes].tobytes(),
@@ -154,6 +168,7 @@ class Windows:
         """Takes back what `snapshot` gave."""
         self.__init__(snapshot["pane_ms"])  # type: ignore[misc]
         self.last_pane, self.untracked = snapshot["last_pane"], snapshot["untracked"]
+        self.currencies = snapshot["currencies"]
         panes = np.frombuffer(snapshot["panes"], dtype=np.int32)
         cells = np.frombuffer(snapshot["cells"], dtype=np.int64).reshape(-1, len(WINDOW_MEASURES))
         for campaign, pane, cell in zip(snapshot["campaigns"], panes, cells, strict=True):

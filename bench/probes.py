@@ -1,0 +1,129 @@
+"""Latency and restart, measured from outside: a producer, the worker, and a reader of ClickHouse."""
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+from bench.workload import Workload, produce
+from streams.adapters.kafka_outbox import KafkaOutbox
+from streams.errors import CampaignStreamsError
+from streams.events import Input
+from streams.jobs.embedded import EmbeddedSystem
+from streams.ports import Outgoing
+from streams.topics import INPUT_TOPICS
+
+STEP_S = 0.05
+PROBE_EVERY_S = 0.2
+POLL_S = 0.02
+
+
+class Pump:
+    """Publishes the standard workload at a rate, with event times and timestamps of now."""
+
+    def __init__(self, outbox: KafkaOutbox, rate: float) -> None:
+        self.outbox = outbox
+        self.rate = rate
+        self.sent = 0
+        self.stopping = False
+
+    async def run(self) -> None:
+        """Until `stopping`. Event times follow the wall clock because the workload is as dense as the rate."""
+        start_ms = time.time_ns() // 1_000_000
+        workload = Workload(100_000_000, self.rate, start_ms=start_ms, max_disorder_ms=2_000)
+        started, waiting = time.monotonic(), []
+        for chunk in produce(workload):
+            waiting.extend(chunk)
+            while waiting and not self.stopping:
+                due = int((time.monotonic() - started) * self.rate) - self.sent
+                if due > 0:
+                    part, waiting = waiting[:due], waiting[due:]
+                    await self.outbox.publish(part)
+                    self.sent += len(part)
+                await asyncio.sleep(STEP_S)
+            if self.stopping:
+                return
+
+
+async def visible_ms(rate: float, seconds: float) -> dict[str, float]:
+    """From a probe's publication to a reader seeing its row, under load; the reader asks every 20 ms."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with EmbeddedSystem(Path(directory)) as system:
+            outbox = KafkaOutbox(system.kafka)
+            await outbox.start()
+            pump = Pump(outbox, rate)
+            load = asyncio.create_task(pump.run())
+            await asyncio.sleep(3.0)
+            sent: dict[str, float] = {}
+            seen: dict[str, float] = {}
+            watcher = asyncio.create_task(_watch(system, sent, seen))
+            ends = time.monotonic() + seconds
+            while time.monotonic() < ends:
+                await _send_probe(outbox, sent)
+                await asyncio.sleep(PROBE_EVERY_S)
+            pump.stopping = True
+            await load
+            while len(seen) < len(sent):
+                await asyncio.sleep(POLL_S)
+            watcher.cancel()
+            await outbox.stop()
+    waits = sorted((seen[name] - sent[name]) * 1000 for name in sent)
+    return {
+        "visible_ms_p50": waits[len(waits) // 2],
+        "visible_ms_p99": waits[round((len(waits) - 1) * 0.99)],
+        "visible_probes": len(waits),
+        "visible_rate_events_per_s": pump.sent / (seconds + 3.0),
+    }
+
+
+async def _send_probe(outbox: KafkaOutbox, sent: dict[str, float]) -> None:
+    name, now_ms = f"probe-{len(sent):05d}", time.time_ns() // 1_000_000
+    value = f'{{"event_id":"{name}","event_time_ms":{now_ms},"campaign_id":"{name}"}}'.encode()
+    started = time.monotonic()
+    await outbox.publish([Outgoing(INPUT_TOPICS[Input.IMPRESSIONS], None, name.encode(), value, now_ms)])
+    sent[name] = started
+
+
+async def _watch(system: EmbeddedSystem, sent: dict[str, float], seen: dict[str, float]) -> None:
+    while True:
+        waiting = [name for name in list(sent) if name not in seen]
+        if waiting:
+            names = ",".join(f"'{name}'" for name in waiting)
+            try:
+                rows = await system.query(f"SELECT DISTINCT campaign_id FROM pane_rows WHERE campaign_id IN ({names})")
+            except CampaignStreamsError:
+                rows = []
+            now = time.monotonic()
+            for row in rows:
+                seen.setdefault(row[0], now)
+        await asyncio.sleep(POLL_S)
+
+
+async def restart_caught_up_s(rate: float, warm_up_s: float = 12.0) -> float:
+    """From SIGKILL of the worker under load until it has applied everything sent so far, to within 0.3 s of traffic."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with EmbeddedSystem(Path(directory)) as system:
+            outbox = KafkaOutbox(system.kafka)
+            await outbox.start()
+            pump = Pump(outbox, rate)
+            load = asyncio.create_task(pump.run())
+            await asyncio.sleep(warm_up_s)
+            killed = time.monotonic()
+            system.kill_worker()
+            while not await _is_caught_up(system, pump):
+                await asyncio.sleep(POLL_S)
+            seconds = time.monotonic() - killed
+            pump.stopping = True
+            await load
+            await outbox.stop()
+            return seconds
+
+
+async def _is_caught_up(system: EmbeddedSystem, pump: Pump) -> bool:
+    if system.restarts == 0:
+        return False
+    status = await system.status()
+    if status is None or len(status["partitions"]) < system.partitions or status["recovering"]:
+        return False
+    consumed = sum(entries["consumed"] for entries in status["ledger"].values())
+    return bool(consumed >= pump.sent - 0.3 * pump.rate)

@@ -1,0 +1,183 @@
+"""`campaign-streams campaigns put | list`: campaign settings, of which the topic ads.campaigns keeps every version."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from streams.campaigns import CampaignSettings, decode_campaign
+from streams.commands.options import notes, out, plain_json, prose, time_text
+from streams.events import Rejected
+from streams.settings import KafkaSettings, load_settings
+from streams.topics import CAMPAIGNS
+
+if TYPE_CHECKING:
+    from streams.ports import Outbox
+
+EPILOG = """
+A file holds one campaign, or several under `campaigns`:
+
+  campaigns:
+  - {campaign_id: c1, currency: CNY, time_zone: Asia/Shanghai}
+
+Fields: schemas/campaign_settings.json. Times may be written as dates (flight_start, flight_end, valid_from).
+"""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Campaign settings: names, currencies, time zones, goals and flights, in versions.",
+    rich_markup_mode="rich",
+)
+
+
+@dataclass
+class KnownCampaign:
+    """A campaign in the topic: its latest version, and where it stands."""
+
+    settings: CampaignSettings
+    versions: int
+    appended_ms: int
+    partition: int
+    offset: int
+
+
+def put(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or TOML.")],
+    check: Annotated[bool, typer.Option("--check", help="Validate only; needs no broker.")] = False,
+) -> None:
+    """Append settings to ads.campaigns, as new versions.
+
+    The whole file is checked first, and every fault of it is shown at once (exit code 2): then nothing is appended.
+    A version holds from its valid_from on, at the earliest from when it is appended. Other campaigns stay as they
+    are. A campaign keeps the currency of its first version; workers refuse a later one with another.
+    """
+    from streams.jobs.campaign_files import read_campaign_file
+
+    found = read_campaign_file(file)
+    if found.problems:
+        console = notes()
+        console.print(Text(f"{file}: {len(found.problems)} faults; nothing was appended", style="bold red"))
+        for problem in found.problems:
+            console.print(Text(f"  {problem.path or '(file)'}: {problem.problem}"), soft_wrap=True)
+        raise typer.Exit(2)
+    count = _campaigns(len(found.campaigns))
+    if check:
+        out().print(f"{file}: {count} without a fault")
+        return
+    asyncio.run(_append(load_settings().kafka, found.campaigns))
+    out().print(f"{count} appended to {CAMPAIGNS} as new versions")
+
+
+def _campaigns(count: int) -> str:
+    return f"{count:,} campaign{'' if count == 1 else 's'}"
+
+
+async def append(outbox: "Outbox", campaigns: list[CampaignSettings]) -> None:
+    """Publishes the versions, in order."""
+    from streams.jobs.generate import campaign_messages
+    from streams.jobs.load import BATCH_RECORDS, publish_patiently
+
+    records = campaign_messages(campaigns)
+    for start in range(0, len(records), BATCH_RECORDS):
+        await publish_patiently(outbox, records[start : start + BATCH_RECORDS])
+
+
+async def _append(kafka: KafkaSettings, campaigns: list[CampaignSettings]) -> None:
+    from streams.adapters.kafka_admin import partitions_for_worker
+    from streams.adapters.kafka_outbox import KafkaOutbox
+
+    await partitions_for_worker(kafka)
+    outbox = KafkaOutbox(kafka)
+    await outbox.start()
+    try:
+        await append(outbox, campaigns)
+    finally:
+        await outbox.stop()
+
+
+def list_campaigns(
+    as_json: Annotated[bool, typer.Option("--json", help="Print whole settings, as JSON.")] = False,
+) -> None:
+    """Show the latest version of every campaign in ads.campaigns.
+
+    Latest is what was appended last; `holds from` says when it takes effect, if that is still to come. Records that
+    are no settings are counted below.
+    """
+    known, broken = asyncio.run(read_campaigns(load_settings().kafka))
+    if as_json:
+        out().print(plain_json([_document(c) for c in known]), markup=False, soft_wrap=True)
+    else:
+        _show(known)
+    if broken:
+        notes().print(f"{broken:,} records of {CAMPAIGNS} are no settings (dead-letters list tells why)")
+
+
+async def read_campaigns(kafka: KafkaSettings) -> tuple[list[KnownCampaign], int]:
+    """Every campaign with its latest version, by id, and the number of records that are none.
+
+    Raises:
+        ConfigurationError, BrokerUnavailable: see `whole_topic`.
+    """
+    from streams.commands.topic_reading import whole_topic
+
+    known: dict[str, KnownCampaign] = {}
+    broken = 0
+    async with whole_topic(kafka, CAMPAIGNS) as records:
+        async for partition, record in records:
+            settings = decode_campaign(record.value)
+            if isinstance(settings, Rejected):
+                broken += 1
+                continue
+            before = known.get(settings.campaign_id)
+            versions = before.versions + 1 if before else 1
+            known[settings.campaign_id] = KnownCampaign(settings, versions, record.timestamp, partition, record.offset)
+    return [known[name] for name in sorted(known)], broken
+
+
+def _holds_from_ms(campaign: KnownCampaign) -> int:
+    return max(campaign.appended_ms, campaign.settings.valid_from_ms or 0)
+
+
+def _document(campaign: KnownCampaign) -> dict[str, object]:
+    settings: dict[str, object] = msgspec.to_builtins(campaign.settings)
+    place = {"partition": campaign.partition, "offset": campaign.offset}
+    return {**settings, "versions": campaign.versions, "holds_from_ms": _holds_from_ms(campaign), **place}
+
+
+def _show(known: list[KnownCampaign]) -> None:
+    if not known:
+        out().print(f"{CAMPAIGNS} is empty; `campaign-streams campaigns put FILE` appends to it")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), caption="Times are UTC.")
+    table.caption_justify = "left"
+    for name in ("campaign", "name", "currency", "time zone", "goal", "flight", "holds from"):
+        table.add_column(name, overflow="fold")
+    table.add_column("versions", justify="right")
+    for campaign in known:
+        settings = campaign.settings
+        cells = (settings.campaign_id, settings.name, settings.currency, settings.time_zone, settings.goal or "–")
+        table.add_row(
+            *map(Text, (*cells, _flight(settings), _minute(_holds_from_ms(campaign)))), f"{campaign.versions:,}"
+        )
+    out().print(table)
+
+
+def _flight(settings: CampaignSettings) -> str:
+    start, end = settings.flight_start_ms, settings.flight_end_ms
+    if start is None or end is None:
+        return f"from {_minute(start)}" if start is not None else f"until {_minute(end)}" if end is not None else "open"
+    return f"{_minute(start)} to {_minute(end)}"
+
+
+def _minute(at_ms: int) -> str:
+    return time_text(at_ms)[:16]
+
+
+app.command("put", help=prose(put.__doc__), epilog=prose(EPILOG))(put)
+app.command("list", help=prose(list_campaigns.__doc__))(list_campaigns)

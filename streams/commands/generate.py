@@ -1,0 +1,336 @@
+"""`campaign-streams generate`: realistic traffic, paced by the clock or as history, into topics or files."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from streams.commands.options import duration_ms, length_text, notes, out, plain_json, time_ms, time_text
+from streams.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from streams.adapters.kafka_outbox import KafkaOutbox
+    from streams.campaigns import CampaignSettings
+    from streams.jobs.generate import GeneratedEvent, GeneratorReport, TrafficProfile
+    from streams.settings import KafkaSettings
+
+DEFAULT_LENGTH: Final = "1d"
+FAR_BEHIND_MS: Final = 1_000
+EPILOG: Final = """
+Examples:
+
+  campaign-streams generate --rate 500
+  campaign-streams generate --rate 20000 --duration 10m --campaigns 1000 --no-cycle
+  campaign-streams generate --history --from 2026-11-02 --length 7d --rate 50 --seed 3
+  campaign-streams generate --history --length 1h --to-file traffic/
+"""
+
+_TRAFFIC: Final = "Traffic"
+_HISTORY: Final = "History and files"
+
+
+def generate(
+    rate: Annotated[float, typer.Option(min=0.001, max=1e7, help="Events of all inputs per second, in the mean.")] = (
+        2_000.0
+    ),
+    seed: Annotated[int, typer.Option(help="The same seed, start and options give the same events.")] = 0,
+    duration: Annotated[
+        str | None, typer.Option(help="End after this long (60s, 5m, 2h). Without: until Ctrl-C.")
+    ] = None,
+    campaigns: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Campaigns; Zipf-distributed.", rich_help_panel=_TRAFFIC)
+    ] = 20,
+    users: Annotated[
+        int, typer.Option(min=1, max=100_000_000, help="Users; Zipf-distributed.", rich_help_panel=_TRAFFIC)
+    ] = 50_000,
+    ctr: Annotated[float, typer.Option(min=0, max=0.2, help="Clicks per impression.", rich_help_panel=_TRAFFIC)] = 0.03,
+    cvr: Annotated[float, typer.Option(min=0, max=0.5, help="Conversions per click.", rich_help_panel=_TRAFFIC)] = 0.04,
+    cycle: Annotated[
+        bool,
+        typer.Option("--cycle/--no-cycle", help="Daily and weekly cycle, or a flat rate.", rich_help_panel=_TRAFFIC),
+    ] = True,
+    time_zone: Annotated[
+        str, typer.Option(help="IANA time zone of the cycle and of most campaigns.", rich_help_panel=_TRAFFIC)
+    ] = "Asia/Shanghai",
+    live_share: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of the first campaign while its live shop is on.", rich_help_panel=_TRAFFIC
+        ),
+    ] = 0.5,
+    refund_share: Annotated[float, typer.Option(min=0, max=1, help="Of paid orders.", rich_help_panel=_TRAFFIC)] = 0.08,
+    duplicate_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Events delivered twice.", rich_help_panel=_TRAFFIC)
+    ] = 0.005,
+    out_of_order_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Events delivered late, by up to 20 s.", rich_help_panel=_TRAFFIC)
+    ] = 0.01,
+    compress: Annotated[
+        float,
+        typer.Option(
+            min=0.00001,
+            max=1,
+            help="Scales delays of conversions: with 0.001 an hour is 3.6 s.",
+            rich_help_panel=_TRAFFIC,
+        ),
+    ] = 1.0,
+    history: Annotated[
+        bool,
+        typer.Option("--history", help="As fast as possible, with event times of the past.", rich_help_panel=_HISTORY),
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="First event time; without: 2026-11-02 00:00 UTC.", rich_help_panel=_HISTORY
+        ),
+    ] = None,
+    length: Annotated[
+        str | None, typer.Option(help="Event time covered: 1h, 1d, 2w.  [default: 1d]", rich_help_panel=_HISTORY)
+    ] = None,
+    to_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --history: write DIR/<input>.ndjson and DIR/campaigns.yaml; needs no broker.",
+            rich_help_panel=_HISTORY,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was generated as JSON.")] = False,
+) -> None:
+    """Generate realistic traffic, live or as history.
+
+    Impressions, plays, clicks, conversions with a long-tailed delay, refunds, engagements; a daily and weekly cycle,
+    a live-shop evening with half the traffic on one campaign, CTR and CVR of each creative's own, out-of-order and
+    duplicate deliveries. The campaigns' settings are published first, where they have changed.
+
+    Live (the default) event times advance with the clock, at --rate, until --duration or Ctrl-C. With --history the
+    events of --length from --from on are published as fast as the broker takes them, each with its event time as the
+    record's own timestamp.
+    """
+    from streams.jobs.generate import traffic_profile
+
+    _check(history, start, length, duration, to_file)
+    profile = traffic_profile(
+        rate=rate,
+        campaigns=campaigns,
+        users=users,
+        ctr=ctr,
+        cvr=cvr,
+        cycle=cycle,
+        time_zone=time_zone,
+        live_share=live_share,
+        refund_share=refund_share,
+        duplicate_share=duplicate_share,
+        out_of_order_share=out_of_order_share,
+        compress=compress,
+        start_ms=None if start is None else time_ms("--from", start),
+        duration_ms=_duration(history, duration, length),
+    )
+    report = to_files(profile, seed, to_file) if to_file else asyncio.run(_publish(profile, seed, history))
+    if as_json:
+        out().print(plain_json(_document(report, seed)), markup=False, soft_wrap=True)
+    else:
+        _show(report, seed, out())
+
+
+def _check(history: bool, start: str | None, length: str | None, duration: str | None, to_file: Path | None) -> None:
+    if not history and (start or length or to_file):
+        raise ConfigurationError("--from, --length and --to-file go with --history; add it, or leave them out")
+    if history and duration:
+        raise ConfigurationError("--duration is for live traffic; with --history give --length, for example 1d")
+
+
+def _duration(history: bool, duration: str | None, length: str | None) -> int | None:
+    if history:
+        return duration_ms("--length", length or DEFAULT_LENGTH)
+    return None if duration is None else duration_ms("--duration", duration)
+
+
+async def _publish(profile: "TrafficProfile", seed: int, history: bool) -> "GeneratorReport":
+    from streams.adapters.kafka_admin import partitions_for_worker
+    from streams.adapters.kafka_outbox import KafkaOutbox
+    from streams.jobs.generate import GeneratorReport, generate_campaigns
+    from streams.settings import load_settings
+
+    kafka = load_settings().kafka
+    await partitions_for_worker(kafka)
+    outbox = KafkaOutbox(kafka)
+    await outbox.start()
+    report = GeneratorReport(start_ms=profile.first_ms)
+    try:
+        changed = await _publish_campaigns(kafka, outbox, generate_campaigns(profile))
+        notes().print(f"[dim]{profile.campaigns:,} campaigns, {changed:,} of them published to ads.campaigns[/dim]")
+        with _stoppable() as stopping, _bar() as progress:
+            shown = _Shown(progress, report)
+            if history:
+                await _history(profile, seed, outbox, report, stopping, shown)
+            else:
+                await _live(profile, seed, outbox, report, stopping, shown)
+    finally:
+        await outbox.stop()
+    return report
+
+
+async def _publish_campaigns(kafka: "KafkaSettings", outbox: "KafkaOutbox", campaigns: "list[CampaignSettings]") -> int:
+    """Appends those whose latest version is another; returns how many."""
+    from streams.commands.campaigns import append, read_campaigns
+
+    known = {c.settings.campaign_id: c.settings for c in (await read_campaigns(kafka))[0]}
+    changed = [c for c in campaigns if known.get(c.campaign_id) != c]
+    await append(outbox, changed)
+    return len(changed)
+
+
+async def _live(
+    profile: "TrafficProfile",
+    seed: int,
+    outbox: "KafkaOutbox",
+    report: "GeneratorReport",
+    stopping: "_Stop",
+    shown: "_Shown",
+) -> None:
+    from streams.adapters.clock import SystemClock
+    from streams.jobs.generate import run_generator
+
+    await run_generator(profile, seed, outbox, SystemClock(), stop=stopping.is_set, progress=shown.live, report=report)
+
+
+async def _history(
+    profile: "TrafficProfile",
+    seed: int,
+    outbox: "KafkaOutbox",
+    report: "GeneratorReport",
+    stopping: "_Stop",
+    shown: "_Shown",
+) -> None:
+    from streams.jobs.generate import generate as generated
+    from streams.jobs.load import load
+
+    await load(_counted(generated(profile, seed), report, stopping), outbox, progress=shown.history)
+
+
+def _counted(
+    events: "Iterator[GeneratedEvent]", report: "GeneratorReport", stopping: "_Stop | None" = None
+) -> "Iterator[GeneratedEvent]":
+    for event in events:
+        if stopping is not None and stopping.is_set():
+            return
+        report.delivered += 1
+        report.duplicates += event.duplicate
+        report.events[event.input] += 1
+        yield event
+
+
+def to_files(profile: "TrafficProfile", seed: int, directory: Path) -> "GeneratorReport":
+    """Writes DIR/<input>.ndjson, each in order of delivery, and DIR/campaigns.yaml. Files that are there are replaced.
+
+    Raises:
+        ConfigurationError: the directory cannot be written.
+    """
+    from streams.jobs.generate import GeneratorReport, generate_campaigns
+    from streams.jobs.generate import generate as generated
+
+    report = GeneratorReport(start_ms=profile.first_ms)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _write_campaigns(directory / "campaigns.yaml", generate_campaigns(profile))
+        with contextlib.ExitStack() as stack:
+            files: dict[str, IO[bytes]] = {}
+            for event in _counted(generated(profile, seed), report):
+                name = event.input.value
+                if name not in files:
+                    files[name] = stack.enter_context((directory / f"{name}.ndjson").open("wb"))
+                files[name].write(event.value + b"\n")
+    except OSError as error:
+        raise ConfigurationError(f"--to-file: {directory}: {error.strerror}; give a directory to write to") from None
+    return report
+
+
+def _write_campaigns(file: Path, campaigns: "list[CampaignSettings]") -> None:
+    import yaml  # type: ignore[import-untyped]  # has no stubs of its own
+
+    documents = [{k: v for k, v in msgspec.to_builtins(c).items() if v is not None} for c in campaigns]
+    file.write_text(yaml.safe_dump({"campaigns": documents}, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+class _Stop:
+    """Set by Ctrl-C or SIGTERM: what is under way is finished, and the report is printed."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[_Stop]:
+    loop, stop = asyncio.get_running_loop(), _Stop()
+    names = (signal.SIGINT, signal.SIGTERM)
+    for name in names:
+        loop.add_signal_handler(name, stop.set)
+    try:
+        yield stop
+    finally:
+        for name in names:
+            loop.remove_signal_handler(name)
+
+
+class _Shown:
+    """The progress line."""
+
+    def __init__(self, progress: Progress, report: "GeneratorReport") -> None:
+        self._progress = progress
+        self._report = report
+        self._task = progress.add_task("starting", total=None)
+
+    def live(self, report: "GeneratorReport") -> None:
+        behind = f", {length_text(report.behind_ms)} behind" if report.behind_ms > FAR_BEHIND_MS else ""
+        self._progress.update(self._task, description=f"{report.delivered:,} events{behind}; Ctrl-C ends")
+
+    def history(self, published: int) -> None:
+        self._progress.update(self._task, description=f"{published:,} events published")
+
+
+def _bar() -> Progress:
+    console = notes()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _show(report: "GeneratorReport", seed: int, console: Console) -> None:
+    console.print(
+        f"{report.delivered:,} events ({report.duplicates:,} of them duplicates), "
+        f"seed {seed}, from {time_text(report.start_ms)} UTC"
+    )
+    listed = ", ".join(f"{source.value} {count:,}" for source, count in report.events.items() if count)
+    if listed:
+        console.print(listed)
+    if report.behind_ms > FAR_BEHIND_MS:
+        console.print(
+            f"at the end {length_text(report.behind_ms)} behind the clock: the rate is more than is taken here"
+        )
+    if report.cut:
+        console.print(f"{report.cut:,} later events were given up: too many were waiting")
+
+
+def _document(report: "GeneratorReport", seed: int) -> dict[str, object]:
+    return {
+        "seed": seed,
+        "start_ms": report.start_ms,
+        "delivered": report.delivered,
+        "duplicates": report.duplicates,
+        "events": {source.value: count for source, count in report.events.items()},
+        "behind_ms": report.behind_ms,
+        "cut": report.cut,
+    }

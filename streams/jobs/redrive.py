@@ -1,0 +1,130 @@
+"""Sends dead letters again, after a fix: the raw value to its topic and partition, with its key and timestamp.
+
+Never a second count. The event's id is remembered in its partition (which is why the record goes back to that one)
+for the de-duplication horizon of its input; what is older than the lateness, which never exceeds the horizon, is late
+and not counted. So an event that did count meanwhile, or that is sent twice, ends as duplicate or late.
+
+A letter is marked once it has been sent, by appending it again with `redrives` raised. In this order a crash between
+the two can send an event twice (recognised by its id), but cannot mark one that was never sent.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Final, NamedTuple
+
+import msgspec
+
+from streams.events import Input, Reason, Rejected
+from streams.jobs.dead_letters import letter_message
+from streams.jobs.load import publish_patiently, rejection_beyond_types
+from streams.ports import Outbox, Outgoing
+from streams.records import DeadLetter, Entry
+from streams.rules import Rules
+from streams.stages.decode import Decoder
+from streams.topics import CAMPAIGNS, INPUT_TOPICS
+
+BATCH_LETTERS: Final = 200
+INPUT_OF: Final = {topic: source for source, topic in INPUT_TOPICS.items()}
+
+
+class Policy(NamedTuple):
+    """What may be sent again."""
+
+    force_late: bool = False
+    """Late letters too: they count only if the lateness has been raised since."""
+    again: bool = False
+    """Letters that were sent again before too."""
+
+
+class Plan(NamedTuple):
+    """What is to be done."""
+
+    drives: list[DeadLetter]
+    skipped: dict[str, int]
+    """How many are left, by why."""
+
+
+def plan_redrive(
+    letters: Sequence[DeadLetter],
+    rules: Rules,
+    partitions: Mapping[str, int],
+    policy: Policy | None = None,
+    limit: int | None = None,
+) -> Plan:
+    """Sorts out what can be sent again. Pure.
+
+    Args:
+        partitions: partition count by topic, as they are now.
+        limit: letters to send at most; the rest is among those skipped.
+    """
+    drives: list[DeadLetter] = []
+    skipped: dict[str, int] = {}
+    for letter in letters:
+        why = why_not(letter, rules, partitions, policy or Policy())
+        if why is None and limit is not None and len(drives) >= limit:
+            why = "beyond --limit"
+        if why is None:
+            drives.append(letter)
+        else:
+            skipped[why] = skipped.get(why, 0) + 1
+    return Plan(drives, skipped)
+
+
+def why_not(letter: DeadLetter, rules: Rules, partitions: Mapping[str, int], policy: Policy) -> str | None:
+    """Why a letter is not to be sent again, or None if it may be."""
+    if letter.redrives and not policy.again:
+        return "sent again before (--again sends them once more)"
+    if letter.topic == CAMPAIGNS:
+        return "settings: append them with `campaigns put` (sent again, they would replace newer ones)"
+    if letter.topic not in INPUT_OF or letter.partition >= partitions.get(letter.topic, 0):
+        return f"{letter.topic}-{letter.partition} is no partition of an input"
+    if letter.entry is Entry.LATE and not policy.force_late:
+        return "late: they would be late again (--force sends them nevertheless)"
+    rejected = still_rejected(letter, rules)
+    return f"still rejected: {rejected.reason.value} at {rejected.path}" if rejected else None
+
+
+def still_rejected(letter: DeadLetter, rules: Rules) -> Rejected | None:
+    """What this version would reject the record for; None if it would take it."""
+    event = _decoder(INPUT_OF[letter.topic]).decode(letter.value)
+    if isinstance(event, Rejected):
+        return event
+    if event.event_time_ms > letter.timestamp_ms + rules.future_skew_ms:
+        return Rejected(Reason.FUTURE, "$.event_time_ms")
+    return rejection_beyond_types(event)
+
+
+@cache
+def _decoder(source: Input) -> Decoder:
+    return Decoder(source)
+
+
+def event_message(letter: DeadLetter) -> Outgoing:
+    """The record as it was."""
+    return Outgoing(letter.topic, letter.partition, letter.key, letter.value, letter.timestamp_ms)
+
+
+def marker_message(letter: DeadLetter) -> Outgoing:
+    """The letter once more, sent once more."""
+    return letter_message(msgspec.structs.replace(letter, redrives=letter.redrives + 1))
+
+
+async def redrive(
+    letters: Sequence[DeadLetter],
+    outbox: Outbox,
+    *,
+    batch_letters: int = BATCH_LETTERS,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """Sends the letters and marks them, batch by batch; returns how many.
+
+    Raises:
+        Unavailable: the broker did not answer for long. What is not marked yet is sent by the next run.
+    """
+    for start in range(0, len(letters), batch_letters):
+        batch = letters[start : start + batch_letters]
+        await publish_patiently(outbox, [event_message(letter) for letter in batch])
+        await publish_patiently(outbox, [marker_message(letter) for letter in batch])
+        if progress is not None:
+            progress(start + len(batch))
+    return len(letters)
