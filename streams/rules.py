@@ -59,10 +59,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ConversionType.INSTALL,
     )
     """An order that is placed and then paid is one conversion: `paid` is counted apart."""
-    dimensions: tuple[str, ...] = ("region", "channel", "publisher_id", "device_class")
+    dimensions: tuple[str, ...] = ("region", "channel", "device_class")
     max_pane_keys: Positive = 50_000
     """Decision keys per topic-partition and effect pane; beyond it a key folds into `other`."""
-    max_report_keys: Positive = 20_000
+    max_report_keys: Positive = 5_000
     """Report keys per topic-partition and effect pane; beyond it a key folds into `other`."""
     reach_sample: Annotated[int, Meta(ge=16, le=4096)] = 256
     """Smallest user hashes kept per report key (KMV sketch): exact below, relative error 1/sqrt(n-2) above."""

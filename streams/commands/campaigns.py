@@ -1,6 +1,5 @@
 """`campaign-streams campaigns put | list`: campaign settings, of which the topic ads.campaigns keeps every version."""
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.campaigns import CampaignSettings, decode_campaign
-from streams.commands.options import notes, out, plain_json, prose, time_text
+from streams.commands.options import notes, out, plain_json, prose, run, time_text
 from streams.events import Rejected
 from streams.settings import KafkaSettings, load_settings
 from streams.topics import CAMPAIGNS
@@ -70,7 +69,7 @@ def put(
     if check:
         out().print(f"{file}: {count} without a fault")
         return
-    asyncio.run(_append(load_settings().kafka, found.campaigns))
+    run(_append(load_settings().kafka, found.campaigns))
     out().print(f"{count} appended to {CAMPAIGNS} as new versions")
 
 
@@ -109,7 +108,7 @@ def list_campaigns(
     Latest is what was appended last; `holds from` says when it takes effect, if that is still to come. Records that
     are no settings are counted below.
     """
-    known, broken = asyncio.run(read_campaigns(load_settings().kafka))
+    known, broken = run(read_campaigns(load_settings().kafka))
     if as_json:
         out().print(plain_json([_document(c) for c in known]), markup=False, soft_wrap=True)
     else:
@@ -158,6 +157,7 @@ def _show(known: list[KnownCampaign]) -> None:
     table.caption_justify = "left"
     for name in ("campaign", "name", "currency", "time zone", "goal", "flight", "holds from"):
         table.add_column(name, overflow="fold")
+    table.columns[-1].no_wrap = True
     table.add_column("versions", justify="right")
     for campaign in known:
         settings = campaign.settings

@@ -1,6 +1,5 @@
 """`campaign-streams dead-letters list | redrive`: what was rejected or late, and sending it again after a fix."""
 
-import asyncio
 import base64
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -10,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.options import notes, out, plain_json, prose, time_text
+from streams.commands.options import notes, out, plain_json, prose, run, time_text
 from streams.settings import KafkaSettings, Settings, load_settings
 from streams.topics import DEAD_LETTERS
 
@@ -25,6 +24,9 @@ Examples:
   campaign-streams dead-letters list --reason malformed_json
   campaign-streams dead-letters redrive --topic clicks --reason unknown_value --dry-run
 """
+
+MAX_PATH: Final = 24
+MIN_VALUE: Final = 10
 
 ReasonOption = Annotated[str | None, typer.Option(help="Only this reason, for example malformed_json, future or late.")]
 TopicOption = Annotated[str | None, typer.Option(help="Only records of this topic; ads.clicks, or clicks.")]
@@ -50,7 +52,7 @@ def list_letters(
     from streams.jobs.dead_letters import choice_of
 
     choice = choice_of(reason, topic)
-    book = asyncio.run(read_letters(load_settings().kafka, choice))
+    book = run(read_letters(load_settings().kafka, choice))
     letters = book.letters()
     newest = letters[len(letters) - min(limit, len(letters)) :]
     if as_json:
@@ -103,8 +105,6 @@ def _document(letter: "DeadLetter") -> dict[str, object]:
 
 
 def _show(book: "LetterBook", newest: "list[DeadLetter]") -> None:
-    from streams.jobs.dead_letters import preview
-
     console = out()
     table = _table("topic", "reason", title="Dead letters")
     for name in ("letters", "sent again"):
@@ -115,18 +115,31 @@ def _show(book: "LetterBook", newest: "list[DeadLetter]") -> None:
     if not newest:
         return
     table = _table("record", "timestamp (UTC)", "reason", "path", "sent", "value", title=f"The newest {len(newest):,}")
-    for column in table.columns:
+    cells = [_cells(letter) for letter in newest]
+    for at, column in enumerate(table.columns):
         column.no_wrap, column.overflow = True, "ellipsis"
-    for letter in newest:
-        place = f"{letter.topic}-{letter.partition}@{letter.offset}"
-        sent = f"{letter.redrives}×" if letter.redrives else "–"
-        cells = (place, time_text(letter.timestamp_ms), letter.reason, letter.path, sent, preview(letter.value))
-        table.add_row(*map(Text, cells))
+        column.min_width = (
+            MIN_VALUE
+            if at == len(table.columns) - 1
+            else max(len(str(column.header)), *(len(row[at]) for row in cells))
+        )
+    for texts in cells:
+        table.add_row(*map(Text, texts))
     console.print(table)
 
 
+def _cells(letter: "DeadLetter") -> tuple[str, ...]:
+    from streams.jobs.dead_letters import preview
+
+    place = f"{letter.topic}-{letter.partition}@{letter.offset}"
+    sent = f"{letter.redrives}×" if letter.redrives else "–"
+    path = letter.path if len(letter.path) <= MAX_PATH else f"{letter.path[: MAX_PATH - 1]}…"
+    return place, time_text(letter.timestamp_ms), letter.reason, path, sent, preview(letter.value)
+
+
 def _table(*columns: str, title: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.title, table.title_justify = title, "left"
     for name in columns:
         table.add_column(name, overflow="fold")
     return table
@@ -156,7 +169,7 @@ def redrive_letters(
 
     choice = choice_of(reason, topic)
     settings = load_settings()
-    book, plan, sent = asyncio.run(_redrive(settings, choice, Policy(force, again), limit, dry_run))
+    book, plan, sent = run(_redrive(settings, choice, Policy(force, again), limit, dry_run))
     console = out()
     if not plan.drives and not plan.skipped:
         console.print(f"no letters in {DEAD_LETTERS}{_chosen(choice)}")

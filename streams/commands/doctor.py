@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.options import out, plain_json
+from streams.commands.options import out, plain_json, run
 from streams.errors import CampaignStreamsError
 from streams.settings import Settings, load_settings
 from streams.topics import CAMPAIGNS, INPUT_TOPICS, partition_of
@@ -57,7 +57,7 @@ def examine() -> "list[Finding]":
         settings = load_settings()
     except CampaignStreamsError as error:
         return [finding_of("settings", error)]
-    return asyncio.run(_examine(settings))
+    return run(_examine(settings))
 
 
 async def _examine(settings: Settings) -> "list[Finding]":

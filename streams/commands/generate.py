@@ -1,28 +1,19 @@
 """`campaign-streams generate`: realistic traffic, paced by the clock or as history, into topics or files."""
 
-import asyncio
-import contextlib
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-import msgspec
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from streams.commands.options import duration_ms, length_text, notes, out, plain_json, time_ms, time_text
+from streams.commands.options import duration_ms, length_text, out, plain_json, run, time_ms, time_text
 from streams.errors import ConfigurationError
+from streams.settings import load_settings
 
 if TYPE_CHECKING:
-    from streams.adapters.kafka_outbox import KafkaOutbox
-    from streams.campaigns import CampaignSettings
-    from streams.jobs.generate import GeneratedEvent, GeneratorReport, TrafficProfile
-    from streams.settings import KafkaSettings
+    from streams.jobs.generate import GeneratorReport
 
 DEFAULT_LENGTH: Final = "1d"
-FAR_BEHIND_MS: Final = 1_000
 EPILOG: Final = """
 Examples:
 
@@ -114,6 +105,7 @@ def generate(
     events of --length from --from on are published as fast as the broker takes them, each with its event time as the
     record's own timestamp.
     """
+    from streams.commands.generating import to_files, to_topics
     from streams.jobs.generate import traffic_profile
 
     _check(history, start, length, duration, to_file)
@@ -133,7 +125,10 @@ def generate(
         start_ms=None if start is None else time_ms("--from", start),
         duration_ms=_duration(history, duration, length),
     )
-    report = to_files(profile, seed, to_file) if to_file else asyncio.run(_publish(profile, seed, history))
+    if to_file:
+        report = to_files(profile, seed, to_file)
+    else:
+        report = run(to_topics(profile, seed, history, load_settings().kafka))
     if as_json:
         out().print(plain_json(_document(report, seed)), markup=False, soft_wrap=True)
     else:
@@ -153,162 +148,9 @@ def _duration(history: bool, duration: str | None, length: str | None) -> int | 
     return None if duration is None else duration_ms("--duration", duration)
 
 
-async def _publish(profile: "TrafficProfile", seed: int, history: bool) -> "GeneratorReport":
-    from streams.adapters.kafka_admin import partitions_for_worker
-    from streams.adapters.kafka_outbox import KafkaOutbox
-    from streams.jobs.generate import GeneratorReport, generate_campaigns
-    from streams.settings import load_settings
-
-    kafka = load_settings().kafka
-    await partitions_for_worker(kafka)
-    outbox = KafkaOutbox(kafka)
-    await outbox.start()
-    report = GeneratorReport(start_ms=profile.first_ms)
-    try:
-        changed = await _publish_campaigns(kafka, outbox, generate_campaigns(profile))
-        notes().print(f"[dim]{profile.campaigns:,} campaigns, {changed:,} of them published to ads.campaigns[/dim]")
-        with _stoppable() as stopping, _bar() as progress:
-            shown = _Shown(progress, report)
-            if history:
-                await _history(profile, seed, outbox, report, stopping, shown)
-            else:
-                await _live(profile, seed, outbox, report, stopping, shown)
-    finally:
-        await outbox.stop()
-    return report
-
-
-async def _publish_campaigns(kafka: "KafkaSettings", outbox: "KafkaOutbox", campaigns: "list[CampaignSettings]") -> int:
-    """Appends those whose latest version is another; returns how many."""
-    from streams.commands.campaigns import append, read_campaigns
-
-    known = {c.settings.campaign_id: c.settings for c in (await read_campaigns(kafka))[0]}
-    changed = [c for c in campaigns if known.get(c.campaign_id) != c]
-    await append(outbox, changed)
-    return len(changed)
-
-
-async def _live(
-    profile: "TrafficProfile",
-    seed: int,
-    outbox: "KafkaOutbox",
-    report: "GeneratorReport",
-    stopping: "_Stop",
-    shown: "_Shown",
-) -> None:
-    from streams.adapters.clock import SystemClock
-    from streams.jobs.generate import run_generator
-
-    await run_generator(profile, seed, outbox, SystemClock(), stop=stopping.is_set, progress=shown.live, report=report)
-
-
-async def _history(
-    profile: "TrafficProfile",
-    seed: int,
-    outbox: "KafkaOutbox",
-    report: "GeneratorReport",
-    stopping: "_Stop",
-    shown: "_Shown",
-) -> None:
-    from streams.jobs.generate import generate as generated
-    from streams.jobs.load import load
-
-    await load(_counted(generated(profile, seed), report, stopping), outbox, progress=shown.history)
-
-
-def _counted(
-    events: "Iterator[GeneratedEvent]", report: "GeneratorReport", stopping: "_Stop | None" = None
-) -> "Iterator[GeneratedEvent]":
-    for event in events:
-        if stopping is not None and stopping.is_set():
-            return
-        report.delivered += 1
-        report.duplicates += event.duplicate
-        report.events[event.input] += 1
-        yield event
-
-
-def to_files(profile: "TrafficProfile", seed: int, directory: Path) -> "GeneratorReport":
-    """Writes DIR/<input>.ndjson, each in order of delivery, and DIR/campaigns.yaml. Files that are there are replaced.
-
-    Raises:
-        ConfigurationError: the directory cannot be written.
-    """
-    from streams.jobs.generate import GeneratorReport, generate_campaigns
-    from streams.jobs.generate import generate as generated
-
-    report = GeneratorReport(start_ms=profile.first_ms)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _write_campaigns(directory / "campaigns.yaml", generate_campaigns(profile))
-        with contextlib.ExitStack() as stack:
-            files: dict[str, IO[bytes]] = {}
-            for event in _counted(generated(profile, seed), report):
-                name = event.input.value
-                if name not in files:
-                    files[name] = stack.enter_context((directory / f"{name}.ndjson").open("wb"))
-                files[name].write(event.value + b"\n")
-    except OSError as error:
-        raise ConfigurationError(f"--to-file: {directory}: {error.strerror}; give a directory to write to") from None
-    return report
-
-
-def _write_campaigns(file: Path, campaigns: "list[CampaignSettings]") -> None:
-    import yaml  # type: ignore[import-untyped]  # has no stubs of its own
-
-    documents = [{k: v for k, v in msgspec.to_builtins(c).items() if v is not None} for c in campaigns]
-    file.write_text(yaml.safe_dump({"campaigns": documents}, allow_unicode=True, sort_keys=False), encoding="utf-8")
-
-
-class _Stop:
-    """Set by Ctrl-C or SIGTERM: what is under way is finished, and the report is printed."""
-
-    def __init__(self) -> None:
-        self._is_set = False
-
-    def set(self) -> None:
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        return self._is_set
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[_Stop]:
-    loop, stop = asyncio.get_running_loop(), _Stop()
-    names = (signal.SIGINT, signal.SIGTERM)
-    for name in names:
-        loop.add_signal_handler(name, stop.set)
-    try:
-        yield stop
-    finally:
-        for name in names:
-            loop.remove_signal_handler(name)
-
-
-class _Shown:
-    """The progress line."""
-
-    def __init__(self, progress: Progress, report: "GeneratorReport") -> None:
-        self._progress = progress
-        self._report = report
-        self._task = progress.add_task("starting", total=None)
-
-    def live(self, report: "GeneratorReport") -> None:
-        behind = f", {length_text(report.behind_ms)} behind" if report.behind_ms > FAR_BEHIND_MS else ""
-        self._progress.update(self._task, description=f"{report.delivered:,} events{behind}; Ctrl-C ends")
-
-    def history(self, published: int) -> None:
-        self._progress.update(self._task, description=f"{published:,} events published")
-
-
-def _bar() -> Progress:
-    console = notes()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-
-
 def _show(report: "GeneratorReport", seed: int, console: Console) -> None:
+    from streams.commands.generating import FAR_BEHIND_MS
+
     console.print(
         f"{report.delivered:,} events ({report.duplicates:,} of them duplicates), "
         f"seed {seed}, from {time_text(report.start_ms)} UTC"

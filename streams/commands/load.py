@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.options import notes, out, plain_json, time_text
+from streams.commands.options import notes, out, plain_json, run, time_text
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,10 +58,11 @@ def load(
 ) -> None:
     """Load log files into the topics; event times are kept, also as the records' own timestamps.
 
-    A row that does not fit the mapping is counted and shown, and stops nothing. What the pipeline would reject is
-    found here, before it is published. Files that are loaded together are put in order together: a file whose events
-    are older than what the topics already hold, by more than the lateness of their input, would be counted as late.
-    Loading the same file again counts nothing twice while its events' ids are remembered.
+    A row that does not fit the mapping is counted and shown, and stops nothing (exit code 1 if no row fits at all).
+    What the pipeline would reject is found here, before it is published. Files that are loaded together are put in
+    order together: a file whose events are older than what the topics already hold, by more than the lateness of
+    their input, would be counted as late. Loading the same file again counts nothing twice while its events' ids are
+    remembered.
     """
     from streams.jobs.load import LoadReport
     from streams.jobs.mapping import read_mapping
@@ -74,12 +75,12 @@ def load(
         raise ConfigurationError(f"no such file: {', '.join(missing)}; give files that can be read")
     report = LoadReport()
     events = _events(files, chosen, order, settings, report)
-    published = asyncio.run(_check(events, report) if dry_run else _publish(events, report, settings, order))
+    published = run(_check(events, report) if dry_run else _publish(events, report, settings, order))
     if as_json:
         out().print(plain_json(_document(report, published)), markup=False, soft_wrap=True)
     else:
         show(report, published, dry_run, out())
-    if strict and report.misfits:
+    if report.misfits and (strict or not report.total_events):
         raise typer.Exit(1)
 
 

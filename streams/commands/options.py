@@ -1,17 +1,22 @@
 """What several commands share: durations, times and tolerances as people write them, and the two consoles."""
 
+import asyncio
 import inspect
 import json
+import logging
 import math
 import os
 import re
 import sys
+from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from rich.console import Console
 
 from streams.errors import ConfigurationError
+
+T = TypeVar("T")
 
 UNBOUNDED_WIDTH: Final = 10_000
 PIPED_WIDTH: Final = 100
@@ -72,6 +77,12 @@ def length_text(length_ms: float) -> str:
         if length_ms >= size:
             return f"{length_ms / size:.3g} {unit}"
     return f"{math.ceil(length_ms)} ms"
+
+
+def run(work: Coroutine[None, None, T]) -> T:
+    """Runs what awaits, without the libraries' own words: what goes wrong is told once, with its remedy."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    return asyncio.run(work)
 
 
 def out() -> Console:

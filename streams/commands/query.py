@@ -75,7 +75,8 @@ def query(
         asker.close()
     _write(result, form)
     if result.truncated:
-        hint = "; the worker gives no more" if asker.goes_through_worker else ""
+        is_the_workers = asker.goes_through_worker and len(result.rows) >= QueryLimits().max_rows
+        hint = "; the worker gives no more" if is_the_workers else ""
         notes().print(f"only the first {len(result.rows):,} rows are shown{hint}: use LIMIT, or a larger --max-rows")
 
 

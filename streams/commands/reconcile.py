@@ -242,10 +242,11 @@ def _most_open_first(difference: "Difference") -> "tuple[bool, int, Place, str]"
 
 
 def _table(differences: "list[Difference]") -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("campaign", "day", "measure"):
-        table.add_column(name, overflow="fold")
-    for name in ("theirs", "ours", "difference"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("campaign", overflow="fold")
+    for name in ("day", "measure"):
+        table.add_column(name, no_wrap=True)
+    for name in ("theirs", "ours"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("explained by", overflow="fold")
     table.add_column("unexplained", justify="right", no_wrap=True)
@@ -261,7 +262,6 @@ def _table(differences: "list[Difference]") -> Table:
             difference.measure,
             f"{difference.theirs:,}",
             f"{difference.ours:,}",
-            f"{difference.theirs - difference.ours:+,}",
             ", ".join(parts) or "–",
             Text(shown, style="bold red" if difference.is_open else "green"),
         )

@@ -24,6 +24,7 @@ MAX_ROWS: Final = 200_000
 MAX_PROBLEMS: Final = 20
 PRICED: Final = (Input.IMPRESSIONS, Input.PLAYS, Input.CLICKS)
 
+_ALIASES: Final = {"date": DAY, "campaign": CAMPAIGN, "spend": "spend_micros", "cost": "spend_micros"}
 _INPUTS_OF: Final[dict[str, tuple[Input, ...]]] = {
     **{measure: (source,) for source, measures in MEASURES_OF.items() for measure in measures},
     "spend_micros": PRICED,
@@ -135,7 +136,8 @@ def _header_problems(names: Sequence[str], measures: Sequence[str], known: Colle
     problems += [f"the column {name} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
     for name in measures:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            alias = _ALIASES.get(name.lower())
+            close = [alias] if alias else difflib.get_close_matches(name, (*known, CAMPAIGN, DAY, CURRENCY), n=1)
             hint = f"did you mean {close[0]}?" if close else "`DESCRIBE campaign_days` lists the measures"
             problems.append(f"the column {name!r} is no measure, {hint}")
     if not measures and not problems:

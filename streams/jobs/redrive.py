@@ -78,6 +78,8 @@ def why_not(letter: DeadLetter, rules: Rules, partitions: Mapping[str, int], pol
         return "settings: append them with `campaigns put` (sent again, they would replace newer ones)"
     if letter.topic not in INPUT_OF or letter.partition >= partitions.get(letter.topic, 0):
         return f"{letter.topic}-{letter.partition} is no partition of an input"
+    if letter.value_bytes > len(letter.value or b""):
+        return "cut: a letter keeps only the begin of so long a value; send it from its source"
     if letter.entry is Entry.LATE and not policy.force_late:
         return "late: they would be late again (--force sends them nevertheless)"
     rejected = still_rejected(letter, rules)

@@ -6,11 +6,10 @@ log alone, never on how they were batched. Batches go through as columns; only w
 
 from collections.abc import Callable, Sequence, Set
 from itertools import compress
-from operator import attrgetter
+from operator import attrgetter, eq
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from streams.events import Conversion, Event, Input, Reason, Rejected, TouchType, Traffic
@@ -29,7 +28,7 @@ from streams.stages.count import (
     has_money,
 )
 from streams.stages.decode import Decoder
-from streams.stages.measure import Rows, make_measure
+from streams.stages.measure import Flags, Rows, make_measure
 from streams.state import dedupe
 from streams.state.grain import Block, Ints
 from streams.state.inputs import DIMENSION_BITS, Batch, InputState
@@ -39,8 +38,6 @@ from streams.state.reach import Users
 NOTHING: Final[Set[int]] = frozenset()
 _CAMPAIGN: Final = attrgetter("campaign_id")
 _CURRENCY: Final = attrgetter("currency")
-_KEY: Final = attrgetter("campaign_id", "ad_unit_id", "creative_id")
-_TIME: Final = attrgetter("event_time_ms")
 _PRICE: Final = attrgetter("clearing_price_millimicros")
 _FUTURE: Final = Rejected(Reason.FUTURE, "$.event_time_ms")
 _NO_CAMPAIGN: Final = Rejected(Reason.PAID_WITHOUT_CAMPAIGN, "$.campaign_id")
@@ -83,7 +80,9 @@ class Intake:
     ) -> tuple[Sequence[RawRecord], Sequence[Event]]:
         """The records that are events, and the events."""
         found = self._decoder.decode_all([record.value for record in batch.records])
-        faults = {i: event for i, event in enumerate(found) if type(event) is Rejected}
+        faults: dict[int, Rejected] = {}
+        if Rejected in set(map(type, found)):
+            faults = {i: event for i, event in enumerate(found) if type(event) is Rejected}
         if poisoned:
             faults |= {i: POISONED for i, record in enumerate(batch.records) if record.offset in poisoned}
         return self._without(faults, state, batch, batch.records, found)  # type: ignore[arg-type]
@@ -99,8 +98,8 @@ class Intake:
         if None in map(_CAMPAIGN, events):
             owned = enumerate(events)
             faults |= {i: _NO_CAMPAIGN for i, e in owned if e.campaign_id is None and e.traffic is Traffic.PAID}
-        latest = [record.timestamp + self.rules.future_skew_ms for record in records]
-        faults |= {i: _FUTURE for i, event in enumerate(events) if event.event_time_ms > latest[i]}
+        ahead = _times(events) - np.array([record.timestamp for record in records], dtype=np.int64)
+        faults |= dict.fromkeys(np.flatnonzero(ahead > self.rules.future_skew_ms).tolist(), _FUTURE)
         return self._without(faults, state, batch, records, events)
 
     def _without(
@@ -131,7 +130,7 @@ class Intake:
         currencies: dict[str, str],
     ) -> None:
         size = len(events)
-        at = np.fromiter(map(_TIME, events), dtype=np.int64, count=size)
+        at = _times(events)
         newest = np.maximum(np.maximum.accumulate(at), state.newest_ms)
         outcomes = state.dedupe.admit([event.event_id for event in events], at, newest)
         state.newest_ms = int(newest[-1])
@@ -141,9 +140,12 @@ class Intake:
         amounts[:, LATE] = outcomes == dedupe.LATE
         self._enter(state, batch, records, outcomes)
 
-        fixed = _fixed_currencies(events, currencies)
-        pays = self._add_money(events, fixed, counted, amounts)
-        keys = [(*_KEY(event), _variant(event), currency) for event, currency in zip(events, fixed, strict=True)]
+        campaigns = [event.campaign_id for event in events]
+        own = [event.currency for event in events]
+        fixed = list(map(currencies.get, campaigns, own)) if currencies else own  # type: ignore[arg-type]
+        pays = self._add_money(events, own, fixed, counted, amounts)
+        ad_units, creatives = [event.ad_unit_id for event in events], [event.creative_id for event in events]
+        keys = list(zip(campaigns, ad_units, creatives, _variants(events), fixed, strict=True))
         key = np.fromiter(map(state.keys.__getitem__, keys), dtype=np.int64, count=size)
         dimensions = map(state.dimensions.__getitem__, map(self._dimensions, events))
         report_key = (key << DIMENSION_BITS) | np.fromiter(dimensions, dtype=np.int64, count=size)
@@ -168,28 +170,33 @@ class Intake:
             state.dead_letters.append(self._dead_letter(batch, records[i], Entry.LATE, Entry.LATE.value, "$"))
 
     def _add_money(
-        self, events: Sequence[Event], fixed: Sequence[str | None], counted: npt.NDArray[np.bool_], amounts: Rows
-    ) -> npt.NDArray[np.bool_]:
+        self,
+        events: Sequence[Event],
+        own: Sequence[str | None],
+        fixed: Sequence[str | None],
+        counted: Flags,
+        amounts: Rows,
+    ) -> Flags:
         """Adds amounts in the campaign's currency; counts the others as refused. Returns whose money is taken."""
-        own = np.fromiter((e.currency == c for e, c in zip(events, fixed, strict=True)), dtype=bool, count=len(events))
+        takes = np.ones(len(events), dtype=bool)
+        if fixed is not own:
+            takes = np.array(list(map(eq, own, fixed)), dtype=bool)
         if self.is_priced:
-            prices = np.fromiter((_PRICE(event) or 0 for event in events), dtype=np.int64, count=len(events))
-            amounts[:, SPEND] = prices * (counted & own)
-            amounts[:, MONEY_REJECTED] = counted & ~own & (prices > 0)
-            return own
+            prices = np.array([event.clearing_price_millimicros or 0 for event in events], dtype=np.int64)  # type: ignore[attr-defined]
+            amounts[:, SPEND] = prices * (counted & takes)
+            amounts[:, MONEY_REJECTED] = counted & ~takes & (prices > 0)
+            return takes
         for i in np.flatnonzero(counted).tolist():
             if has_money(events[i]):
-                if own[i]:
+                if takes[i]:
                     values = [0] * amounts.shape[1]
                     count_money(events[i], values)
                     amounts[i] += values
                 else:
                     amounts[i, MONEY_REJECTED] = 1
-        return own
+        return takes
 
-    def _add_users(
-        self, state: InputState, events: Sequence[Event], counted: npt.NDArray[np.bool_], report: Block
-    ) -> None:
+    def _add_users(self, state: InputState, events: Sequence[Event], counted: Flags, report: Block) -> None:
         users = [event.user_id for event in events]
         if None in users:
             counted = counted & np.fromiter((user is not None for user in users), dtype=bool, count=len(users))
@@ -202,8 +209,8 @@ class Intake:
         self,
         state: InputState,
         events: Sequence[Event],
-        pays: npt.NDArray[np.bool_],
-        counted: npt.NDArray[np.bool_],
+        pays: Flags,
+        counted: Flags,
         keys: Sequence[Names],
         effect: Ints,
     ) -> None:
@@ -232,9 +239,7 @@ class Intake:
             return None
         return touch.touch_time_ms
 
-    def _with_orders(
-        self, events: Sequence[Event], pays: npt.NDArray[np.bool_], pane: Block, report: Block
-    ) -> tuple[Block, Block]:
+    def _with_orders(self, events: Sequence[Event], pays: Flags, pane: Block, report: Block) -> tuple[Block, Block]:
         """The amounts again, in the panes of what was adjusted: net value by order date.
 
         Each stands behind its own event: keys are admitted in offset order, and effect panes never go back.
@@ -279,17 +284,16 @@ POISONED: Final = Rejected(Reason.INTERNAL_ERROR)
 """A record on which this code has failed before: rejected, so that it cannot stop the partition."""
 
 
-def _variant(event: Event) -> str | None:
-    experiments = event.experiments
-    return f"{experiments[0].id}={experiments[0].arm}" if experiments else None
+def _times(events: Sequence[Event]) -> Ints:
+    return np.array([event.event_time_ms for event in events], dtype=np.int64)
 
 
-def _fixed_currencies(events: Sequence[Event], currencies: dict[str, str]) -> list[str | None]:
-    """Each event's campaign's currency; its own where the campaign's is unknown."""
-    if not currencies:
-        return [event.currency for event in events]
-    known = currencies.get
-    return [known(event.campaign_id, event.currency) for event in events]  # type: ignore[arg-type]
+def _variants(events: Sequence[Event]) -> list[str | None]:
+    """The first experiment and its arm, or None."""
+    experiments = [event.experiments for event in events]
+    if not any(experiments):
+        return [None] * len(events)
+    return [f"{taken[0].id}={taken[0].arm}" if taken else None for taken in experiments]
 
 
 def _dimensions_getter(dimensions: Sequence[str]) -> Callable[[Any], Names]:

@@ -41,17 +41,17 @@ class CampaignBook:
         """A record was applied; it waits for the next tick."""
         self._staged.append(Version(settings, max(appended_ms, settings.valid_from_ms or 0)))
 
-    def activate(self, pane_ms: int, newest_ms: int) -> tuple[list[Version], list[Version]]:
+    def activate(self, pane_ms: int, now_ms: int) -> tuple[list[Version], list[Version]]:
         """At a tick: returns the versions accepted, and those that are in force from now on.
 
-        A version that names a later time waits until event time has come there; the others hold from the next pane.
+        A version that names a time after `now_ms` waits for it; the others hold from the next pane.
         """
         staged, self._staged = self._staged, []
         rounded = [Version(v.settings, -(-v.valid_from_ms // pane_ms) * pane_ms) for v in staged]
         accepted = [version for version in rounded if self._accept(version)]
         waiting = [*self._upcoming, *accepted]
-        self._upcoming = [v for v in waiting if (v.settings.valid_from_ms or 0) > newest_ms >= 0]
-        in_force = [v for v in waiting if v not in self._upcoming]
+        self._upcoming = [v for v in waiting if (v.settings.valid_from_ms or 0) > now_ms]
+        in_force = [v for v in waiting if (v.settings.valid_from_ms or 0) <= now_ms]
         for version in in_force:
             self.current[version.settings.campaign_id] = version
         return accepted, in_force

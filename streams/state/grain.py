@@ -43,17 +43,28 @@ Changed = tuple[Key, list[int], list[int]]
 class Grain:
     """One input's totals at one pane size. `names_of` tells what a key's number stands for."""
 
-    def __init__(self, pane_ms: int, max_keys: int, width: int, names_of: Callable[[int], Names]) -> None:
+    def __init__(
+        self,
+        pane_ms: int,
+        max_keys: int,
+        width: int,
+        names_of: Callable[[int], Names],
+        others_of: Callable[[Ints], Ints] | None = None,
+    ) -> None:
         self.pane_ms = pane_ms
         self.max_keys = max_keys
         self.width = width
         self.names_of = names_of
+        self.others_of = others_of
+        """The numbers of the keys that these fold into, for whole columns; without it they fold one by one."""
         self.effect_pane_ms = -1
         self.totals: dict[Key, list[int]] = {}
         self.folded_events = 0
         self._blocks: list[Block] = []
         self._waiting = 0
         self._group_at = CONSOLIDATE_AT
+        self._admitted: list[int] = []
+        """Numbers of the keys in `totals` whose origin is the effect pane."""
         self._bound = 0
         """No total of this effect pane can be larger than this."""
 
@@ -96,14 +107,48 @@ class Grain:
         ends = [*starts[1:].tolist(), len(rows.effect)]
         for pane, start, end in zip(panes.tolist(), starts.tolist(), ends, strict=True):
             if pane != self.effect_pane_ms:
-                self.totals, self.effect_pane_ms = {}, pane
+                self.totals, self.effect_pane_ms, self._admitted = {}, pane, []
                 self._bound = self._bound if pane != panes[-1] else _magnitude(rows.amounts[start:])
             part = slice(start, end)
-            yield pane, self._add_to_totals(rows.origin[part], rows.key[part], rows.amounts[part])
+            yield pane, self._add_to_totals(*self._folded(rows.origin[part], rows.key[part], rows.amounts[part]))
+
+    def _folded(self, origins: Ints, keys: Ints, amounts: Ints) -> tuple[Ints, Ints, Ints]:
+        """In a full pane, rows of keys that cannot be admitted any more, brought together under what they fold into."""
+        placed = self.placed(origins, keys)
+        if placed is keys:
+            return origins, keys, amounts
+        order, starts = group(np.zeros_like(placed), origins, placed)
+        first = order[starts]
+        summed = np.add.reduceat(amounts[order], starts, axis=0)
+        by_appearance = np.argsort(first, kind="stable")
+        first = first[by_appearance]
+        return origins[first], placed[first], summed[by_appearance]
+
+    def placed(self, origins: Ints, keys: Ints) -> Ints:
+        """The keys' numbers, those that a full pane does not admit replaced by what they fold into."""
+        if self.others_of is None or len(self.totals) < self.max_keys or self._bound > LIMIT:
+            return keys
+        admitted = np.sort(np.array(self._admitted, dtype=np.int64))
+        places = np.searchsorted(admitted, keys)
+        places[places == len(admitted)] = 0
+        known = admitted[places] == keys if len(admitted) else np.zeros(len(keys), dtype=bool)
+        strange = (origins == self.effect_pane_ms) & ~known
+        if not strange.any():
+            return keys
+        self.folded_events += int(strange.sum())
+        replaced = keys.copy()
+        replaced[strange] = self.others_of(keys[strange])
+        return replaced
 
     def _add_to_totals(self, origins: Ints, keys: Ints, amounts: Ints) -> list[Changed]:
         deltas = self._by_key(origins.tolist(), keys.tolist(), amounts.tolist())
-        totals, changed = self.totals, []
+        totals, changed, pane = self.totals, [], self.effect_pane_ms
+        if self.others_of is not None:
+            for origin, number in zip(origins.tolist(), keys.tolist(), strict=True):
+                if origin == pane:
+                    key = (origin, *self.names_of(number))
+                    if key in deltas and key not in totals:
+                        self._admitted.append(number)
         for key, delta in deltas.items():
             before = totals.get(key)
             after = delta if before is None else list(map(add, before, delta))
@@ -182,6 +227,7 @@ class Grain:
         self.folded_events = snapshot["folded_events"]
         self._blocks, self._waiting = [], 0
         self._bound = snapshot["bound"]
+        self._admitted = [number_of(key[1:]) for key in self.totals if key[0] == self.effect_pane_ms]
         if snapshot["names"]:
             numbers = [number_of(tuple(names)) for names in snapshot["names"]]
             amounts = np.frombuffer(snapshot["amounts"], dtype=np.int64).reshape(-1, self.width)

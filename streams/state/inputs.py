@@ -5,16 +5,19 @@ Touched only by records of that input, in offset order, so that it is a function
 
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from streams.events import Input
 from streams.ports import RawRecord
-from streams.records import COMMON, DECISION_KEY, MEASURES_OF, DeadLetter, Entry
+from streams.records import COMMON, DECISION_KEY, MEASURES_OF, OTHER, DeadLetter, Entry
 from streams.rules import Rules
 from streams.state.dedupe import DedupeIndex
-from streams.state.grain import Grain
+from streams.state.grain import Grain, Ints
 from streams.state.keys import MAX_KEYS, KeyTable, Names
 from streams.state.reach import Reach
 
 DIMENSION_BITS: Final = 24
+DIMENSION_MASK: Final = (1 << DIMENSION_BITS) - 1
 """A report key's number: the decision key's, and in the low bits the dimensions'."""
 NAMES: Final = len(DECISION_KEY) - 1
 """Names of a decision key; the validity is not one of them."""
@@ -53,17 +56,28 @@ class InputState:
 
     def _open_grains(self, rules: Rules) -> None:
         width = len(COMMON) + len(MEASURES_OF[self.source])
-        self.panes = Grain(rules.pane_ms, rules.max_pane_keys, width, self.keys.names.__getitem__)
-        self.report = Grain(rules.report_pane_ms, rules.max_report_keys, width, self._report_names)
+        self.panes = Grain(rules.pane_ms, rules.max_pane_keys, width, self.keys.names.__getitem__, self._others)
+        self.report = Grain(rules.report_pane_ms, rules.max_report_keys, width, self._report_names, self._report_others)
         self.cohorts = Grain(rules.report_pane_ms, rules.max_report_keys, 2, self.cohort_keys.names.__getitem__)
         self.reach = Reach(rules.reach_sample, self._report_names)
 
     def _report_names(self, number: int) -> Names:
-        dimensions = self.dimensions.names[number & ((1 << DIMENSION_BITS) - 1)]
+        dimensions = self.dimensions.names[number & DIMENSION_MASK]
         return (*self.keys.names[number >> DIMENSION_BITS], *dimensions)
 
     def _report_number(self, names: Names) -> int:
         return (self.keys[names[:NAMES]] << DIMENSION_BITS) | self.dimensions[names[NAMES:]]
+
+    def _others(self, numbers: Ints) -> Ints:
+        """The decision keys that these fold into: their campaigns' `other`."""
+        wanted, inverse = np.unique(numbers, return_inverse=True)
+        others = [self.keys[_other_names(self.keys.names[number])] for number in wanted.tolist()]
+        return np.array(others, dtype=np.int64)[inverse]
+
+    def _report_others(self, numbers: Ints) -> Ints:
+        """The report keys that these fold into: their campaigns' `other`, in every dimension."""
+        dimensions = self.dimensions[(OTHER,) * len(self.dimensions.names[int(numbers[0]) & DIMENSION_MASK])]
+        return (self._others(numbers >> DIMENSION_BITS) << DIMENSION_BITS) | dimensions
 
     def change_rules(self, rules: Rules) -> None:
         """New rules begin with empty grains: their rows have keys of their own. Everything must have been folded."""
@@ -134,3 +148,8 @@ class InputState:
         self.published_ledger = {(e, r): n for (e, r), n in snapshot["published_ledger"]}
         self.dedupe.restore(**snapshot["dedupe"])
         self._restore_grains(snapshot)
+
+
+def _other_names(names: Names) -> Names:
+    """(campaign, ad unit, creative, variant, currency) to the campaign's `other`."""
+    return (names[0], OTHER, OTHER, OTHER, names[4])

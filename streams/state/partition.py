@@ -18,7 +18,7 @@ from streams.stages.intake import NOTHING, Intake, dead_letter
 from streams.state.campaigns import CampaignBook
 from streams.state.inputs import Batch, InputState, LedgerKey
 from streams.state.journal import Tick
-from streams.state.windows import WINDOW_INDEX, Windows
+from streams.state.windows import MAX_CAMPAIGNS, WINDOW_INDEX, Windows
 from streams.topics import CAMPAIGNS, INPUT_TOPICS, partition_of
 
 TOPICS: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), CAMPAIGNS)
@@ -117,7 +117,7 @@ class PartitionState:
             self._change_rules(tick.rules, tick.seq)
         rows: dict[Table, list[Row]] = {table: [] for table in Table}
         self._advance_windows()
-        self._take_settings(rows)
+        self._take_settings(rows, tick.wall_ms)
         report_due = self._is_report_time(tick.wall_ms)
         for state in self.inputs.values():
             self._fold_panes(state, rows[Table.PANES])
@@ -151,8 +151,10 @@ class PartitionState:
     def _newest_ms(self) -> int:
         return max(state.newest_ms for state in self.inputs.values())
 
-    def _take_settings(self, rows: dict[Table, list[Row]]) -> None:
-        accepted, in_force = self.campaigns.activate(self.rules.pane_ms, self._newest_ms())
+    def _take_settings(self, rows: dict[Table, list[Row]], wall_ms: int) -> None:
+        newest_ms = self._newest_ms()
+        now_ms = newest_ms if newest_ms >= 0 else wall_ms  # before the first event, the tick's own time
+        accepted, in_force = self.campaigns.activate(self.rules.pane_ms, now_ms)
         rows[Table.CAMPAIGNS] = [self.campaigns.row(version) for version in accepted]
         for version in in_force:
             self.windows.zones[version.settings.campaign_id] = version.settings.time_zone
@@ -181,7 +183,10 @@ class PartitionState:
 
     def _is_foreign(self, campaign: str, currency: str) -> bool:
         """Whether this is not the currency of the campaign's windows: currencies are never summed."""
-        return self.windows.currencies.setdefault(campaign, currency) != currency
+        own = self.campaigns.currencies.get(campaign) or self.windows.currencies.get(campaign)
+        if own is None and (campaign in self.windows or len(self.windows) < MAX_CAMPAIGNS):
+            own = self.windows.currencies[campaign] = currency
+        return own != currency
 
     def _prefix(self, state: InputState) -> Row:
         return (self.log_epoch, state.source.value, self.partition)
@@ -203,7 +208,7 @@ class PartitionState:
         width = len(DECISION_KEY) - 1
         wide: dict[Row, Row] = {}
         for effect_ms, changed in state.report.fold():
-            reach.fold(effect_ms, state.report.place)
+            reach.fold(effect_ms, state.report)
             effect = effect_ms // 1000
             for key, totals, _ in changed:
                 origin, names, dimensions = key[0], key[1 : width + 1], key[width + 1 :]

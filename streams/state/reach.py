@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.state.grain import Ints, Key, group
+from streams.state.grain import Grain, Ints, Key, group
 from streams.state.keys import Names
 
 Hashes = npt.NDArray[np.uint64]
@@ -78,22 +78,24 @@ class Reach:
         kept = order[is_first & (rank < self.sample)]
         return whole.pick(kept)
 
-    def fold(self, effect_pane_ms: int, place: Callable[[Key], Key]) -> None:
+    def fold(self, effect_pane_ms: int, report: Grain) -> None:
         """Adds what waits to the totals of this effect pane, and forgets others. Call once per pane, in order.
 
-        `place` tells under which key the report grain has a key (`Grain.place`).
+        `report` tells under which key it has a key.
         """
         if effect_pane_ms != self._effect_pane_ms:
             self.totals, self._effect_pane_ms = {}, effect_pane_ms
         if not self._blocks:
             return
+        users = _joined(self._blocks)
+        self._blocks = [users._replace(key=report.placed(users.origin, users.key))]
         users = self._cut()
         mine = users.effect == effect_pane_ms
         rest = users.effect > effect_pane_ms
         self._blocks = [users.pick(rest)] if rest.any() else []
         self._waiting = int(rest.sum())
         self._cut_at = max(CONSOLIDATE_AT, 2 * self._waiting)
-        self._merge(users.pick(mine), place)
+        self._merge(users.pick(mine), report.place)
 
     def _merge(self, users: Users, place: Callable[[Key], Key]) -> None:
         """Rows of one key stand together, their hashes ascending."""

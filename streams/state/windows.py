@@ -44,6 +44,8 @@ class Windows:
     def __init__(self, pane_ms: int) -> None:
         self.pane_ms = pane_ms
         self.panes = RING_MS // pane_ms
+        self._cell_limit = LIMIT // self.panes
+        """So that no window's sum can leave 64 bits."""
         self.last_pane = -1
         self.untracked = 0
         self.zones: dict[str, str] = {}
@@ -56,6 +58,9 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self._slots)
+
+    def __contains__(self, campaign: str) -> bool:
+        return campaign in self._slots
 
     def campaigns(self) -> Iterable[str]:
         """Campaigns that have windows."""
@@ -96,9 +101,9 @@ class Windows:
         day = self._day(campaign, origin_pane_ms)
         for at, amount in values:
             if in_ring and amount:
-                cell[at] = max(-LIMIT, min(LIMIT, int(cell[at]) + amount))
+                cell[at] = max(-self._cell_limit, min(self._cell_limit, int(cell[at]) + amount))
             if day is not None:
-                day[at] += amount
+                day[at] = max(-LIMIT, min(LIMIT, day[at] + amount))
 
     def _slot(self, campaign: str) -> int | None:
         slot = self._slots.get(campaign)

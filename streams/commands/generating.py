@@ -1,0 +1,141 @@
+"""How `generate` carries its traffic out: into the topics, live or as history, or into files."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+import yaml  # type: ignore[import-untyped]  # has no stubs of its own
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from streams.adapters.clock import SystemClock
+from streams.adapters.kafka_admin import partitions_for_worker
+from streams.adapters.kafka_outbox import KafkaOutbox
+from streams.campaigns import CampaignSettings
+from streams.commands.campaigns import append, read_campaigns
+from streams.commands.options import length_text, notes
+from streams.errors import ConfigurationError
+from streams.jobs.generate import (
+    GeneratedEvent,
+    GeneratorReport,
+    TrafficProfile,
+    generate,
+    generate_campaigns,
+    run_generator,
+)
+from streams.jobs.load import load
+from streams.settings import KafkaSettings
+
+FAR_BEHIND_MS: Final = 1_000
+"""A generator that is so far behind the clock says so."""
+
+
+async def to_topics(profile: TrafficProfile, seed: int, is_history: bool, kafka: KafkaSettings) -> GeneratorReport:
+    """Publishes the campaigns that have changed, then the traffic, until its end, Ctrl-C or SIGTERM.
+
+    Raises:
+        ConfigurationError, BrokerUnavailable: the broker or its topics are not as they must be.
+    """
+    await partitions_for_worker(kafka)
+    outbox = KafkaOutbox(kafka)
+    await outbox.start()
+    report = GeneratorReport(start_ms=profile.first_ms)
+    try:
+        changed = await _publish_campaigns(kafka, outbox, generate_campaigns(profile))
+        notes().print(f"[dim]{profile.campaigns:,} campaigns, {changed:,} of them published to ads.campaigns[/dim]")
+        with _stoppable() as stopping, _bar() as progress:
+            shown = _Shown(progress)
+            if is_history:
+                events = _counted(generate(profile, seed), report, stopping)
+                await load(events, outbox, progress=shown.history)
+            else:
+                clock, stop = SystemClock(), stopping.is_set
+                await run_generator(profile, seed, outbox, clock, stop=stop, progress=shown.live, report=report)
+    finally:
+        await outbox.stop()
+    return report
+
+
+async def _publish_campaigns(kafka: KafkaSettings, outbox: KafkaOutbox, campaigns: list[CampaignSettings]) -> int:
+    """Appends those whose latest version is another; returns how many."""
+    known = {c.settings.campaign_id: c.settings for c in (await read_campaigns(kafka))[0]}
+    changed = [c for c in campaigns if known.get(c.campaign_id) != c]
+    await append(outbox, changed)
+    return len(changed)
+
+
+def _counted(
+    events: Iterator[GeneratedEvent], report: GeneratorReport, stopping: asyncio.Event | None = None
+) -> Iterator[GeneratedEvent]:
+    for event in events:
+        if stopping is not None and stopping.is_set():
+            return
+        report.delivered += 1
+        report.duplicates += event.duplicate
+        report.events[event.input] += 1
+        yield event
+
+
+def to_files(profile: TrafficProfile, seed: int, directory: Path) -> GeneratorReport:
+    """Writes DIR/<input>.ndjson, each in order of delivery, and DIR/campaigns.yaml. Files that are there are replaced.
+
+    Raises:
+        ConfigurationError: the directory cannot be written.
+    """
+    report = GeneratorReport(start_ms=profile.first_ms)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _write_campaigns(directory / "campaigns.yaml", generate_campaigns(profile))
+        with contextlib.ExitStack() as stack:
+            files: dict[str, IO[bytes]] = {}
+            for event in _counted(generate(profile, seed), report):
+                name = event.input.value
+                if name not in files:
+                    files[name] = stack.enter_context((directory / f"{name}.ndjson").open("wb"))
+                files[name].write(event.value + b"\n")
+    except OSError as error:
+        raise ConfigurationError(f"--to-file: {directory}: {error.strerror}; give a directory to write to") from None
+    return report
+
+
+def _write_campaigns(file: Path, campaigns: list[CampaignSettings]) -> None:
+    documents = [{k: v for k, v in msgspec.to_builtins(c).items() if v is not None} for c in campaigns]
+    file.write_text(yaml.safe_dump({"campaigns": documents}, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[asyncio.Event]:
+    """Set by Ctrl-C or SIGTERM: what is under way is finished, and the report is printed."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    names = (signal.SIGINT, signal.SIGTERM)
+    for name in names:
+        loop.add_signal_handler(name, stop.set)
+    try:
+        yield stop
+    finally:
+        for name in names:
+            loop.remove_signal_handler(name)
+
+
+class _Shown:
+    """The progress line."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("starting", total=None)
+
+    def live(self, report: GeneratorReport) -> None:
+        behind = f", {length_text(report.behind_ms)} behind" if report.behind_ms > FAR_BEHIND_MS else ""
+        self._progress.update(self._task, description=f"{report.delivered:,} events{behind}; Ctrl-C ends")
+
+    def history(self, published: int) -> None:
+        self._progress.update(self._task, description=f"{published:,} events published; Ctrl-C ends")
+
+
+def _bar() -> Progress:
+    console = notes()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
