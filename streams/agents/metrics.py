@@ -85,7 +85,7 @@ class PipelineCollector(Collector):
             "fenced": (keeper.fenced, "Partitions lost to another claim."),
             "misrouted_campaigns": (sum(o.state.misrouted for o in owners), "Campaigns seen in a wrong partition."),
             "settings_refused": (sum(o.state.campaigns.refused for o in owners), "Campaign settings refused."),
-            "other_key_events": (_folded(owners), "Events whose key folded into `other`."),
+            "other_key_rows": (_folded(owners), "Keys, per fold, that went into `other` beyond the key limit."),
             "windows_untracked": (sum(o.state.windows.untracked for o in owners), "Additions beyond the windows."),
         }
         for name, (value, text) in counters.items():
@@ -102,7 +102,7 @@ def _dedupe_bytes(owners: list[Owner]) -> int:
 
 def _folded(owners: list[Owner]) -> int:
     inputs = [state for owner in owners for state in owner.state.inputs.values()]
-    return sum(state.panes.folded_events + state.report.folded_events for state in inputs)
+    return sum(state.panes.folded_rows + state.report.folded_rows for state in inputs)
 
 
 def _ledger(owners: list[Owner]) -> Iterator[Metric]:

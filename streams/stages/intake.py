@@ -98,7 +98,8 @@ class Intake:
         if None in map(_CAMPAIGN, events):
             owned = enumerate(events)
             faults |= {i: _NO_CAMPAIGN for i, e in owned if e.campaign_id is None and e.traffic is Traffic.PAID}
-        ahead = _times(events) - np.array([record.timestamp for record in records], dtype=np.int64)
+        stamps = np.maximum(np.array([record.timestamp for record in records], dtype=np.int64), 0)
+        ahead = _times(events) - stamps
         faults |= dict.fromkeys(np.flatnonzero(ahead > self.rules.future_skew_ms).tolist(), _FUTURE)
         return self._without(faults, state, batch, records, events)
 

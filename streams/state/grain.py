@@ -59,7 +59,7 @@ class Grain:
         """The numbers of the keys that these fold into, for whole columns; without it they fold one by one."""
         self.effect_pane_ms = -1
         self.totals: dict[Key, list[int]] = {}
-        self.folded_events = 0
+        self.folded_rows = 0
         self._blocks: list[Block] = []
         self._waiting = 0
         self._group_at = CONSOLIDATE_AT
@@ -117,6 +117,7 @@ class Grain:
         placed = self.placed(origins, keys)
         if placed is keys:
             return origins, keys, amounts
+        self.folded_rows += int((placed != keys).sum())
         order, starts = group(np.zeros_like(placed), origins, placed)
         first = order[starts]
         summed = np.add.reduceat(amounts[order], starts, axis=0)
@@ -135,7 +136,6 @@ class Grain:
         strange = (origins == self.effect_pane_ms) & ~known
         if not strange.any():
             return keys
-        self.folded_events += int(strange.sum())
         replaced = keys.copy()
         replaced[strange] = self.others_of(keys[strange])
         return replaced
@@ -180,7 +180,7 @@ class Grain:
     def _admit(self, key: Key, deltas: dict[Key, list[int]], known: int) -> Key:
         if known < self.max_keys or key in self.totals or key in deltas:
             return key
-        self.folded_events += 1
+        self.folded_rows += 1
         by_campaign = other_of(key)
         if known < 2 * self.max_keys or by_campaign in self.totals or by_campaign in deltas:
             return by_campaign
@@ -212,7 +212,7 @@ class Grain:
             "pane_ms": self.pane_ms,
             "effect_pane_ms": self.effect_pane_ms,
             "totals": list(self.totals.items()),
-            "folded_events": self.folded_events,
+            "folded_rows": self.folded_rows,
             "bound": min(self._bound, LIMIT + 1),
             "effect": waiting.effect.tolist() if waiting else [],
             "origin": waiting.origin.tolist() if waiting else [],
@@ -224,7 +224,7 @@ class Grain:
         """Takes back what `snapshot` gave; `number_of` gives the names their numbers in this process."""
         self.pane_ms, self.effect_pane_ms = snapshot["pane_ms"], snapshot["effect_pane_ms"]
         self.totals = {tuple(key): totals for key, totals in snapshot["totals"]}
-        self.folded_events = snapshot["folded_events"]
+        self.folded_rows = snapshot["folded_rows"]
         self._blocks, self._waiting = [], 0
         self._bound = snapshot["bound"]
         self._admitted = [number_of(key[1:]) for key in self.totals if key[0] == self.effect_pane_ms]

@@ -18,7 +18,7 @@ from streams.stages.intake import NOTHING, Intake, dead_letter
 from streams.state.campaigns import CampaignBook
 from streams.state.inputs import Batch, InputState, LedgerKey
 from streams.state.journal import Tick
-from streams.state.windows import MAX_CAMPAIGNS, WINDOW_INDEX, Windows
+from streams.state.windows import WINDOW_INDEX, Windows
 from streams.topics import CAMPAIGNS, INPUT_TOPICS, partition_of
 
 TOPICS: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), CAMPAIGNS)
@@ -184,7 +184,7 @@ class PartitionState:
     def _is_foreign(self, campaign: str, currency: str) -> bool:
         """Whether this is not the currency of the campaign's windows: currencies are never summed."""
         own = self.campaigns.currencies.get(campaign) or self.windows.currencies.get(campaign)
-        if own is None and (campaign in self.windows or len(self.windows) < MAX_CAMPAIGNS):
+        if own is None and self.windows.takes(campaign):
             own = self.windows.currencies[campaign] = currency
         return own != currency
 

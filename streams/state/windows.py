@@ -59,8 +59,9 @@ class Windows:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def __contains__(self, campaign: str) -> bool:
-        return campaign in self._slots
+    def takes(self, campaign: str) -> bool:
+        """Whether the campaign has windows, or gets them now."""
+        return self._slot(campaign) is not None
 
     def campaigns(self) -> Iterable[str]:
         """Campaigns that have windows."""
@@ -147,7 +148,9 @@ class Windows:
         """One window's sums of every campaign, for the cost of a few array operations."""
         if window == DAY:
             return {campaign: self.totals(campaign, DAY) for campaign in self._slots}
-        sums = self._ring[:, self._panes_of(window)].sum(axis=1).tolist()
+        panes = self._panes_of(window)
+        ring = self._ring if len(panes) == self.panes else self._ring[:, panes]
+        sums = ring.sum(axis=1).tolist()
         return {campaign: tuple(sums[slot]) for campaign, slot in self._slots.items()}
 
     def _panes_of(self, window: str) -> list[int]:
