@@ -144,16 +144,27 @@ class Settings(BaseSettings):
             ConfigurationError: an override is unknown, of a wrong type, or contradicts another.
         """
         defaults = msgspec.to_builtins(Rules())
-        merged = {**defaults, **self.rules}
-        horizons = self.rules.get("horizons")
+        own = {name: _decoded(value) for name, value in self.rules.items()}
+        merged = {**defaults, **own}
+        horizons = own.get("horizons")
         if isinstance(horizons, dict):
             known = defaults["horizons"]
-            changed = {name: {**known.get(name, {}), **own} for name, own in horizons.items() if isinstance(own, dict)}
+            changed = {name: {**known.get(name, {}), **h} for name, h in horizons.items() if isinstance(h, dict)}
             merged["horizons"] = {**known, **horizons, **changed}
         try:
             return msgspec.convert(merged, Rules, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"rules: {error}; mend the section [rules] of the settings") from None
+
+
+def _decoded(value: object) -> object:
+    """Lists come from single variables as JSON text."""
+    if isinstance(value, str) and value.startswith(("[", "{")):
+        try:
+            return msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            return value
+    return value
 
 
 def _refuse_unknown_variables() -> None:

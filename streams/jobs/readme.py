@@ -5,19 +5,18 @@ their own, so theirs are here, and the same test keeps them complete.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
-from types import NoneType
-from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
+from typing import Final, Literal, NamedTuple, get_args, get_origin
 
-import annotated_types as bounds
 import msgspec
 from msgspec import inspect as types
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from streams.rules import DEFAULT_HORIZONS, Horizon, Rules
+from streams.records import DIMENSIONS
+from streams.rules import DAY_MS, DEFAULT_HORIZONS, HOUR_MS, MINUTE_MS, Horizon, Rules
 from streams.settings import Settings
 
 README: Final = Path(__file__).resolve().parents[2] / "README.md"
@@ -86,10 +85,10 @@ def with_settings(document: str) -> str:
 
 
 def _setting(section: str, name: str, field: FieldInfo) -> SettingRow:
-    return SettingRow(f"{section}.{name}", _default(field.default), _allowed(field), field.description or "")
+    return SettingRow(f"{section}.{name}", _default(name, field.default), _allowed(field), field.description or "")
 
 
-def _default(value: object) -> str:
+def _default(name: str, value: object) -> str:
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -97,51 +96,55 @@ def _default(value: object) -> str:
     if isinstance(value, SecretStr):
         return f"`{value.get_secret_value()}`"  # of the code, hence no secret
     if isinstance(value, tuple):
-        return ", ".join(map(_default, value))
-    return f"`{value.value if isinstance(value, Enum) else value}`"
+        return ", ".join(_default(name, each) for each in value)
+    shown = f"`{value.value if isinstance(value, Enum) else value}`"
+    has_unit = name.endswith("_ms") and isinstance(value, int) and value >= 1_000
+    return f"{shown} ({_length(int(str(value)))})" if has_unit else shown
+
+
+def _length(length_ms: int) -> str:
+    units = {"d": DAY_MS, "h": HOUR_MS, "min": MINUTE_MS, "s": 1_000, "ms": 1}
+    unit = next(unit for unit, size in units.items() if length_ms >= size and length_ms % size == 0)
+    return f"{length_ms // units[unit]:,} {unit}"
 
 
 def _allowed(field: FieldInfo) -> str:
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     if choices:
-        return ", ".join(f"`{choice}`" for choice in choices)
+        return _listed(choices)
     if field.annotation is bool:
         return "`true`, `false`"
-    limits: dict[str, Any] = {}
-    for limit in field.metadata:
-        match limit:
-            case bounds.Ge():
-                limits["low"] = limit.ge
-            case bounds.Gt():
-                limits["above"] = limit.gt
-            case bounds.Le():
-                limits["high"] = limit.le
+    limits = {
+        name: getattr(limit, name) for limit in field.metadata for name in ("ge", "gt", "le") if hasattr(limit, name)
+    }
     return _span(**limits) if field.annotation in (int, float) else ""
 
 
-def _span(
-    low: float | None = None, high: float | None = None, above: float | None = None, step: int | None = None
-) -> str:
-    begin = f"above {above:,}" if above is not None else f"{low:,}" if low is not None else ""
-    text = f"{begin} to {high:,}" if begin and high is not None else f"from {begin}" if begin else ""
+def _listed(choices: Iterable[object]) -> str:
+    return ", ".join(f"`{choice}`" for choice in choices)
+
+
+def _span(ge: float | None = None, le: float | None = None, gt: float | None = None, step: int | None = None) -> str:
+    begin = f"above {gt:,}" if gt is not None else f"{ge:,}" if ge is not None else ""
+    text = f"{begin} to {le:,}" if begin and le is not None else f"from {begin}" if begin else ""
     return f"{text}, in steps of {step:,}" if step else text
 
 
 def _rules() -> Iterator[SettingRow]:
     for field in _fields(Rules):
         if field.name != "horizons":
-            yield SettingRow(
-                f"rules.{field.name}", _default(field.default), _of_type(field.type), RULES_TEXTS[field.name]
-            )
+            allowed = _listed(DIMENSIONS) if field.name == "dimensions" else _of_type(field.type)
+            default = _default(field.name, field.default)
+            yield SettingRow(f"rules.{field.name}", default, allowed, RULES_TEXTS[field.name])
 
 
 def _horizons() -> Iterator[SettingRow]:
-    """One line for each input and time; the number of ids is the same for all."""
     for field in _fields(Horizon):
-        values = {source.value: getattr(horizon, field.name) for source, horizon in DEFAULT_HORIZONS.items()}
-        default = f"`{next(iter(values.values()))}`"
-        if len(set(values.values())) > 1:
-            default = ", ".join(f"{source} `{value}`" for source, value in values.items())
+        inputs: dict[int, list[str]] = {}
+        for source, horizon in DEFAULT_HORIZONS.items():
+            inputs.setdefault(getattr(horizon, field.name), []).append(source.value)
+        shown = {_default(field.name, value): ", ".join(sources) for value, sources in inputs.items()}
+        default = "; ".join(f"{sources} {value}" if len(shown) > 1 else value for value, sources in shown.items())
         yield SettingRow(f"rules.horizons.INPUT.{field.name}", default, _of_type(field.type), HORIZON_TEXTS[field.name])
 
 
@@ -155,12 +158,12 @@ def _of_type(kind: types.Type) -> str:
     if isinstance(kind, types.IntType):
         return _span(kind.ge, kind.le, kind.gt, kind.multiple_of)
     if isinstance(kind, types.VarTupleType) and isinstance(kind.item_type, types.EnumType):
-        return ", ".join(f"`{choice.value}`" for choice in kind.item_type.cls)
+        return _listed(choice.value for choice in kind.item_type.cls)
     return ""
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return text.replace("|", "\\|").replace("SASL_*", "`SASL_*`")
 
 
 def main() -> int:

@@ -29,6 +29,7 @@ DEAD_LETTER_FIELDS: Final[dict[str, str]] = {
     "path": "Where in the document; `$` is the whole.",
     "key": "The record's key, base64; null: it had none.",
     "value": "The record's value, byte for byte, base64; null: a tombstone.",
+    "value_bytes": "Length of the value as it was, bytes; longer than `value`: cut, and not to be redriven.",
     "redrives": "How often it was sent again.",
 }
 
