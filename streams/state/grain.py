@@ -141,50 +141,49 @@ class Grain:
         return replaced
 
     def _add_to_totals(self, origins: Ints, keys: Ints, amounts: Ints) -> list[Changed]:
-        deltas = self._by_key(origins.tolist(), keys.tolist(), amounts.tolist())
-        totals, changed, pane = self.totals, [], self.effect_pane_ms
-        if self.others_of is not None:
-            for origin, number in zip(origins.tolist(), keys.tolist(), strict=True):
-                if origin == pane:
-                    key = (origin, *self.names_of(number))
-                    if key in deltas and key not in totals:
-                        self._admitted.append(number)
-        for key, delta in deltas.items():
+        """One row a key in, one row a changed key out. Keys are admitted in the order of the rows."""
+        names_of, totals, pane, admitted = self.names_of, self.totals, self.effect_pane_ms, self._admitted
+        changed: list[Changed] = []
+        others: dict[Key, list[int]] = {}
+        is_full, new_others = len(totals) >= self.max_keys, 0
+        for origin, number, delta in zip(origins.tolist(), keys.tolist(), amounts.tolist(), strict=True):
+            key = (origin, *names_of(number))
             before = totals.get(key)
-            after = delta if before is None else list(map(add, before, delta))
-            if self._bound > LIMIT:
-                after = [max(-LIMIT, min(LIMIT, amount)) for amount in after]
+            if before is None:
+                if is_full or len(totals) + len(others) >= self.max_keys:
+                    key = self._other(key, others, len(totals) + new_others)
+                    known = others.get(key)
+                    others[key] = delta if known is None else list(map(add, known, delta))
+                    self.folded_rows += 1
+                    new_others += known is None and key not in totals
+                    continue
+                after = delta
+                if origin == pane:
+                    admitted.append(number)
+            else:
+                after = list(map(add, before, delta))
             totals[key] = after
             changed.append((key, after, delta))
-        return changed
+        changed.extend(self._add_others(others))
+        return [self._clamped(row) for row in changed] if self._bound > LIMIT else changed
 
-    def _by_key(self, origins: list[int], numbers: list[int], amounts: list[list[int]]) -> dict[Key, list[int]]:
-        """What is added to each admitted key."""
-        names_of, totals = self.names_of, self.totals
-        deltas: dict[Key, list[int]] = {}
-        if len(totals) + len(numbers) <= self.max_keys:
-            for origin, number, values in zip(origins, numbers, amounts, strict=True):
-                deltas[(origin, *names_of(number))] = values
-            return deltas
-        new_keys = 0
-        for origin, number, values in zip(origins, numbers, amounts, strict=True):
-            key = self._admit((origin, *names_of(number)), deltas, len(totals) + new_keys)
-            before = deltas.get(key)
-            if before is None:
-                deltas[key] = values
-                new_keys += key not in totals
-            else:
-                deltas[key] = list(map(add, before, values))
-        return deltas
-
-    def _admit(self, key: Key, deltas: dict[Key, list[int]], known: int) -> Key:
-        if known < self.max_keys or key in self.totals or key in deltas:
-            return key
-        self.folded_rows += 1
+    def _other(self, key: Key, others: dict[Key, list[int]], known: int) -> Key:
+        """What a key folds into that is not admitted."""
         by_campaign = other_of(key)
-        if known < 2 * self.max_keys or by_campaign in self.totals or by_campaign in deltas:
+        if known < 2 * self.max_keys or by_campaign in self.totals or by_campaign in others:
             return by_campaign
         return (by_campaign[0], OTHER, *by_campaign[2:])
+
+    def _add_others(self, others: dict[Key, list[int]]) -> Iterator[Changed]:
+        for key, delta in others.items():
+            before = self.totals.get(key)
+            after = self.totals[key] = delta if before is None else list(map(add, before, delta))
+            yield key, after, delta
+
+    def _clamped(self, row: Changed) -> Changed:
+        key, totals, delta = row
+        self.totals[key] = [max(-LIMIT, min(LIMIT, amount)) for amount in totals]
+        return key, self.totals[key], delta
 
     def place(self, key: Key) -> Key:
         """The key under which the totals of the current effect pane have this one."""
