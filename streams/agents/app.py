@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -25,7 +26,7 @@ from streams.agents.metrics import PipelineCollector
 from streams.agents.publisher import Publisher
 from streams.agents.source import Source
 from streams.agents.web import add_pages
-from streams.errors import Unavailable
+from streams.errors import CampaignStreamsError, ConfigurationError, Unavailable
 from streams.settings import LOOPBACK, Settings
 from streams.state.owner import OwnerConfig, Ports
 
@@ -63,6 +64,7 @@ class Engine(faust.Service):
         self.registry = CollectorRegistry()
         self.is_ready = False
         self._sink_is_prepared = False
+        self._is_closed = False
 
     async def on_start(self) -> None:
         """Opens everything; what cannot be reached is a clear error before the first record is read."""
@@ -155,6 +157,10 @@ class Engine(faust.Service):
         await self._close()
 
     async def _close(self) -> None:
+        """Once: Mode also stops a service that could not start."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.is_ready = False
         if hasattr(self, "keeper"):
             self.keeper.stopping = True
@@ -180,6 +186,38 @@ def _store(settings: Settings) -> KafkaCheckpointStore | DirectoryCheckpointStor
     if worker.checkpoint_store == "kafka":
         return KafkaCheckpointStore(settings.kafka)
     return DirectoryCheckpointStore(worker.state_dir / f"checkpoints-{worker.log_epoch}")
+
+
+class _OneLine(logging.Filter):
+    """Keeps Mode's tracebacks of operating errors out of the log: the command line tells them in one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], CampaignStreamsError))
+
+
+class Worker(faust.Worker):
+    """Faust's worker, which remembers why it could not start."""
+
+    failure: Exception | None = None
+
+    async def start(self) -> None:
+        """Starts everything."""
+        try:
+            await super().start()
+        except Exception as error:
+            self.failure = _explained(error, self.app.conf.web_port)
+            raise self.failure from error.__cause__
+
+    def _setup_logging(self) -> None:
+        super()._setup_logging()
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_OneLine())
+
+
+def _explained(error: Exception, web_port: int) -> Exception:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return ConfigurationError(f"port {web_port} of the web server is taken; set worker.web_port to a free one")
+    return error
 
 
 def create_app(settings: Settings) -> faust.App:
@@ -214,10 +252,20 @@ def create_app(settings: Settings) -> faust.App:
 
 
 def run_worker(settings: Settings) -> None:
-    """Runs a worker until SIGTERM or SIGINT. Ends the process."""
+    """Runs a worker until SIGTERM or SIGINT. Ends the process.
+
+    Raises:
+        CampaignStreamsError: what kept it from starting, or ended it.
+    """
     (settings.worker.state_dir / "faust").mkdir(parents=True, exist_ok=True)
     app = create_app(settings)
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    worker = faust.Worker(app, loglevel=settings.worker.log_level)
-    worker.execute_from_commandline()
+    worker = Worker(app, loglevel=settings.worker.log_level)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit:
+        reason = worker.failure or worker.crash_reason
+        if isinstance(reason, CampaignStreamsError):
+            raise reason from None
+        raise
