@@ -104,7 +104,7 @@ def _cannot_open(error: Exception, target: Target) -> Exception:
     text = brief(error, target)
     if "already initialized with path" in text:
         return ConfigurationError(f"this process has another embedded ClickHouse open than {target}; use one directory")
-    if _is_held(target.directory):
+    if is_held(target.directory):
         return ConfigurationError(
             f"the embedded ClickHouse at {target.directory} is held by another process, most likely a worker; "
             "go through that worker's API, or stop it"
@@ -112,7 +112,7 @@ def _cannot_open(error: Exception, target: Target) -> Exception:
     return ConfigurationError(f"the embedded ClickHouse at {target.directory} cannot be opened: {text}; check the disk")
 
 
-def _is_held(directory: Path) -> bool:
+def is_held(directory: Path) -> bool:
     """Whether another process has the engine's lock: it keeps a flock on the file `status`."""
     try:
         handle = os.open(directory / "status", os.O_RDONLY)

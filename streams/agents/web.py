@@ -70,5 +70,10 @@ def add_pages(app: faust.App, engine: Any) -> None:
                 result = await engine.reader.query(body.decode("utf-8", "replace"), QueryLimits())
             except (QueryRefused, CampaignStreamsError) as error:
                 return self.error(400, str(error))
-            document = {"columns": result.columns, "types": result.types, "rows": result.rows}
+            document = {
+                "columns": result.columns,
+                "types": result.types,
+                "rows": result.rows,
+                "truncated": result.truncated,
+            }
             return self.bytes(orjson.dumps(document, default=str), content_type=JSON)

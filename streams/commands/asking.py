@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from streams.adapters.clickhouse import _is_held as is_held
+from streams.adapters.clickhouse import is_held
 from streams.adapters.clickhouse_dsn import ChdbTarget, parse_dsn
 from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits, QueryResult
 from streams.commands.worker_api import WorkerApi, is_running, worker_of_directory, worker_of_settings

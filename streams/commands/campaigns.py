@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.campaigns import CampaignSettings, decode_campaign
-from streams.commands.options import notes, out, plain_json, prose, run, time_text
+from streams.commands.options import notes, out, print_json, prose, run, time_text
 from streams.events import Rejected
 from streams.settings import KafkaSettings, load_settings
 from streams.topics import CAMPAIGNS
@@ -110,7 +110,7 @@ def list_campaigns(
     """
     known, broken = run(read_campaigns(load_settings().kafka))
     if as_json:
-        out().print(plain_json([_document(c) for c in known]), markup=False, soft_wrap=True)
+        print_json([_document(c) for c in known])
     else:
         _show(known)
     if broken:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.options import notes, out, plain_json, prose, run, time_text
+from streams.commands.options import notes, out, print_json, prose, run, time_text
 from streams.settings import KafkaSettings, Settings, load_settings
 from streams.topics import DEAD_LETTERS
 
@@ -58,7 +58,7 @@ def list_letters(
     if as_json:
         summary = [row._asdict() for row in book.summary()]
         document = {"letters": len(letters), "summary": summary, "newest": [_document(letter) for letter in newest]}
-        out().print(plain_json(document), markup=False, soft_wrap=True)
+        print_json(document)
     elif letters:
         _show(book, newest)
     else:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.options import out, plain_json, run
+from streams.commands.options import out, print_json, run
 from streams.errors import CampaignStreamsError
 from streams.settings import Settings, load_settings
 from streams.topics import CAMPAIGNS, INPUT_TOPICS, partition_of
@@ -45,7 +45,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
     """
     findings = examine()
     if as_json:
-        out().print(plain_json([finding._asdict() for finding in findings]), markup=False, soft_wrap=True)
+        print_json([finding._asdict() for finding in findings])
     else:
         _show(findings, out())
     raise typer.Exit(max(EXIT_CODE[finding.severity] for finding in findings))

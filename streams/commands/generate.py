@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 
-from streams.commands.options import duration_ms, length_text, out, plain_json, run, time_ms, time_text
+from streams.commands.options import duration_ms, length_text, out, print_json, run, time_ms, time_text
 from streams.errors import ConfigurationError
 from streams.settings import load_settings
 
@@ -130,7 +130,7 @@ def generate(
     else:
         report = run(to_topics(profile, seed, history, load_settings().kafka))
     if as_json:
-        out().print(plain_json(_document(report, seed)), markup=False, soft_wrap=True)
+        print_json(_document(report, seed))
     else:
         _show(report, seed, out())
 

@@ -45,7 +45,7 @@ async def to_topics(profile: TrafficProfile, seed: int, is_history: bool, kafka:
     report = GeneratorReport(start_ms=profile.first_ms)
     try:
         changed = await _publish_campaigns(kafka, outbox, generate_campaigns(profile))
-        notes().print(f"[dim]{profile.campaigns:,} campaigns, {changed:,} of them published to ads.campaigns[/dim]")
+        notes().print(f"{profile.campaigns:,} campaigns, {changed:,} of them published to ads.campaigns", style="dim")
         with _stoppable() as stopping, _bar() as progress:
             shown = _Shown(progress)
             if is_history:

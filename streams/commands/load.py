@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.options import notes, out, plain_json, run, time_text
+from streams.commands.options import notes, out, print_json, run, time_text
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def load(
     events = _events(files, chosen, order, settings, report)
     published = run(_check(events, report) if dry_run else _publish(events, report, settings, order))
     if as_json:
-        out().print(plain_json(_document(report, published)), markup=False, soft_wrap=True)
+        print_json(_document(report, published))
     else:
         show(report, published, dry_run, out())
     if report.misfits and (strict or not report.total_events):

@@ -19,7 +19,6 @@ from streams.errors import ConfigurationError
 T = TypeVar("T")
 
 UNBOUNDED_WIDTH: Final = 10_000
-PIPED_WIDTH: Final = 100
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d|w)?")
 _MS: Final = {
     "ms": 1.0,
@@ -86,19 +85,19 @@ def run(work: Coroutine[None, None, T]) -> T:
 
 
 def out() -> Console:
-    """Answers: standard output. Where it is no terminal, tables are as wide as they need to be."""
+    """Answers: standard output, texts as they are. Where it is no terminal, tables are as wide as they need to be."""
     is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if is_sized else UNBOUNDED_WIDTH, soft_wrap=False)
+    return Console(width=None if is_sized else UNBOUNDED_WIDTH, highlight=False, markup=False, emoji=False)
 
 
 def notes() -> Console:
     """What is not the answer itself: progress and remarks, on standard error."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
-def plain_json(document: object) -> str:
-    """JSON for people and for programs: indented, as UTF-8."""
-    return json.dumps(document, indent=2, ensure_ascii=False, default=str)
+def print_json(document: object) -> None:
+    """Writes JSON to standard output, for people and for programs: indented, as UTF-8."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def prose(text: str | None) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.options import out, plain_json
+from streams.commands.options import out, print_json
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def reconcile(
     finally:
         asker.close()
     if as_json:
-        out().print(plain_json(_document(found, rejected)), markup=False, soft_wrap=True)
+        print_json(_document(found, rejected))
     else:
         show(found, rejected, out())
     if found.open:

@@ -98,7 +98,7 @@ def _numbers_table(names: Sequence[str], cells: Sequence[Sequence[str]], width: 
         style = "dim" if name == RANGE else None
         table.add_column(name, justify="right", no_wrap=True, min_width=needed, style=style)
     for row in cells:
-        table.add_row(Text(row[0]), *row[1:])
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -71,7 +71,7 @@ def top(
     try:
         _watch(worker, status, window.value, every, console)
     except KeyboardInterrupt:
-        notes().print("[dim]ended[/dim]")
+        notes().print("ended", style="dim")
 
 
 def _watch(worker: "WorkerApi", status: dict[str, object], window: str, every_s: float, console: Console) -> None:

@@ -12,9 +12,8 @@ import msgspec
 
 from streams.errors import ConfigurationError
 from streams.events import Input, Reason
-from streams.ports import Outgoing
 from streams.records import DeadLetter, Entry
-from streams.topics import CAMPAIGNS, DEAD_LETTERS, INPUT_TOPICS
+from streams.topics import CAMPAIGNS, INPUT_TOPICS
 
 MAX_LETTERS: Final = 200_000
 MAX_HELD_BYTES: Final = 512 * 1024**2
@@ -73,15 +72,6 @@ def choice_of(reason: str | None, topic: str | None) -> Choice:
 def letter_id(letter: DeadLetter) -> LetterId:
     """A letter's identity."""
     return LetterId(letter.log_epoch, letter.topic, letter.partition, letter.offset)
-
-
-def letter_message(letter: DeadLetter) -> Outgoing:
-    """The record of ads.dead-letters for a letter. All records about one letter have one key, and so one partition.
-
-    The record has the timestamp of the one that it is about.
-    """
-    key = f"{letter.topic}/{letter.partition}/{letter.offset}".encode()
-    return Outgoing(DEAD_LETTERS, None, key, msgspec.json.encode(letter), letter.timestamp_ms)
 
 
 class LetterBook:

@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from streams.events import Input, Reason, Rejected
-from streams.jobs.dead_letters import letter_message
 from streams.jobs.load import publish_patiently, rejection_beyond_types
 from streams.ports import Outbox, Outgoing
 from streams.records import DeadLetter, Entry
 from streams.rules import Rules
 from streams.stages.decode import Decoder
+from streams.state.letters import letter_message
 from streams.topics import CAMPAIGNS, INPUT_TOPICS
 
 BATCH_LETTERS: Final = 200

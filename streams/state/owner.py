@@ -12,20 +12,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from streams.errors import Fenced
-from streams.ports import CheckpointStore, Journal, Outbox, Outgoing
-from streams.records import DeadLetter, Row, Table
+from streams.ports import CheckpointStore, Journal, Outbox
+from streams.records import DeadLetter
 from streams.rules import Rules
 from streams.state.checkpoint import Capture, capture, encode_rows
 from streams.state.checkpoints import Checkpointer
 from streams.state.dirty import DirtyRows
 from streams.state.inputs import Batch
 from streams.state.journal import Claim, Tick, decode, encode, version_of
+from streams.state.letters import letter_message
 from streams.state.partition import TOPICS, Output, PartitionState
 from streams.state.recovery import PlacedTick, recover
-from streams.topics import CAMPAIGNS, DEAD_LETTERS
+from streams.topics import CAMPAIGNS
 
 
 class OwnerConfig(NamedTuple):
@@ -309,7 +308,7 @@ class Owner:
         """Dead letters go out before the next tick is proposed, and before a checkpoint behind them is written."""
         letters = list(self._unsent)
         if letters:
-            await self.ports.outbox.publish([_outgoing(letter) for letter in letters])
+            await self.ports.outbox.publish([letter_message(letter) for letter in letters])
             del self._unsent[: len(letters)]  # more may have come meanwhile
         if self._captured is not None:
             captured, offset = self._captured
@@ -366,13 +365,3 @@ def _one_by_one(batch: Batch) -> list[Batch]:
     if at < batch.to_offset:
         parts.append(batch._replace(from_offset=at, records=[]))
     return parts
-
-
-def _outgoing(letter: DeadLetter) -> Outgoing:
-    key = f"{letter.topic}/{letter.partition}/{letter.offset}".encode()
-    return Outgoing(DEAD_LETTERS, None, key, msgspec.json.encode(letter), letter.timestamp_ms)
-
-
-def rows_of(output: Output) -> list[tuple[Table, Row]]:
-    """A tick's rows, flat."""
-    return [(table, row) for table, rows in output.rows.items() for row in rows]

@@ -1,0 +1,1 @@
+"""The tests; a package, so that pytest puts the checkout on the path and `tests.support` can be imported."""

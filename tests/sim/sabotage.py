@@ -1,0 +1,224 @@
+"""Ways to break the code under test on purpose: a simulation that passes them all would prove nothing.
+
+Each is a context in which the code is wrong in one respect. Most are mistakes that were really made once.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from random import Random
+from typing import Any, Final, NamedTuple
+from unittest import mock
+
+from streams.state import owner as owner_module
+from streams.state.checkpoints import Checkpointer
+from streams.state.dedupe import DedupeIndex
+from streams.state.grain import Changed, Grain
+from streams.state.inputs import Batch
+from streams.state.journal import Claim, Entry, Fold, Tick, version_of
+from streams.state.owner import Owner
+from tests.sim.simulation import Failed, plan_of, run
+from tests.sim.world import Faults
+
+Sabotage = Callable[[], AbstractContextManager[Any]]
+
+
+def releases_before_reading_back() -> AbstractContextManager[Any]:
+    """Takes a tick for confirmed as soon as it is appended, whoever has claimed the partition since."""
+
+    async def guess(self: Owner, _seq: int) -> int:
+        end: int = self.ports.journal.end(self.partition)  # type: ignore[attr-defined]
+        return end - 1
+
+    return mock.patch.object(Owner, "_read_back", guess)
+
+
+def publishes_deltas() -> AbstractContextManager[Any]:
+    """Rows state what has been added instead of totals so far."""
+    real = Grain.fold
+
+    def fold(self: Grain) -> Iterator[Changed]:
+        for changed in real(self):
+            yield changed._replace(totals=changed.delta)
+
+    return mock.patch.object(Grain, "fold", fold)
+
+
+def forgets_ids_in_recovery() -> AbstractContextManager[Any]:
+    """A checkpoint's packed ids are not loaded."""
+    return mock.patch.object(DedupeIndex, "restore_run", return_value=None)
+
+
+def deletes_the_fallback() -> AbstractContextManager[Any]:
+    """Deletes the checkpoint before the newest at once."""
+    real = Checkpointer._supersede
+
+    def supersede(self: Checkpointer, newest: Any, manifest: Any) -> None:
+        real(self, newest, manifest)
+        named = {ref.key for ref in manifest.segments.values()}
+        for old in self._manifests[:-1]:
+            gone = {ref.key for ref in old.manifest.segments.values()} if old.manifest else set()
+            self._outdated.extend([old.key, *sorted(gone - named)])
+        self._may_delete = True
+
+    return mock.patch.object(Checkpointer, "_supersede", supersede)
+
+
+def loses_letters_that_come_meanwhile() -> AbstractContextManager[Any]:
+    """Forgets all waiting dead letters once some have been sent."""
+    real = Owner._send
+
+    async def send(self: Owner) -> None:
+        had_letters = bool(self._unsent)
+        await real(self)
+        if had_letters:
+            self._unsent = []
+
+    return mock.patch.object(Owner, "_send", send)
+
+
+def checkpoints_before_letters_are_acknowledged() -> AbstractContextManager[Any]:
+    """A checkpoint is begun before what its ticks send out has been acknowledged."""
+    real = Owner._send
+
+    async def send(self: Owner) -> None:
+        if self._captured is not None:
+            captured, offset = self._captured
+            self._captured = None
+            self._checkpointer.begin(captured, offset, version_of(self.config.log_epoch, offset))
+        await real(self)
+
+    return mock.patch.object(Owner, "_send", send)
+
+
+def forgets_unacknowledged_rows() -> AbstractContextManager[Any]:
+    """A checkpoint holds none of the rows that the sink has not taken."""
+    return mock.patch.object(owner_module, "encode_rows", return_value=b"\x90")
+
+
+def gives_old_rows_the_newest_version() -> AbstractContextManager[Any]:
+    """Rows that wait since an earlier checkpoint come back with the version of the latest."""
+    real = Checkpointer._manifest
+
+    def manifest(self: Checkpointer, work: Any) -> Any:
+        newest = max(work.row_versions.values(), default=0)
+        work.row_versions = dict.fromkeys(work.row_versions, newest)
+        return real(self, work)
+
+    return mock.patch.object(Checkpointer, "_manifest", manifest)
+
+
+def builds_upon_a_corrupt_checkpoint() -> AbstractContextManager[Any]:
+    """Takes the segments of a checkpoint that could not be loaded for its own."""
+    real = Checkpointer.loaded
+
+    def loaded(self: Checkpointer, manifests: Any, used: Any) -> None:
+        real(self, manifests, used)
+        readable = [named for named in manifests if named.manifest]
+        if used is None and readable:
+            self._base = readable[-1].manifest.segments
+
+    return mock.patch.object(Checkpointer, "loaded", loaded)
+
+
+def accepts_gaps() -> AbstractContextManager[Any]:
+    """Takes a range that begins above the position for one that continues it."""
+    real = Owner.offer
+
+    def offer(self: Owner, batch: Batch) -> int | None:
+        expected = self.expected[batch.topic]
+        return real(self, batch._replace(from_offset=min(batch.from_offset, expected)))
+
+    return mock.patch.object(Owner, "offer", offer)
+
+
+def counts_what_overlaps_twice() -> AbstractContextManager[Any]:
+    """Does not cut what has been read already from a range."""
+    real = owner_module._from
+
+    def whole(batch: Batch, offset: int) -> Batch:
+        return real(batch, offset)._replace(records=batch.records)
+
+    return mock.patch.object(owner_module, "_from", whole)
+
+
+def counts_void_ticks() -> AbstractContextManager[Any]:
+    """Takes a tick for valid whatever claim stands before it."""
+
+    def take(self: Fold, entry: Entry) -> Tick | None:
+        if isinstance(entry, Claim):
+            self.claim_id = entry.claim_id
+            self.starts = entry.starts if self.starts is None else self.starts
+            return None
+        if entry.seq <= self.seq:
+            return None
+        self.seq = entry.seq
+        return entry
+
+    return mock.patch.object(Fold, "take", take)
+
+
+def forgets_poison() -> AbstractContextManager[Any]:
+    """Ticks do not say which records are poison."""
+    real = owner_module.Tick
+
+    def tick(**fields: Any) -> Tick:
+        return real(**fields | {"poisoned": {}})
+
+    return mock.patch.object(owner_module, "Tick", tick)
+
+
+def rereads_only_up_to_what_was_replayed() -> AbstractContextManager[Any]:
+    """Gives a broken state up for one that ends before its own claim."""
+    real = Owner._reload
+
+    async def reload(self: Owner) -> None:
+        self._own_offset = self.confirmed_offset
+        await real(self)
+
+    return mock.patch.object(Owner, "_reload", reload)
+
+
+class Case(NamedTuple):
+    """A sabotage, and what seeds must know so that it shows soon."""
+
+    sabotage: Sabotage
+    plan: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """For the test's name."""
+        return self.sabotage.__name__
+
+
+_QUIET: Final = {"pause": 0.0, "move": 0.0, "outage": 0.0, "retention": 0.0, "transient": 0.0, "new_rules": 0.0}
+_CRASHING: Final = _QUIET | {"crash": 0.006, "workers": 1, "partitions": 1}
+_MOVING: Final = {"workers": 3, "partitions": 1, "pause": 0.006, "move": 0.006, "retention": 0.0}
+_ROTTING: Final = _CRASHING | {"corrupt": 0.01, "faults": Faults(0.0, 0.0, 0), "checkpoint_ms": 100}
+ALL: Final = (
+    Case(releases_before_reading_back, _MOVING),
+    Case(publishes_deltas, {}),
+    Case(forgets_ids_in_recovery, _CRASHING),
+    Case(deletes_the_fallback, _ROTTING | {"trim": 0.02}),
+    Case(loses_letters_that_come_meanwhile, _CRASHING | {"garbage": 0.4, "checkpoint_ms": 3_000}),
+    Case(checkpoints_before_letters_are_acknowledged, _CRASHING | {"garbage": 0.4, "outage": 0.02}),
+    Case(forgets_unacknowledged_rows, _CRASHING),
+    Case(gives_old_rows_the_newest_version, _CRASHING | {"outage": 0.02}),
+    Case(builds_upon_a_corrupt_checkpoint, _ROTTING | {"trim": 0.0, "pack_at": 200_000}),
+    Case(accepts_gaps, {}),
+    Case(counts_what_overlaps_twice, {}),
+    Case(counts_void_ticks, _MOVING),
+    Case(forgets_poison, _CRASHING | {"poison": 0.05}),
+    Case(rereads_only_up_to_what_was_replayed, _CRASHING | {"poison": 0.05}),
+)
+
+
+def caught_by(case: Case, seeds: Iterable[int]) -> int | None:
+    """The first of the seeds that fails under a sabotage."""
+    for seed in seeds:
+        with case.sabotage():
+            try:
+                run(seed, plan=replace(plan_of(Random(seed)), **case.plan))
+            except Failed:
+                return seed
+    return None

@@ -1,0 +1,255 @@
+"""Seeded raw records for tests: plain JSON, written without the code under test.
+
+Every record knows what its maker expects of its decoding (`expected`: a reason, or '' for a sound document). What is
+judged from context (future, late, duplicate, money in a wrong currency) is left to whoever checks.
+"""
+
+import json
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final, NamedTuple
+
+EVENT_TOPICS: Final = (
+    "ads.impressions",
+    "ads.plays",
+    "ads.clicks",
+    "ads.conversions",
+    "ads.adjustments",
+    "ads.engagements",
+)
+SETTINGS_TOPIC: Final = "ads.campaigns"
+MINUTE_MS: Final = 60_000
+FUTURE_SKEW_MS: Final = 300_000
+
+
+class RawRecord(NamedTuple):
+    """A record as it stands in a log (`streams.ports.RawRecord`), and what its maker expects of it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    expected: str = ""
+
+
+class Draft(NamedTuple):
+    """A record before it has an offset."""
+
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    expected: str = ""
+
+
+@dataclass
+class Mix:
+    """How often what happens: shares of 1."""
+
+    duplicate: float = 0.08
+    late: float = 0.05
+    garbage: float = 0.05
+    future: float = 0.02
+    ahead: float = 0.01
+    wrong_currency: float = 0.08
+    organic: float = 0.05
+    campaigns: int = 4
+    step_ms: int = 4_000
+    lateness_ms: int = 2 * MINUTE_MS
+
+
+@dataclass
+class _Line:
+    """One topic-partition's producer: its clock and what it has sent."""
+
+    clock_ms: int
+    sent: list[dict[str, Any]] = field(default_factory=list)
+
+
+CURRENCY_OF: Final = ("USD", "EUR", "CNY", "JPY", "GBP", "CHF", "SEK", "NOK")
+
+
+class Traffic:
+    """Endless records for each topic-partition, a function of the seed and of how often each is asked for."""
+
+    def __init__(self, rng: Random, mix: Mix, start_ms: int = 1_700_000_000_000) -> None:
+        self.rng = rng
+        self.mix = mix
+        self.start_ms = start_ms + rng.randrange(60_000)
+        self._lines: dict[tuple[str, int], _Line] = {}
+        self._serial = 0
+
+    def draft(self, topic: str, partition: int) -> Draft:
+        """The next record of one event topic-partition."""
+        line = self._lines.setdefault((topic, partition), _Line(self.start_ms + self.rng.randrange(MINUTE_MS)))
+        line.clock_ms += int(self.rng.expovariate(1 / self.mix.step_ms))
+        rng, mix = self.rng, self.mix
+        timestamp = line.clock_ms + rng.randrange(2_000)
+        if rng.random() < mix.garbage:
+            value, expected = self._garbage(topic, line)
+            return Draft(timestamp, b"k", value, expected)
+        if line.sent and rng.random() < mix.duplicate:
+            return Draft(timestamp, b"k", _encode(self._repeated(line)))
+        event = self._event(topic, line.clock_ms)
+        line.sent.append(event)
+        key = event.get("campaign_id")
+        return Draft(timestamp, key.encode() if key else None, _encode(event))
+
+    def _repeated(self, line: _Line) -> dict[str, Any]:
+        """Mostly a recent one, sometimes an ancient one; sometimes with another time under the same id."""
+        recent = line.sent[-6:] if self.rng.random() < 0.7 else line.sent
+        event = dict(self.rng.choice(recent))
+        if self.rng.random() < 0.3:
+            event["event_time_ms"] = self._time(line.clock_ms)
+        return event
+
+    def _time(self, clock_ms: int) -> int:
+        roll, rng, mix = self.rng.random(), self.rng, self.mix
+        if roll < mix.late:
+            return max(0, clock_ms - mix.lateness_ms - rng.randrange(-MINUTE_MS, 3 * MINUTE_MS))
+        if roll < mix.late + mix.future:
+            return clock_ms + FUTURE_SKEW_MS + 2_001 + rng.randrange(MINUTE_MS)
+        if roll < mix.late + mix.future + mix.ahead:
+            return clock_ms + rng.randrange(MINUTE_MS)
+        return max(0, clock_ms - int(rng.expovariate(1 / 15_000)))
+
+    def _event(self, topic: str, clock_ms: int) -> dict[str, Any]:
+        rng = self.rng
+        self._serial += 1
+        number = rng.randrange(self.mix.campaigns)
+        event: dict[str, Any] = {"event_id": f"e{self._serial}", "event_time_ms": self._time(clock_ms)}
+        if rng.random() < self.mix.organic:
+            event["traffic"] = "organic"
+        else:
+            event["campaign_id"] = f"c{number}"
+        currency = CURRENCY_OF[number % len(CURRENCY_OF)]
+        if rng.random() < self.mix.wrong_currency:
+            currency = rng.choice([*CURRENCY_OF, None])
+        event["currency"] = currency
+        self._describe(event)
+        _BODY[topic](rng, event, clock_ms)
+        return {name: value for name, value in event.items() if value is not None}
+
+    def _describe(self, event: dict[str, Any]) -> None:
+        rng = self.rng
+        event["ad_unit_id"] = rng.choice(["u1", "u2", None])
+        event["creative_id"] = rng.choice(["v1", "v2", "v3", None])
+        event["user_id"] = rng.choice([None, *(f"p{n}" for n in range(12))])
+        event["region"] = rng.choice(["GB-LND", "US-CA", "", None])
+        event["channel"] = rng.choice(["feed", "search", None])
+        event["publisher_id"] = rng.choice(["pub1", "pub2", None])
+        event["device_class"] = rng.choice(["phone", "tv", None])
+        if rng.random() < 0.3:
+            arms = [{"id": "x", "arm": rng.choice("ab")}, {"id": "y", "arm": "c"}]
+            event["experiments"] = arms[: rng.randint(1, 2)]
+        if rng.random() < 0.1:
+            event["not_in_the_schema"] = {"deep": [1, 2, {"er": None}]}
+
+    def _garbage(self, topic: str, line: _Line) -> tuple[bytes | None, str]:
+        event = self._event(topic, line.clock_ms)
+        kind = self.rng.choice(sorted(_GARBAGE))
+        return _GARBAGE[kind](event), kind.split("#")[0]
+
+    def settings(self, appended_ms: int, partition: int = 0, partitions: int = 1) -> Draft:
+        """A version of some campaign's settings: sound, in another currency than before, or garbage.
+
+        A campaign's settings are all in one partition, as they are keyed by it.
+        """
+        rng = self.rng
+        number = rng.randrange(partition, self.mix.campaigns, partitions)
+        document: dict[str, Any] = {
+            "campaign_id": f"c{number}",
+            "name": f"campaign {rng.randrange(100)}",
+            "currency": CURRENCY_OF[number % len(CURRENCY_OF)] if rng.random() < 0.8 else rng.choice(CURRENCY_OF),
+            "time_zone": rng.choice(["UTC", "Asia/Shanghai", "America/New_York"]),
+        }
+        if rng.random() < 0.4:
+            document["valid_from_ms"] = appended_ms + rng.randrange(-MINUTE_MS, 5 * MINUTE_MS)
+        key, roll = document["campaign_id"].encode(), rng.random()
+        if roll < 0.05:
+            return Draft(appended_ms, key, b"{", "malformed_json")
+        if roll < 0.1:
+            return Draft(appended_ms, key, _encode(document | {"currency": "XXZ"}), "unknown_value")
+        return Draft(appended_ms, key, _encode(document))
+
+
+def _impression(rng: Random, event: dict[str, Any], _clock_ms: int) -> None:
+    event["viewable"] = rng.choice([True, False, None])
+    event["clearing_price_millimicros"] = rng.choice([None, 0, rng.randrange(1, 10**7)])
+
+
+def _play(rng: Random, event: dict[str, Any], _clock_ms: int) -> None:
+    event["milestone"] = rng.choice(["start", "3s", "5s", "complete"])
+    event["watched_ms"] = rng.randrange(5_000)
+    event["loop"] = rng.choice([1, 1, 1, 2, 3])
+    event["viewable"] = rng.choice([True, False, None])
+    event["clearing_price_millimicros"] = rng.choice([None, rng.randrange(1, 10**7)])
+
+
+def _click(rng: Random, event: dict[str, Any], _clock_ms: int) -> None:
+    event["click_type"] = rng.choice(["card", "button", "cover", "live_room_entry", "profile", "other", None])
+    event["clearing_price_millimicros"] = rng.choice([None, rng.randrange(1, 10**9)])
+
+
+def _conversion(rng: Random, event: dict[str, Any], clock_ms: int) -> None:
+    event["conversion_type"] = rng.choice(["lead", "add_to_cart", "order", "paid", "install", "other"])
+    event["quantity"] = rng.choice([None, 1, 2, 5])
+    event["value_micros"] = rng.choice([None, 0, rng.randrange(10**9)])
+    event["cost_of_goods_micros"] = rng.choice([None, rng.randrange(10**8)])
+    event["discount_micros"] = rng.choice([None, None, rng.randrange(10**6)])
+    if rng.random() < 0.8:
+        touch = {"touch_type": rng.choice(["click", "click", "view", "play", "none"])}
+        if rng.random() < 0.8:
+            touch["touch_time_ms"] = clock_ms - rng.randrange(-MINUTE_MS, 40 * 3_600_000)
+        if rng.random() < 0.3:
+            touch["weight_ppm"] = rng.randrange(1_000_001)
+        event["attribution"] = touch
+
+
+def _adjustment(rng: Random, event: dict[str, Any], clock_ms: int) -> None:
+    event["adjustment_type"] = rng.choice(["cancel", "refund", "chargeback", "rejected_lead"])
+    event["adjusted_event_id"] = f"e{rng.randrange(1_000)}"
+    event["adjusted_event_time_ms"] = clock_ms - rng.randrange(3_600_000)
+    event["amount_micros"] = rng.choice([0, -rng.randrange(10**9), rng.randrange(10**6)])
+
+
+def _engagement(rng: Random, event: dict[str, Any], _clock_ms: int) -> None:
+    event["engagement_type"] = rng.choice(["like", "comment", "share", "follow", "unfollow", "negative_feedback"])
+
+
+_BODY: Final = {
+    "ads.impressions": _impression,
+    "ads.plays": _play,
+    "ads.clicks": _click,
+    "ads.conversions": _conversion,
+    "ads.adjustments": _adjustment,
+    "ads.engagements": _engagement,
+}
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _without(event: dict[str, Any], name: str) -> bytes:
+    return _encode({key: value for key, value in event.items() if key != name})
+
+
+_GARBAGE: Final = {
+    "empty": lambda _: None,
+    "empty#2": lambda _: b"",
+    "too_large": lambda event: _encode(event | {"padding": "x" * 70_000}),
+    "too_deep": lambda event: _encode(event)[:-1] + b',"deep":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+    "not_utf8": lambda event: _encode(event | {"event_id": "@@"}).replace(b"@@", b"\xff\xfe"),
+    "malformed_json": lambda event: _encode(event)[:-3],
+    "malformed_json#2": lambda event: _encode(event)[:-1] + b',"client_time_ms":NaN}',
+    "missing_field": lambda event: _without(event, "event_id"),
+    "missing_field#2": lambda event: _without(event, "event_time_ms"),
+    "wrong_type": lambda event: _encode(event | {"event_time_ms": "yesterday"}),
+    "wrong_type#2": lambda _: b"[1,2,3]",
+    "unknown_value": lambda event: _encode(event | {"traffic": "stolen"}),
+    "out_of_range": lambda event: _encode(event | {"event_time_ms": -5}),
+    "out_of_range#2": lambda event: _encode(event | {"event_id": ""}),
+    "out_of_range#3": lambda event: _encode(event | {"event_id": "x" * 129}),
+}

@@ -1,0 +1,332 @@
+"""The batch oracle: what every table must hold in the end, in SQL over the raw records. It shares no code with
+streams.stages or streams.state (only the names of the measures), so that both can only be right together.
+
+It is given the logs as they stand: every record with its place, the ranges that retention took, and the journal's
+bytes (which ticks count decides from when on settings and rules hold, and which records are poison).
+
+    raw -> ruled (the rules in force) -> judged (rejected?, running newest event time, late?) -> settled (duplicate?)
+        -> touches (keys and amounts at one grain) -> keyed (folded into `other` beyond the limit) -> sums
+"""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from streams.records import MEASURES
+from tests.support import oracle_sql as sql
+from tests.support.events import EVENT_TOPICS, SETTINGS_TOPIC, RawRecord
+
+Key = tuple[Any, ...]
+Place = tuple[str, int, int]
+"""(topic, partition, offset)"""
+
+
+class Lost(NamedTuple):
+    """Offsets [from_offset, to_offset) that retention took before they were read."""
+
+    topic: str
+    partition: int
+    from_offset: int
+    to_offset: int
+
+
+class Logs(NamedTuple):
+    """All that the oracle is given."""
+
+    records: Sequence[RawRecord]
+    spans: Mapping[tuple[str, int], tuple[int, int]]
+    """First and next offset by topic and partition."""
+    journals: Mapping[int, Sequence[tuple[int, bytes]]]
+    lost: Sequence[Lost] = ()
+    log_epoch: int = 1
+
+
+class Truth(NamedTuple):
+    """Final rows by key, in the tables' layout, without `rules` and `version`."""
+
+    panes: dict[Key, Key]
+    reports: dict[Key, Key]
+    """Measures, then the number of distinct users."""
+    reach: dict[Key, int]
+    """Distinct users by report key, over all effect panes."""
+    cohorts: dict[Key, Key]
+    ledger: dict[Key, int]
+    settings_ledger: dict[int, Counter[str]]
+    campaigns: dict[Key, Key]
+    letters: dict[Place, str]
+
+
+class TickSeen(NamedTuple):
+    """A tick that counts."""
+
+    offset: int
+    document: dict[str, Any]
+
+
+def ticks_of(journal: Iterable[tuple[int, bytes]]) -> list[TickSeen]:
+    """The ticks that count: of the last claim before them, each number once."""
+    ticks: list[TickSeen] = []
+    owner, highest = "", 0
+    for offset, value in journal:
+        document = json.loads(value)
+        if document["type"] == "claim":
+            owner = document["claim_id"]
+        elif document["claim_id"] == owner and document["seq"] > highest:
+            highest = document["seq"]
+            ticks.append(TickSeen(offset, document))
+    return ticks
+
+
+class Oracle:
+    """One evaluation. `db` stays open for questions of a failing test."""
+
+    def __init__(self, logs: Logs) -> None:
+        self.logs = logs
+        self.ticks = {partition: ticks_of(journal) for partition, journal in logs.journals.items()}
+        self.db = sqlite3.connect(":memory:")
+        self.db.execute("PRAGMA synchronous = OFF")
+        self._load()
+
+    def truth(self) -> Truth:
+        """Runs all stages."""
+        self._judge()
+        return Truth(
+            panes=self._sums(sql.PANE_KEYS, sql.PANE_FOLDED, sql.PANE_TOUCHES, MEASURES),
+            reports=self._reports(),
+            reach=self._reach(),
+            cohorts=self._cohorts(),
+            ledger=self._ledger(),
+            settings_ledger=self._settings_ledger(),
+            campaigns=self._campaigns(),
+            letters=self._letters(),
+        )
+
+    # Loading
+
+    def _load(self) -> None:
+        self.db.execute(f"CREATE TABLE raw ({', '.join(sql.RAW_COLUMNS)})")
+        places = ", ".join("?" * len(sql.RAW_COLUMNS))
+        rows = (_flat(record) for record in self.logs.records if record.topic != SETTINGS_TOPIC)
+        self.db.executemany(f"INSERT INTO raw VALUES ({places})", rows)
+        self.db.execute("CREATE TABLE lost (topic, part, from_off, to_off)")
+        self.db.executemany("INSERT INTO lost VALUES (?, ?, ?, ?)", self.logs.lost)
+        self.db.execute("CREATE TABLE poison (topic, part, off)")
+        self.db.executemany("INSERT INTO poison VALUES (?, ?, ?)", self.poisoned())
+        self.db.execute(f"CREATE TABLE rules ({', '.join(sql.RULE_COLUMNS)})")
+        places = ", ".join("?" * len(sql.RULE_COLUMNS))
+        self.db.executemany(f"INSERT INTO rules VALUES ({places})", self._rules())
+        self.db.execute("CREATE TABLE currencies (part, campaign, currency, topic, from_off)")
+        self.db.executemany("INSERT INTO currencies VALUES (?, ?, ?, ?, ?)", self._currencies())
+
+    def poisoned(self) -> list[Place]:
+        """Records that some tick declares to be poison."""
+        return sorted(
+            {
+                (topic, partition, offset)
+                for partition, ticks in self.ticks.items()
+                for tick in ticks
+                for topic, offsets in tick.document.get("poisoned", {}).items()
+                for offset in offsets
+            }
+        )
+
+    def _rules(self) -> Iterable[Key]:
+        for partition, ticks in self.ticks.items():
+            is_first = True
+            for tick in ticks:
+                rules = tick.document.get("rules")
+                if not rules:
+                    continue
+                for topic, offset in tick.document["applied"].items():
+                    # what was read before the first tick has no rules of its own: those of the first hold
+                    yield _rule_row(partition, topic, 0 if is_first else offset, tick.document["seq"], rules)
+                is_first = False
+
+    def _accepted(self) -> Iterable[tuple[int, RawRecord, dict[str, Any], TickSeen]]:
+        """Versions of settings that took effect, and the tick at which they did."""
+        currencies: dict[tuple[int, str], str] = {}
+        for record in sorted(self._settings(), key=lambda r: (r.partition, r.offset)):
+            document = json.loads(record.value or b"")
+            after = [t for t in self.ticks[record.partition] if t.document["applied"][SETTINGS_TOPIC] > record.offset]
+            known = currencies.setdefault((record.partition, document["campaign_id"]), document["currency"])
+            if after and known == document["currency"]:
+                yield record.partition, record, document, after[0]
+
+    def _settings(self) -> Iterable[RawRecord]:
+        poisoned = set(self.poisoned())
+        for record in self.logs.records:
+            is_sound = not record.expected and (record.topic, record.partition, record.offset) not in poisoned
+            if record.topic == SETTINGS_TOPIC and is_sound and not self._is_lost(record):
+                yield record
+
+    def _is_lost(self, record: RawRecord) -> bool:
+        return any(
+            (x.topic, x.partition) == (record.topic, record.partition) and x.from_offset <= record.offset < x.to_offset
+            for x in self.logs.lost
+        )
+
+    def _currencies(self) -> Iterable[Key]:
+        for partition, _, document, tick in self._accepted():
+            for topic in EVENT_TOPICS:
+                yield partition, document["campaign_id"], document["currency"], topic, tick.document["applied"][topic]
+
+    # Judging
+
+    def _judge(self) -> None:
+        self.db.executescript(sql.JUDGE)
+
+    def _sums(
+        self,
+        keys: Sequence[str],
+        folded: Mapping[str, str],
+        touches: str,
+        sums: Sequence[str],
+        more: Sequence[str] = (),
+    ) -> dict[Key, Key]:
+        self.db.executescript(sql.fold(touches, keys, folded, (*sums, *more)))
+        amounts = ", ".join(f"SUM({name})" for name in sums)
+        columns = ", ".join(keys)
+        found = self.db.execute(f"SELECT {columns}, {amounts} FROM keyed GROUP BY {columns}")
+        width = len(keys)
+        return {self._row_key(keys, row[:width]): tuple(row[width:]) for row in found}
+
+    def _row_key(self, keys: Sequence[str], values: Key) -> Key:
+        """The tables' layout: epoch first, `valid` behind the currency."""
+        named = dict(zip(keys, values, strict=True))
+        laid: list[Any] = [self.logs.log_epoch]
+        for name, value in named.items():
+            laid.append(value)
+            if name == "currency":
+                laid.append("valid")
+        return tuple(laid)
+
+    def _reports(self) -> dict[Key, Key]:
+        sums = self._sums(sql.REPORT_KEYS, sql.REPORT_FOLDED, sql.REPORT_TOUCHES, MEASURES, ("user",))
+        columns = ", ".join(sql.REPORT_KEYS)
+        found = self.db.execute(f"SELECT {columns}, COUNT(DISTINCT user) FROM keyed GROUP BY {columns}")
+        users = {self._row_key(sql.REPORT_KEYS, row[:-1]): row[-1] for row in found}
+        return {key: (*values, users[key]) for key, values in sums.items()}
+
+    def _reach(self) -> dict[Key, int]:
+        """Uses what `_reports` has keyed."""
+        keys = [key for key in sql.REPORT_KEYS if key != "effect_pane"]
+        columns = ", ".join(keys)
+        found = self.db.execute(f"SELECT {columns}, COUNT(DISTINCT user) FROM keyed GROUP BY {columns}")
+        return {tuple(row[:-1]): row[-1] for row in found}
+
+    def _cohorts(self) -> dict[Key, Key]:
+        sums = ("conversions", "conversion_value_micros")
+        return self._sums(sql.COHORT_KEYS, sql.COHORT_FOLDED, sql.COHORT_TOUCHES, sums)
+
+    # Ledger and letters
+
+    def _ledger(self) -> dict[Key, int]:
+        ledger: dict[Key, int] = {}
+        for topic, partition, entry, reason, count in self.db.execute(sql.LEDGER):
+            ledger[self.logs.log_epoch, topic.removeprefix("ads."), partition, entry, reason] = count
+        for (topic, partition), (start, end) in self.logs.spans.items():
+            if topic == SETTINGS_TOPIC:
+                continue
+            prefix = (self.logs.log_epoch, topic.removeprefix("ads."), partition)
+            ledger[*prefix, "consumed", ""] = end - start
+            lost, holes = self._without_records(topic, partition, start, end)
+            ledger |= {(*prefix, "lost_retention", ""): lost} if lost else {}
+            ledger |= {(*prefix, "no_record", ""): holes} if holes else {}
+        return ledger
+
+    def _without_records(self, topic: str, partition: int, start: int, end: int) -> tuple[int, int]:
+        lost = sum(x.to_offset - x.from_offset for x in self.logs.lost if (x.topic, x.partition) == (topic, partition))
+        there = sum(
+            1 for r in self.logs.records if (r.topic, r.partition) == (topic, partition) and not self._is_lost(r)
+        )
+        return lost, end - start - lost - there
+
+    def _settings_ledger(self) -> dict[int, Counter[str]]:
+        poisoned = set(self.poisoned())
+        ledger: dict[int, Counter[str]] = {partition: Counter() for partition in self.ticks}
+        for record in self.logs.records:
+            if record.topic == SETTINGS_TOPIC and not self._is_lost(record):
+                at = (record.topic, record.partition, record.offset)
+                reason = "internal_error" if at in poisoned else record.expected
+                ledger[record.partition][f"rejected/{reason}" if reason else "counted"] += 1
+        for partition, entries in ledger.items():
+            lost, holes = self._without_records(SETTINGS_TOPIC, partition, *self.logs.spans[SETTINGS_TOPIC, partition])
+            entries += Counter({"lost_retention": lost, "no_record": holes})
+        return {partition: +entries for partition, entries in ledger.items()}
+
+    def _letters(self) -> dict[Place, str]:
+        letters = {(t, p, o): reason for t, p, o, reason in self.db.execute(sql.LETTERS)}
+        poisoned = set(self.poisoned())
+        for record in self.logs.records:
+            if record.topic == SETTINGS_TOPIC and not self._is_lost(record):
+                at = (record.topic, record.partition, record.offset)
+                reason = "internal_error" if at in poisoned else record.expected
+                letters |= {at: reason} if reason else {}
+        return letters
+
+    def _campaigns(self) -> dict[Key, Key]:
+        """(campaign, valid from) to (name, currency, time zone): of equal times the later version."""
+        rows: dict[Key, Key] = {}
+        for partition, record, document, _ in self._accepted():
+            pane_ms = self._pane_ms(partition, record.offset)
+            earliest = max(record.timestamp, document.get("valid_from_ms", 0))
+            key = (document["campaign_id"], (earliest + pane_ms - 1) // pane_ms * pane_ms)
+            rows[key] = (document["name"], document["currency"], document["time_zone"])
+        return rows
+
+    def _pane_ms(self, partition: int, offset: int) -> int:
+        query = (
+            "SELECT pane_ms FROM rules WHERE part = ? AND topic = ? AND from_off <= ? ORDER BY rules_seq DESC LIMIT 1"
+        )
+        found: int = self.db.execute(query, (partition, SETTINGS_TOPIC, offset)).fetchone()[0]
+        return found
+
+
+def _rule_row(partition: int, topic: str, offset: int, rules_seq: int, rules: Mapping[str, Any]) -> Key:
+    horizon = rules["horizons"].get(topic.removeprefix("ads."), {"lateness_ms": 1, "dedupe_ms": 1})
+    return (
+        partition,
+        topic,
+        offset,
+        rules_seq,
+        rules["pane_ms"],
+        rules["report_pane_ms"],
+        rules["future_skew_ms"],
+        horizon["lateness_ms"],
+        horizon["dedupe_ms"],
+        max(60_000, horizon["dedupe_ms"] // 24),
+        _listed(rules["ctr_click_types"]),
+        _listed(rules["cvr_conversion_types"]),
+        _listed(rules["dimensions"]),
+        rules["max_pane_keys"],
+        rules["max_report_keys"],
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "," + ",".join(names) + ","
+
+
+def _flat(record: RawRecord) -> Key:
+    place = (record.topic, record.partition, record.offset, record.timestamp, record.expected or None)
+    if record.expected:
+        return (*place, *[None] * (len(sql.RAW_COLUMNS) - len(place)))
+    event = json.loads(record.value or b"")
+    arms = event.get("experiments")
+    touch = event.get("attribution") or {}
+    flat = event | {
+        "variant": f"{arms[0]['id']}={arms[0]['arm']}" if arms else None,
+        "traffic": event.get("traffic", "paid"),
+        "loop": event.get("loop", 1),
+        "watched_ms": event.get("watched_ms", 0),
+        "click_type": event.get("click_type", "other"),
+        "quantity": event.get("quantity", 1),
+        "amount_micros": event.get("amount_micros", 0),
+        "has_touch": int(bool(touch)),
+        "touch_type": touch.get("touch_type", "none"),
+        "touch_time_ms": touch.get("touch_time_ms"),
+        "weight_ppm": touch.get("weight_ppm", 1_000_000),
+    }
+    return (*place, *[flat.get(name) for name in sql.EVENT_COLUMNS])

@@ -1,0 +1,55 @@
+"""Rows for tests: made by naming only what matters, and read back as they were inserted."""
+
+from typing import Any, Final
+
+from streams.records import COLUMNS, KEY_COLUMNS, MEASURES, Row, Table
+
+PANE_S: Final = 1_790_000_000
+"""The pane in which rows are unless told otherwise, epoch s: 2026-09-21 14:13:20 UTC."""
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    **dict.fromkeys(MEASURES, 0),
+    "log_epoch": 0,
+    "input": "impressions",
+    "partition": 0,
+    "pane_ms": 10_000,
+    "rules_seq": 0,
+    "origin_pane": PANE_S,
+    "effect_pane": PANE_S,
+    "campaign_id": "c1",
+    "currency": "CNY",
+    "validity": "valid",
+    "users": [],
+    "rules": "0123456789abcdef",
+    "click_hour": PANE_S - PANE_S % 3600,
+    "age_bucket_ms": 0,
+    "conversions": 0,
+    "conversion_value_micros": 0,
+    "entry": "counted",
+    "records": 0,
+    "time_zone": "UTC",
+    "settings": "{}",
+    "valid_from": 1_000,
+    "version": 1,
+}
+
+
+def make_row(table: Table, **values: Any) -> Row:
+    """A row in the order of `COLUMNS[table]`; what is not named is 0, '' or a default."""
+    unknown = values.keys() - set(COLUMNS[table])
+    assert not unknown, f"{table} has no {unknown}"
+    return tuple(values.get(name, _DEFAULTS.get(name, "")) for name in COLUMNS[table])
+
+
+def _read(name: str) -> str:
+    if name in ("origin_pane", "effect_pane", "click_hour"):
+        return f"toUnixTimestamp({name})"
+    return f"toUnixTimestamp64Milli({name})" if name == "valid_from" else name
+
+
+def stored_rows(client: Any, table: Table) -> list[Row]:
+    """What a reader sees of a table: the highest version of each key, in the form of inserted rows, sorted by key."""
+    columns = ", ".join(map(_read, COLUMNS[table]))
+    order = ", ".join(KEY_COLUMNS[table])
+    answer = client.query(f"SELECT {columns} FROM {table.value} FINAL ORDER BY {order}")
+    return [tuple(row) for row in answer.result_rows]

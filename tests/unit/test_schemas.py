@@ -1,0 +1,80 @@
+"""The committed JSON Schemas are those of the types."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import msgspec
+import pytest
+
+from streams.events import EVENT_TYPES, Input
+from streams.jobs.generate import generate, generate_campaigns, traffic_profile
+from streams.jobs.schemas import SCHEMAS_DIRECTORY, schema_documents, write_schemas
+from streams.records import DeadLetter, Entry
+
+DOCUMENTS = schema_documents()
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENTS))
+def test_a_committed_schema_equals_the_type(name: str) -> None:
+    assert (SCHEMAS_DIRECTORY / name).read_bytes() == DOCUMENTS[name], "run make schemas"
+
+
+def test_no_schema_is_left_over() -> None:
+    committed = {f"events/{path.name}" for path in (SCHEMAS_DIRECTORY / "events").glob("*.json")}
+    assert (
+        committed
+        == {name for name in DOCUMENTS if name.startswith("events/")}
+        == {f"events/{source}.json" for source in Input}
+    )
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENTS))
+def test_every_field_has_a_description(name: str) -> None:
+    definitions = json.loads(DOCUMENTS[name])["$defs"]
+    fields = {
+        f"{kind}.{field}": schema
+        for kind, definition in definitions.items()
+        for field, schema in definition.get("properties", {}).items()
+    }
+    assert fields
+    assert [field for field, schema in fields.items() if not schema.get("description", "").strip()] == []
+
+
+def test_schemas_are_written_the_same_each_time(tmp_path: Path) -> None:
+    first = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in write_schemas(tmp_path)}
+    assert first == DOCUMENTS == schema_documents()
+    assert all(document.endswith(b"}\n") for document in first.values())
+
+
+def test_every_generated_event_is_valid_by_its_schema() -> None:
+    validators = {
+        source: jsonschema.Draft202012Validator(json.loads(DOCUMENTS[f"events/{source}.json"])) for source in Input
+    }
+    profile = traffic_profile(rate=40, duration_ms=100_000, compress=1e-5, cvr=0.5, ctr=0.1, refund_share=0.9)
+    seen = set()
+    for event in generate(profile, seed=5):
+        validators[event.input].validate(json.loads(event.value))
+        seen.add(event.input)
+    assert seen == set(EVENT_TYPES)
+
+
+def test_settings_and_dead_letters_are_valid_by_their_schemas() -> None:
+    settings = jsonschema.Draft202012Validator(json.loads(DOCUMENTS["campaign_settings.json"]))
+    for campaign in generate_campaigns(traffic_profile(campaigns=5)):
+        settings.validate(msgspec.to_builtins(campaign))
+    letter = DeadLetter(
+        topic="ads.clicks",
+        partition=0,
+        offset=7,
+        log_epoch=0,
+        timestamp_ms=1,
+        entry=Entry.REJECTED,
+        reason="empty",
+        path="$",
+        key=None,
+        value=b"\xff",
+    )
+    validator = jsonschema.Draft202012Validator(json.loads(DOCUMENTS["dead_letter.json"]))
+    validator.validate(json.loads(msgspec.json.encode(letter)))
+    assert not validator.is_valid({"topic": "ads.clicks"})
