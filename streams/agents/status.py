@@ -11,7 +11,7 @@ from streams.state.windows import WINDOW_INDEX, WINDOW_MEASURES
 
 
 def status(keeper: Keeper, publisher: Publisher, highwater: Highwater, top: int) -> dict[str, Any]:
-    """Ledger by input, lag, health, and the top campaigns with their windows. Ratios over zero are null."""
+    """Ledger, lag, health, and the top campaigns with their windows (`top` 0: none). Ratios over zero are null."""
     owners = list(keeper.owners.values())
     return {
         "partitions": sorted(keeper.owners),
@@ -30,7 +30,7 @@ def status(keeper: Keeper, publisher: Publisher, highwater: Highwater, top: int)
         "insertion_errors": publisher.errors,
         "sink_up": publisher.failures_in_a_row == 0,
         "newest_event_ms": max((s.newest_ms for o in owners for s in o.state.inputs.values()), default=-1),
-        "campaigns": campaigns(keeper, top),
+        "campaigns": campaigns(keeper, top) if top else [],
     }
 
 

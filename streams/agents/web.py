@@ -49,7 +49,9 @@ def add_pages(app: faust.App, engine: Any) -> None:
     async def tell(self: web.View, request: Any) -> Any:
         if not engine.is_ready:
             return self.error(503, NOT_READY)
-        top = engine.settings.worker.top_campaigns
+        limit = engine.settings.worker.top_campaigns
+        asked = request.query.get("top", "")
+        top = min(limit, int(asked)) if asked.isdecimal() else limit
         document = status(engine.keeper, engine.publisher, engine.source.highwater, top)
         return self.bytes(orjson.dumps(document), content_type=JSON)
 

@@ -24,6 +24,7 @@ from streams.jobs.mapping import Mapping
 
 REPORT_SOON = '{"report_every_ms": 2000}'
 """Whoever watches for a minute does not wait ten seconds for the report grain."""
+SHOWN_CAMPAIGNS = 50
 SHOW_S = 0.5
 DRAIN_TIMEOUT_S = 600.0
 Show = Callable[[dict[str, Any]], Awaitable[None] | None]
@@ -119,7 +120,7 @@ def _until_stopped(run: DemoRun, events: Iterator[Any]) -> Iterator[Any]:
 async def _watch(run: DemoRun, traffic: "asyncio.Task[None]", show: Show) -> None:
     """Shows the status until the traffic has ended; real logs go on being shown until they are done, or Ctrl-C."""
     while not run.stopping:
-        status = await run.system.status()
+        status = await run.system.status(top=SHOWN_CAMPAIGNS)
         if status is not None:
             shown = show(status)
             if shown is not None:

@@ -189,11 +189,11 @@ class EmbeddedSystem:
 
     # Asking it
 
-    async def status(self) -> dict[str, Any] | None:
-        """The worker's status, or None while it does not answer."""
+    async def status(self, top: int = 0) -> dict[str, Any] | None:
+        """The worker's status with so many campaigns (they cost the worker most), or None while it does not answer."""
         assert self._session is not None
         try:
-            async with self._session.get(f"{self.web}/api/status") as answer:
+            async with self._session.get(f"{self.web}/api/status", params={"top": top}) as answer:
                 return await answer.json() if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
