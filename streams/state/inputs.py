@@ -13,7 +13,7 @@ from streams.records import COMMON, DECISION_KEY, MEASURES_OF, OTHER, DeadLetter
 from streams.rules import Rules
 from streams.state.dedupe import DedupeIndex
 from streams.state.grain import Grain, Ints
-from streams.state.keys import MAX_KEYS, KeyTable, Names
+from streams.state.keys import MAX_KEYS, JoinedNames, KeyTable, Names
 from streams.state.reach import Reach
 
 DIMENSION_BITS: Final = 24
@@ -52,18 +52,16 @@ class InputState:
         self.dead_letters: list[DeadLetter] = []
         self.dedupe = DedupeIndex(rules.horizons[source])
         self.keys, self.dimensions, self.cohort_keys = KeyTable(), KeyTable(), KeyTable()
+        self.report_names = JoinedNames(self.keys, self.dimensions, DIMENSION_BITS)
         self._open_grains(rules)
 
     def _open_grains(self, rules: Rules) -> None:
         width = len(COMMON) + len(MEASURES_OF[self.source])
         self.panes = Grain(rules.pane_ms, rules.max_pane_keys, width, self.keys.names.__getitem__, self._others)
-        self.report = Grain(rules.report_pane_ms, rules.max_report_keys, width, self._report_names, self._report_others)
+        names_of = self.report_names.__getitem__
+        self.report = Grain(rules.report_pane_ms, rules.max_report_keys, width, names_of, self._report_others)
         self.cohorts = Grain(rules.report_pane_ms, rules.max_report_keys, 2, self.cohort_keys.names.__getitem__)
-        self.reach = Reach(rules.reach_sample, self._report_names)
-
-    def _report_names(self, number: int) -> Names:
-        dimensions = self.dimensions.names[number & DIMENSION_MASK]
-        return (*self.keys.names[number >> DIMENSION_BITS], *dimensions)
+        self.reach = Reach(rules.reach_sample, names_of)
 
     def _report_number(self, names: Names) -> int:
         return (self.keys[names[:NAMES]] << DIMENSION_BITS) | self.dimensions[names[NAMES:]]
@@ -89,6 +87,7 @@ class InputState:
         if max(len(self.keys), len(self.dimensions), len(self.cohort_keys)) <= MAX_KEYS:
             return
         waiting = self._grains()
+        self.report_names.clear()
         for table in (self.keys, self.dimensions, self.cohort_keys):
             table.clear()
         self._restore_grains(waiting)
