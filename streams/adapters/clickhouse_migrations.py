@@ -48,6 +48,7 @@ class SchemaState(NamedTuple):
 
     @property
     def is_current(self) -> bool:
+        """Whether exactly the known migrations are applied, without a gap."""
         return self.applied == self.known and not self.missing
 
 

@@ -29,4 +29,6 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> Rate | None:
     spread = z * z / trials
     center = (share + spread / 2) / (1 + spread)
     margin = z / (1 + spread) * sqrt(share * (1 - share) / trials + spread / (4 * trials))
-    return Rate(successes, trials, successes / trials, max(0.0, center - margin), min(1.0, center + margin))
+    low = max(0.0, center - margin) if share > 0 else 0.0  # exact at the ends, where rounding leaves 1e-18
+    high = min(1.0, center + margin) if share < 1 else 1.0
+    return Rate(successes, trials, successes / trials, low, high)

@@ -195,17 +195,20 @@ class Owner:
                 self._break(part)
                 return
 
+    def _is_suspect(self, batch: Batch) -> bool:
+        if self._suspect is None or self._suspect[0] != batch.topic:
+            return False
+        return batch.from_offset < self._suspect[2] and batch.to_offset > self._suspect[1]
+
     def _parts(self, batch: Batch) -> Sequence[Batch]:
-        if self._suspect is None or self._suspect[0] != batch.topic or not batch.records:
-            return [batch]
-        _, low, high = self._suspect
-        if batch.to_offset <= low or batch.from_offset >= high:
+        if not batch.records or not self._is_suspect(batch):
             return [batch]
         return _one_by_one(batch)
 
     def _break(self, part: Batch) -> None:
+        """Run again from the last checkpoint, one by one; what fails alone, and again, is condemned."""
         self._is_broken = True
-        if len(part.records) == 1:
+        if len(part.records) == 1 and self._is_suspect(part):
             self._poisoned.setdefault(part.topic, set()).add(part.records[0].offset)
         else:
             self._suspect = (part.topic, part.from_offset, part.to_offset)
