@@ -83,14 +83,13 @@ class Grain:
     def _grouped(self) -> Block:
         """The waiting rows with one row a key and pane, in the order of their first appearance."""
         whole = Block(*(np.concatenate(column) for column in zip(*self._blocks, strict=True)))
-        order, starts = group(whole.effect, whole.origin, whole.key)
-        first = order[starts]
+        order, starts, first = group(codes_of(whole.effect, whole.origin, whole.key))
         if self._bound > LIMIT:  # a sum might not fit: exact, slow, and clamped
             exact = np.add.reduceat(whole.amounts[order].astype(object), starts, axis=0)
             amounts = np.clip(exact, -LIMIT, LIMIT).astype(np.int64)
         else:
             amounts = np.add.reduceat(whole.amounts[order], starts, axis=0)
-        by_appearance = np.argsort(first, kind="stable")
+        by_appearance = np.argsort(first)
         first = first[by_appearance]
         return Block(whole.effect[first], whole.origin[first], whole.key[first], amounts[by_appearance])
 
@@ -118,10 +117,9 @@ class Grain:
         if placed is keys:
             return origins, keys, amounts
         self.folded_rows += int((placed != keys).sum())
-        order, starts = group(np.zeros_like(placed), origins, placed)
-        first = order[starts]
+        order, starts, first = group(codes_of(np.zeros_like(placed), origins, placed))
         summed = np.add.reduceat(amounts[order], starts, axis=0)
-        by_appearance = np.argsort(first, kind="stable")
+        by_appearance = np.argsort(first)
         first = first[by_appearance]
         return origins[first], placed[first], summed[by_appearance]
 
@@ -246,13 +244,24 @@ def other_of(key: Key) -> Key:
     return (origin, campaign, OTHER, OTHER, OTHER, currency, *(OTHER if type(p) is str else p for p in rest))
 
 
-def group(effect: Ints, origin: Ints, key: Ints) -> tuple[Ints, Ints]:
-    """An order that brings equal rows together (stable), and where each group of it starts."""
-    _, effects = np.unique(effect, return_inverse=True)
-    panes, origins = np.unique(origin, return_inverse=True)
-    numbers, keys = np.unique(key, return_inverse=True)
-    whole = (effects * len(panes) + origins) * len(numbers) + keys
-    order = np.argsort(whole, kind="stable")
-    ordered = whole[order]
+STEP_MS: Final = 1_000
+"""All panes begin at multiples of this."""
+
+
+def codes_of(effect: Ints, origin: Ints, key: Ints) -> Ints:
+    """One number for each row, equal where all three are equal."""
+    parts = [(column - column.min()) // STEP_MS for column in (effect, origin)]
+    spans = [int(part.max()) + 1 for part in parts]
+    if spans[0] * spans[1] * (int(key.max()) + 1) > LIMIT:  # far apart: number what there is
+        parts = [np.unique(part, return_inverse=True)[1] for part in parts]
+        key = np.unique(key, return_inverse=True)[1]
+        spans = [int(part.max()) + 1 for part in parts]
+    return (parts[0] * spans[1] + parts[1]) * (int(key.max()) + 1) + key  # type: ignore[no-any-return]
+
+
+def group(codes: Ints) -> tuple[Ints, Ints, Ints]:
+    """An order that brings equal codes together, where each group starts in it, and each group's first row."""
+    order = np.argsort(codes)
+    ordered = codes[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    return order, starts
+    return order, starts, np.minimum.reduceat(order, starts)

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.state.grain import Grain, Ints, Key, group
+from streams.state.grain import Grain, Ints, Key, codes_of
 from streams.state.keys import Names
 
 Hashes = npt.NDArray[np.uint64]
@@ -66,9 +66,10 @@ class Reach:
     def _cut(self) -> Users:
         """At most the k smallest different hashes of each key and pane."""
         whole = _joined(self._blocks)
-        whole = whole.pick(np.argsort(whole.hash, kind="stable"))
-        order, starts = group(whole.effect, whole.origin, whole.key)
-        hashes = whole.hash[order]
+        codes = codes_of(whole.effect, whole.origin, whole.key)
+        order = np.lexsort((whole.hash, codes))
+        codes, hashes = codes[order], whole.hash[order]
+        starts = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1])))
         is_first = np.ones(len(order), dtype=bool)
         is_first[1:] = hashes[1:] != hashes[:-1]
         is_first[starts] = True
@@ -88,14 +89,14 @@ class Reach:
         if not self._blocks:
             return
         users = _joined(self._blocks)
-        self._blocks = [users._replace(key=report.placed(users.origin, users.key))]
-        users = self._cut()
-        mine = users.effect == effect_pane_ms
-        rest = users.effect > effect_pane_ms
+        mine, rest = users.effect == effect_pane_ms, users.effect > effect_pane_ms
+        if mine.any():
+            placed = users.pick(mine)
+            self._blocks = [placed._replace(key=report.placed(placed.origin, placed.key))]
+            self._merge(self._cut(), report.place)
         self._blocks = [users.pick(rest)] if rest.any() else []
         self._waiting = int(rest.sum())
         self._cut_at = max(CONSOLIDATE_AT, 2 * self._waiting)
-        self._merge(users.pick(mine), report.place)
 
     def _merge(self, users: Users, place: Callable[[Key], Key]) -> None:
         """Rows of one key stand together, their hashes ascending."""
