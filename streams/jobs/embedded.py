@@ -6,6 +6,7 @@ stay true beside the new ones.
 """
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import aiohttp
 
@@ -55,6 +56,7 @@ class EmbeddedSystem:
         self._web_port = 0
         self._watch: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._lock: IO[str] | None = None
 
     @property
     def kafka(self) -> KafkaSettings:
@@ -72,10 +74,10 @@ class EmbeddedSystem:
         return self._worker.pid if self._worker is not None and self._worker.poll() is None else None
 
     async def __aenter__(self) -> Self:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.log_epoch = _next_epoch(self.directory / "epoch")
-        await self.broker.start()
+        self._lock = held(self.directory)
         try:
+            self.log_epoch = _next_epoch(self.directory / "epoch")
+            await self.broker.start()
             await create_topics(self.kafka)
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=35))
             if self.with_worker:
@@ -104,6 +106,8 @@ class EmbeddedSystem:
             await self._session.close()
         await self.broker.stop()
         (self.directory / "worker.json").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
 
     # The worker
 
@@ -133,6 +137,7 @@ class EmbeddedSystem:
                 stdout=out,
                 stderr=out,
                 env=self.environment(),
+                cwd=self.directory,  # a settings file where the user stands is not meant for this worker
                 start_new_session=True,  # Ctrl-C in the terminal reaches us, and we end it in order
                 preexec_fn=dies_with_parent(),  # one system call, no lock taken
             )
@@ -231,6 +236,25 @@ def is_drained(status: dict[str, Any], records: int) -> bool:
     consumed = sum(entries["consumed"] for entries in status["ledger"].values())
     waiting = status["dirty_rows"] or status["waiting_reports"] or status["recovering"]
     return consumed >= records and not waiting and status["ticked"] and status["sink_up"]
+
+
+def held(directory: Path) -> IO[str]:
+    """Makes the directory where needed, and holds it until the file that is returned is closed.
+
+    Raises:
+        ConfigurationError: it cannot be written, or another embedded system holds it.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("a")
+    except OSError as error:
+        raise ConfigurationError(f"{directory} cannot be written ({error.strerror}); give another --data-dir") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ConfigurationError(f"another demo runs in {directory}; end it, or give another --data-dir") from None
+    return lock
 
 
 def _next_epoch(file: Path) -> int:
