@@ -14,7 +14,7 @@ from tests.support.live_events import LiveLoad
 from tests.support.seeds import seed_of
 from tests.support.totals import assert_equal_to_oracle, read_logs, read_rows, summary, until_drained
 
-RATE = 800.0
+RATE = 500.0
 OUTAGE_S = 60.0 if os.environ.get("LONG") else 16.0
 """LONG=1 makes it a minute."""
 TIMEOUT_CODE = 159  # TIMEOUT_EXCEEDED: the server's own word that it is too busy

@@ -18,16 +18,14 @@ from streams.records import Table
 from streams.rules import Horizon, Rules
 from streams.state import dedupe, inputs
 from streams.state.inputs import Batch
-from streams.state.owner import Owner
 from streams.state.partition import TOPICS, PartitionState
 from tests.sim.checks import check
 from tests.sim.scheduler import Scheduler, Task, pauses
-from tests.sim.worker import Held, MakeOwner, Worker
+from tests.sim.worker import Held, Worker
 from tests.sim.world import Broken, Faults, Log, Nature, SimJournal, SimOutbox, SimSink, SimStore, World
 from tests.support.events import EVENT_TOPICS, MINUTE_MS, SETTINGS_TOPIC, Draft, Mix, Traffic
 from tests.support.oracle import Lost, ticks_of
 
-MAX_CALM_STEPS = 60_000
 RECORDS = 220
 
 
@@ -51,6 +49,8 @@ class Plan:
     producer_dies: float = 0.0
     holes: float = 0.0
     faults: Faults = field(default_factory=Faults)
+    calm_steps: int = 60_000
+    """Whoever has not settled in so many steps never will."""
     checkpoint_ms: int = 300
     garbage: float = 0.05
     pack_at: int = 200_000
@@ -113,7 +113,7 @@ def rules_of(rng: Random) -> Rules:
 class Simulation:
     """One run. `world` and `trace` are left for whoever asks why."""
 
-    def __init__(self, seed: int, make_owner: MakeOwner = Owner, plan: Plan | None = None) -> None:
+    def __init__(self, seed: int, plan: Plan | None = None, crash_at: int | None = None) -> None:
         self.seed = seed
         self.rng = Random(seed)
         self.plan = plan or plan_of(self.rng)
@@ -122,12 +122,13 @@ class Simulation:
         self.nature.faults = self.plan.faults
         self.world = self._world()
         names = [f"w{n}" for n in range(self.plan.workers)]
-        self.workers = [Worker(name, self.world, self.plan.rules, self.rng, make_owner) for name in names]
+        self.workers = [Worker(name, self.world, self.plan.rules, self.rng) for name in names]
         for worker in self.workers:
             worker.checkpoint_ms = self.plan.checkpoint_ms
         self.assigned: dict[int, Worker] = {}
         self.producer = Task("producer", self._produce())
         self.scheduler = Scheduler(self.rng, self._tasks)
+        self.crash_at = crash_at
         self.is_calm = False
         self.fragile: set[int] = set()
         disturbances = (
@@ -177,6 +178,8 @@ class Simulation:
 
     def _step(self) -> None:
         self.nature.step += 1
+        if self.nature.step == self.crash_at:
+            self._crash()
         self.world.now_ms += self.rng.randrange(20)
         self.scheduler.step()
         self._look_after()
@@ -361,13 +364,13 @@ class Simulation:
         self.nature.down = set()
         for worker in self.workers:
             worker.paused_until = 0
-        for step in range(MAX_CALM_STEPS):
+        for step in range(self.plan.calm_steps):
             self._step()
             if step % 50 == 0:
                 self.world.now_ms += 3_000
                 if all(self._has_settled(p) for p in range(self.plan.partitions)):
                     return
-        raise Broken(f"has not settled in {MAX_CALM_STEPS} steps: {self._unsettled()}")
+        raise Broken(f"has not settled in {self.plan.calm_steps} steps: {self._unsettled()}")
 
     def _has_settled(self, partition: int) -> bool:
         worker = self.assigned[partition]
@@ -435,18 +438,27 @@ class Simulation:
         return not ticks or ticks[-1].document["applied"][batch.topic] <= batch.from_offset
 
 
+def one_worker(seed: int) -> Plan:
+    """The thinnest plan: one worker, one partition, few records, nothing that fails by itself."""
+    rules = rules_of(Random(seed))
+    return Plan(records=60, crash=0.0, faults=Faults(0.0, 0.0, 0), rules=rules, checkpoint_ms=100, pack_at=5)
+
+
 class Failed(AssertionError):
     """A seed that failed: its number and what happened last."""
 
 
-def run(seed: int, make_owner: MakeOwner = Owner, plan: Plan | None = None) -> Simulation:
-    """Runs one seed; what goes wrong is raised as `Failed`, with the seed and a trace."""
-    simulation = Simulation(seed, make_owner, plan)
+def run(seed: int, plan: Plan | None = None, crash_at: int | None = None) -> Simulation:
+    """Runs one seed, with a crash at one step where asked; what goes wrong is raised as `Failed`, with a trace."""
+    simulation = Simulation(seed, plan, crash_at)
     try:
         simulation.run()
     except Exception as error:
         simulation.stop()
         trace = "\n".join(list(simulation.nature.trace)[-60:])
-        raise Failed(f"seed {seed}: {error!r}\n{error}\nplan: {simulation.plan}\nlast events:\n{trace}") from error
+        what = f"seed {seed}" + (f", crash at step {crash_at}" if crash_at is not None else "")
+        raise Failed(
+            f"{what}: {type(error).__name__}\n{error}\nplan: {simulation.plan}\nlast events:\n{trace}"
+        ) from error
     simulation.stop()
     return simulation

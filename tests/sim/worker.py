@@ -12,8 +12,6 @@ from streams.state.partition import TOPICS
 from tests.sim.scheduler import Task, pauses
 from tests.sim.world import World
 
-MakeOwner = Callable[..., Owner]
-
 
 class Held:
     """One partition in one worker's hands, until it is crashed, fenced or revoked."""
@@ -130,14 +128,12 @@ class Held:
 class Worker:
     """A process: it may crash, be paused, start again with other rules."""
 
-    def __init__(self, name: str, world: World, rules: Rules, rng: Random, make_owner: MakeOwner = Owner) -> None:
+    def __init__(self, name: str, world: World, rules: Rules, rng: Random) -> None:
         self.name = name
         self.world = world
         self.rules = rules
         self.rng = rng
-        self.make_owner = make_owner
         self.held: dict[int, Held] = {}
-        self.discarded: list[Held] = []
         self.paused_until = 0
         self.is_up = True
         self.skew_ms = rng.randrange(-3_000, 3_000)
@@ -158,7 +154,7 @@ class Worker:
         config = OwnerConfig(
             world.partitions, world.log_epoch, self.name, self.rules, self.checkpoint_ms, self.idle_tick_ms
         )
-        owner = self.make_owner(partition, config, Ports(world.journal, world.store, world.outbox), self._new_claim_id)
+        owner = Owner(partition, config, Ports(world.journal, world.store, world.outbox), self._new_claim_id)
         self.held[partition] = Held(self, partition, owner)
 
     def _new_claim_id(self) -> str:

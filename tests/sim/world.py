@@ -47,7 +47,7 @@ class Nature:
 
     async def before(self, what: str, error: type[Unavailable]) -> None:
         """Passes time before an effect; it may never come."""
-        await pauses(self.rng.randrange(self.faults.delay + 1))
+        await pauses(1 + self.rng.randrange(self.faults.delay + 1))
         if not self.down.isdisjoint((what, what.partition(".")[0])):
             raise error(f"{what}: down")
         if self.rng.random() < self.faults.before:
@@ -168,9 +168,14 @@ class SimStore:
 
     async def delete(self, partition: int, keys: Sequence[str]) -> None:
         await self.nature.before("store.delete", BrokerUnavailable)
+        is_sound = all(of != partition for of, _ in self.corrupted)  # who writes does not see what rots at rest
+        newest = [document["key"] for document in self.documents(partition)[-2:]]
         for key in keys:
             self.segments.pop((partition, key), None)
             self.named.pop((partition, key), None)
+        left = {document["key"] for document in self.documents(partition)}
+        if is_sound and not left.issuperset(newest):
+            raise Broken(f"of the two newest checkpoints, {newest}, one cannot be loaded any more")
         self.nature.note(f"deleted {partition}: {list(keys)}")
         await self.nature.after("store.delete", BrokerUnavailable)
 

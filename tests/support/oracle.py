@@ -10,7 +10,6 @@ bytes (which ticks count decides from when on settings and rules hold, and which
 
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -53,7 +52,6 @@ class Truth(NamedTuple):
     """Distinct users by report key, over all effect panes."""
     cohorts: dict[Key, Key]
     ledger: dict[Key, int]
-    settings_ledger: dict[int, Counter[str]]
     campaigns: dict[Key, Key]
     letters: dict[Place, str]
 
@@ -98,7 +96,6 @@ class Oracle:
             reach=self._reach(),
             cohorts=self._cohorts(),
             ledger=self._ledger(),
-            settings_ledger=self._settings_ledger(),
             campaigns=self._campaigns(),
             letters=self._letters(),
         )
@@ -147,19 +144,13 @@ class Oracle:
     def _accepted(self) -> Iterable[tuple[int, RawRecord, dict[str, Any], TickSeen]]:
         """Versions of settings that took effect, and the tick at which they did."""
         currencies: dict[tuple[int, str], str] = {}
-        for record in sorted(self._settings(), key=lambda r: (r.partition, r.offset)):
+        sound = [record for record, reason in self._settings_judged() if not reason]
+        for record in sorted(sound, key=lambda r: (r.partition, r.offset)):
             document = json.loads(record.value or b"")
             after = [t for t in self.ticks[record.partition] if t.document["applied"][SETTINGS_TOPIC] > record.offset]
             known = currencies.setdefault((record.partition, document["campaign_id"]), document["currency"])
             if after and known == document["currency"]:
                 yield record.partition, record, document, after[0]
-
-    def _settings(self) -> Iterable[RawRecord]:
-        poisoned = set(self.poisoned())
-        for record in self.logs.records:
-            is_sound = not record.expected and (record.topic, record.partition, record.offset) not in poisoned
-            if record.topic == SETTINGS_TOPIC and is_sound and not self._is_lost(record):
-                yield record
 
     def _is_lost(self, record: RawRecord) -> bool:
         return any(
@@ -223,18 +214,29 @@ class Oracle:
     # Ledger and letters
 
     def _ledger(self) -> dict[Key, int]:
+        """Settings are an input like any other here."""
         ledger: dict[Key, int] = {}
         for topic, partition, entry, reason, count in self.db.execute(sql.LEDGER):
             ledger[self.logs.log_epoch, topic.removeprefix("ads."), partition, entry, reason] = count
         for (topic, partition), (start, end) in self.logs.spans.items():
-            if topic == SETTINGS_TOPIC:
-                continue
             prefix = (self.logs.log_epoch, topic.removeprefix("ads."), partition)
             ledger[*prefix, "consumed", ""] = end - start
             lost, holes = self._without_records(topic, partition, start, end)
             ledger |= {(*prefix, "lost_retention", ""): lost} if lost else {}
             ledger |= {(*prefix, "no_record", ""): holes} if holes else {}
+        for record, reason in self._settings_judged():
+            entry = ("rejected", reason) if reason else ("counted", "")
+            key = (self.logs.log_epoch, "campaigns", record.partition, *entry)
+            ledger[key] = ledger.get(key, 0) + 1
         return ledger
+
+    def _settings_judged(self) -> Iterable[tuple[RawRecord, str]]:
+        """Records of settings that were not lost, and why they are rejected, if so."""
+        poisoned = set(self.poisoned())
+        for record in self.logs.records:
+            if record.topic == SETTINGS_TOPIC and not self._is_lost(record):
+                at = (record.topic, record.partition, record.offset)
+                yield record, "internal_error" if at in poisoned else record.expected
 
     def _without_records(self, topic: str, partition: int, start: int, end: int) -> tuple[int, int]:
         lost = sum(x.to_offset - x.from_offset for x in self.logs.lost if (x.topic, x.partition) == (topic, partition))
@@ -243,27 +245,10 @@ class Oracle:
         )
         return lost, end - start - lost - there
 
-    def _settings_ledger(self) -> dict[int, Counter[str]]:
-        poisoned = set(self.poisoned())
-        ledger: dict[int, Counter[str]] = {partition: Counter() for partition in self.ticks}
-        for record in self.logs.records:
-            if record.topic == SETTINGS_TOPIC and not self._is_lost(record):
-                at = (record.topic, record.partition, record.offset)
-                reason = "internal_error" if at in poisoned else record.expected
-                ledger[record.partition][f"rejected/{reason}" if reason else "counted"] += 1
-        for partition, entries in ledger.items():
-            lost, holes = self._without_records(SETTINGS_TOPIC, partition, *self.logs.spans[SETTINGS_TOPIC, partition])
-            entries += Counter({"lost_retention": lost, "no_record": holes})
-        return {partition: +entries for partition, entries in ledger.items()}
-
     def _letters(self) -> dict[Place, str]:
         letters = {(t, p, o): reason for t, p, o, reason in self.db.execute(sql.LETTERS)}
-        poisoned = set(self.poisoned())
-        for record in self.logs.records:
-            if record.topic == SETTINGS_TOPIC and not self._is_lost(record):
-                at = (record.topic, record.partition, record.offset)
-                reason = "internal_error" if at in poisoned else record.expected
-                letters |= {at: reason} if reason else {}
+        for record, reason in self._settings_judged():
+            letters |= {(record.topic, record.partition, record.offset): reason} if reason else {}
         return letters
 
     def _campaigns(self) -> dict[Key, Key]:

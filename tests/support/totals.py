@@ -203,23 +203,11 @@ def assert_rows(stored: Stored, truth: Truth) -> None:
     _same("reports", reports, {k: (*v[:-1], min(v[-1], REACH_SAMPLE)) for k, v in truth.reports.items()})
     _same("cohorts", {k: v[:2] for k, v in _by_key(stored, Table.COHORTS).items()}, truth.cohorts)
     ledger = {k: v[0] for k, v in _by_key(stored, Table.LEDGER).items()}
-    _same("ledger", ledger, truth.ledger | _settings_ledger(truth))
+    _same("ledger", ledger, truth.ledger)
     assert stored.balances, "the view ledger is empty"
     assert [row for row in stored.balances if row[-1] != 0] == [], "the ledger does not balance"
     _same("campaigns", _campaigns(stored), truth.campaigns)
     _same("campaign_totals", {row[:2]: row[2:] for row in stored.campaign_totals}, _totals(truth))
-
-
-def _settings_ledger(truth: Truth) -> dict[Key, int]:
-    """The entries of ads.campaigns, in the form of the others."""
-    log_epoch = next(iter(truth.ledger))[0]
-    found: dict[Key, int] = {}
-    for partition, entries in truth.settings_ledger.items():
-        for name, count in entries.items():
-            entry, _, reason = name.partition("/")
-            found[log_epoch, "campaigns", partition, entry, reason] = count
-        found[log_epoch, "campaigns", partition, "consumed", ""] = sum(entries.values())
-    return found
 
 
 def _by_key(stored: Stored, table: Table) -> dict[Key, Key]:

@@ -83,6 +83,16 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait(10)
 
+    def pause(self) -> None:
+        """SIGSTOP: it stands still, as in a long garbage collection or on a frozen machine."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on as if nothing had happened."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     async def terminate(self, timeout_s: float = TIMEOUT_S) -> int:
         """SIGTERM; its exit code."""
         assert self._process is not None

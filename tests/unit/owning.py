@@ -24,6 +24,9 @@ BEFORE, AFTER = "before", "after"
 """When a call fails: before it took effect, or after."""
 
 
+MAX_EMPTY_READS = 1_000
+
+
 class Faults:
     """Which of the next calls of a method fail, first to last; None: it does not."""
 
@@ -52,6 +55,7 @@ class FaultyJournal:
 
     def __init__(self, faults: Faults) -> None:
         self.memory, self.faults = MemoryJournal(), faults
+        self._empty_reads = 0
 
     async def beginning(self, partition: int) -> int:
         return await self.memory.beginning(partition)
@@ -63,6 +67,8 @@ class FaultyJournal:
         found: Sequence[JournalRecord] = await self.faults.run(
             "read", from_offset, lambda: self.memory.read(partition, from_offset)
         )
+        self._empty_reads = 0 if found else self._empty_reads + 1
+        assert self._empty_reads < MAX_EMPTY_READS, "somebody waits for ever for a record that never comes"
         return found
 
 

@@ -156,6 +156,7 @@ def test_a_record_of_the_greatest_size_is_decoded() -> None:
     assert len(full) == MAX_RECORD_BYTES
     assert isinstance(decoded(full), Impression)
     assert decoded(full + b" ") == Rejected(Reason.TOO_LARGE)
+    assert list(Decoder(Input.IMPRESSIONS).decode_all([full + b" "])) == [Rejected(Reason.TOO_LARGE)]
 
 
 def test_a_refund_at_its_bound_is_taken() -> None:

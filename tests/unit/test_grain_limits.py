@@ -7,7 +7,7 @@ from streams.events import Input
 from streams.records import MEASURES, Table
 from streams.rules import LIMIT
 from streams.state import grain
-from streams.state.grain import group, other_of
+from streams.state.grain import codes_of, group, other_of
 from tests.unit.given import HOUR, MINUTE, T0, Document, Fed, document, nonzero, quick_rules
 
 SOURCE = Input.IMPRESSIONS
@@ -218,11 +218,13 @@ def test_waiting_rows_are_grouped_in_place_without_changing_a_row(monkeypatch: p
     assert grouped.rows == plain.rows
 
 
-def test_group_brings_equal_rows_together_and_keeps_their_order() -> None:
-    effect, origin, key = (np.array(column, dtype=np.int64) for column in ([1, 1, 1, 1], [5, 4, 5, 5], [2, 2, 2, 1]))
-    order, starts = group(effect, origin, key)
-    assert order.tolist() == [1, 3, 0, 2]
-    assert starts.tolist() == [0, 1, 2]
+@pytest.mark.parametrize("far", [0, 1 << 61])
+def test_group_brings_equal_rows_together_and_finds_the_first_of_each(far: int) -> None:
+    columns = ([1000, 1000, 1000, 1000], [5000, 4000, 5000, 5000], [2, 2, 2, 1 + far])
+    order, starts, first = group(codes_of(*(np.array(column, dtype=np.int64) for column in columns)))
+    members = [sorted(part.tolist()) for part in np.split(order, starts[1:])]
+    assert sorted(members) == [[0, 2], [1], [3]]
+    assert [min(part) for part in members] == first.tolist()
 
 
 @pytest.mark.parametrize("ticks", [1, 4])

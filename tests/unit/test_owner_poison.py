@@ -8,6 +8,7 @@ from streams.errors import BrokerUnavailable, Fenced
 from streams.events import Input, Reason
 from streams.records import Entry
 from streams.stages import intake
+from streams.state import partition
 from streams.state.partition import PartitionState
 from tests.unit.given import Document, document
 from tests.unit.owning import BEFORE, World, dirty_rows
@@ -199,8 +200,6 @@ async def test_poison_met_during_recovery_is_rejected_too() -> None:
 
 
 async def test_a_settings_record_can_be_poison_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streams.state import partition
-
     decode = partition.decode_campaign
 
     def fails(raw: bytes | None) -> object:

@@ -6,6 +6,7 @@ from streams.errors import BrokerUnavailable, Fenced, JournalMismatch
 from streams.events import Input
 from streams.records import Table
 from streams.state import recovery
+from streams.state.checkpoint import decode_manifest, encode_manifest
 from streams.state.journal import version_of
 from streams.state.owner import Owner
 from streams.state.partition import TOPICS
@@ -207,6 +208,18 @@ async def test_a_corrupt_segment_falls_back_to_the_manifest_before(damage: str) 
     assert dirty_rows(again) == dirty_rows(owner)
 
 
+async def test_a_single_changed_bit_of_an_id_is_seen() -> None:
+    world, owner = await undisturbed(6)
+    manifest = decode_manifest(world.store.named[0][world.manifests()[-1]])
+    run = next(ref for name, ref in manifest.segments.items() if name.startswith("runs/clicks/"))
+    whole = world.store.data[0, run.key]
+    world.store.data[0, run.key] = bytes([whole[0] ^ 1]) + whole[1:]
+    again = await world.opened()
+    assert "checksum" in again.corrupt[0]
+    world.feed(again)
+    assert dirty_rows(again) == dirty_rows(owner)
+
+
 async def test_when_no_checkpoint_is_whole_everything_is_read_again() -> None:
     world, owner = await undisturbed(6)
     for key in world.manifests():
@@ -234,8 +247,6 @@ async def test_a_torn_checkpoint_is_not_there() -> None:
 
 
 async def test_a_checkpoint_of_another_format_is_not_read() -> None:
-    from streams.state.checkpoint import decode_manifest, encode_manifest
-
     world, _ = await undisturbed(2)
     for key, data in list(world.store.named[0].items()):
         manifest = decode_manifest(data)

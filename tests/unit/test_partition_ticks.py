@@ -5,6 +5,7 @@ import pytest
 from streams.events import ClickType, Input
 from streams.records import COLUMNS, Table
 from streams.rules import Rules
+from streams.state import inputs
 from streams.state import partition as module
 from streams.state.journal import Tick
 from streams.state.partition import TOPICS, PartitionState
@@ -172,8 +173,6 @@ def test_the_memory_of_routes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_memory_of_keys_is_bounded_and_nothing_that_waits_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streams.state import inputs
-
     monkeypatch.setattr(inputs, "MAX_KEYS", 20)
     fed = Fed(quick_rules(report_every_ms=HOUR))
     fed.tick()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.events import ClickType, ConversionType, EngagementType, Event, Input, Priced
+from streams.events import EVENT_TYPES, ClickType, ConversionType, EngagementType, Event, Input, Priced
 from streams.records import (
     COLUMNS,
     COMMON,
@@ -62,6 +62,4 @@ def test_every_kind_of_event_has_a_measure() -> None:
 
 
 def test_priced_inputs_are_those_whose_events_have_a_price() -> None:
-    from streams.events import EVENT_TYPES
-
     assert frozenset(source for source, kind in EVENT_TYPES.items() if issubclass(kind, Priced)) == PRICED

@@ -4,7 +4,6 @@ import pytest
 
 from streams.events import Input
 from streams.rules import LIMIT
-from streams.state import partition
 from streams.state import windows as module
 from streams.state.windows import DAY, WINDOW_INDEX, WINDOW_MEASURES, WINDOWS_MS, Windows
 from tests.unit.given import HOUR, MINUTE, SECOND, T0, Fed, document, quick_rules
@@ -228,10 +227,8 @@ def test_once_the_currency_is_known_its_spend_is_shown() -> None:
     assert fed.state.windows.totals("c1", "1m")[WINDOW_INDEX["spend_millimicros"]] == 7
 
 
-@pytest.mark.xfail(strict=True, reason="currencies are remembered for campaigns without windows too")
 def test_campaigns_without_windows_leave_nothing_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_CAMPAIGNS", 3)
-    monkeypatch.setattr(partition, "MAX_CAMPAIGNS", 3, raising=False)
     price = {"currency": "USD", "clearing_price_millimicros": 1}
     clicks = (document(Input.CLICKS, f"e{n}", campaign_id=f"c{n}", **price) for n in range(50))
     fed = Fed().feed(Input.CLICKS, *clicks)
