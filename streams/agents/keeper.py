@@ -105,18 +105,19 @@ class Keeper:
 
     async def _last_checkpoint(self, owner: Owner) -> None:
         async with self._lock_of(owner):
+            await self._checkpoint(owner)  # one that waits would keep the last tick from being captured
             owner.request_checkpoint()
             await owner.advance(self.clock.now_ms())
-            await owner.checkpoint()
+            await self._checkpoint(owner)
 
     # The clockwork
 
-    def _lock_of(self, owner: Owner) -> asyncio.Lock:
-        """`advance` and `checkpoint` may interleave, but each must not run twice at a time."""
-        lock: asyncio.Lock | None = getattr(owner, "tick_lock", None)
+    def _lock_of(self, owner: Owner, name: str = "tick_lock") -> asyncio.Lock:
+        """`advance` and `checkpoint` may interleave, but each must not run twice at a time: a lock for each."""
+        lock: asyncio.Lock | None = getattr(owner, name, None)
         if lock is None:
             lock = asyncio.Lock()
-            owner.tick_lock = lock  # type: ignore[attr-defined]
+            setattr(owner, name, lock)
         return lock
 
     async def tick_all(self) -> None:
@@ -148,9 +149,9 @@ class Keeper:
         if waiting:
             self.checkpoint_seconds = asyncio.get_running_loop().time() - started
 
-    @staticmethod
-    async def _checkpoint(owner: Owner) -> None:
-        await owner.checkpoint()
+    async def _checkpoint(self, owner: Owner) -> None:
+        async with self._lock_of(owner, "checkpoint_lock"):
+            await owner.checkpoint()
 
     async def _guard(self, owner: Owner, doing: str, action: Callable[[Owner], Awaitable[None]]) -> None:
         what = f"{doing} partition {owner.partition}"

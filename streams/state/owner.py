@@ -78,10 +78,12 @@ class Owner:
         self._is_open = False
         self._is_broken = False
         self._settings_end = 0
-        self._suspect: tuple[str, int, int] | None = None
+        self._suspects: dict[str, tuple[int, int]] = {}
+        """By topic: the range in which the code has failed."""
         self._poisoned: dict[str, set[int]] = {}
         self._last_applied: dict[str, int] = {}
         self._captured_ms = 0
+        self._wants_checkpoint = False
         self._captured: tuple[Capture, int] | None = None
 
     def _empty(self) -> PartitionState:
@@ -196,9 +198,8 @@ class Owner:
                 return
 
     def _is_suspect(self, batch: Batch) -> bool:
-        if self._suspect is None or self._suspect[0] != batch.topic:
-            return False
-        return batch.from_offset < self._suspect[2] and batch.to_offset > self._suspect[1]
+        held = self._suspects.get(batch.topic)
+        return held is not None and batch.from_offset < held[1] and batch.to_offset > held[0]
 
     def _parts(self, batch: Batch) -> Sequence[Batch]:
         if not batch.records or not self._is_suspect(batch):
@@ -211,7 +212,7 @@ class Owner:
         if len(part.records) == 1 and self._is_suspect(part):
             self._poisoned.setdefault(part.topic, set()).add(part.records[0].offset)
         else:
-            self._suspect = (part.topic, part.from_offset, part.to_offset)
+            self._suspects[part.topic] = (part.from_offset, part.to_offset)
 
     # Ticks
 
@@ -241,6 +242,7 @@ class Owner:
         changed = not self._is_open or self.state.positions() != self._last_applied
         return (
             changed
+            or self._wants_checkpoint
             or self.state.has_report_due(wall_ms)
             or wall_ms - self.confirmed_wall_ms >= self.config.idle_tick_ms
         )
@@ -265,9 +267,10 @@ class Owner:
         self._drain()
 
     def _capture(self, output: Output, wall_ms: int) -> Capture | None:
-        if self.has_checkpoint_to_write or wall_ms - self._captured_ms < self.config.checkpoint_ms:
+        is_due = self._wants_checkpoint or wall_ms - self._captured_ms >= self.config.checkpoint_ms
+        if self.has_checkpoint_to_write or not is_due:
             return None
-        self._captured_ms = wall_ms
+        self._captured_ms, self._wants_checkpoint = wall_ms, False
         new = [(table, (*row, 0)) for table, rows in output.rows.items() for row in rows]
         waiting = self.dirty.since(self._checkpointer.captured_version)
         rows = encode_rows([*waiting, *new]) if waiting or new else None
@@ -344,8 +347,8 @@ class Owner:
         return self._captured is not None or self._checkpointer.is_busy
 
     def request_checkpoint(self) -> None:
-        """The next tick captures, whenever the last one did."""
-        self._captured_ms = 0
+        """The next tick captures, whenever the last one did; there is one even where nothing is new."""
+        self._wants_checkpoint = True
 
 
 def _from(batch: Batch, offset: int) -> Batch:

@@ -9,6 +9,7 @@ from streams.events import Input, Reason
 from streams.records import Entry
 from streams.stages import intake
 from streams.state import partition
+from streams.state.inputs import Batch
 from streams.state.partition import PartitionState
 from tests.unit.given import Document, document
 from tests.unit.owning import BEFORE, World, dirty_rows
@@ -216,6 +217,39 @@ async def test_a_settings_record_can_be_poison_too(monkeypatch: pytest.MonkeyPat
     await world.settled(owner)
     assert set(owner.state.campaigns.current) == {"c1", "c3"}
     assert owner.state.campaign_ledger == {("counted", ""): 2, ("rejected", "internal_error"): 1}
+
+
+@pytest.mark.parametrize("count", [1, 20])
+async def test_a_fault_that_passes_condemns_nothing(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    world = World()
+    owner = await world.opened()
+    await world.tick(owner)
+    apply, failures = PartitionState.apply, [MemoryError]
+
+    def fails_once(state: PartitionState, batch: Batch) -> None:
+        if failures and batch.records:
+            raise failures.pop()
+        apply(state, batch)
+
+    monkeypatch.setattr(PartitionState, "apply", fails_once)
+    world.produce(SOURCE, *clicks(count=count))
+    await world.settled(owner)
+    assert not failures
+    assert ledger(owner) == {"counted": count}
+    assert world.letters() == []
+
+
+@pytest.mark.usefixtures("_broken")
+async def test_poison_in_two_inputs_is_found_in_both() -> None:
+    world = World()
+    owner = await world.opened()
+    world.produce(SOURCE, *clicks(4))
+    shown = [document(Input.IMPRESSIONS, f"i{n}", creative_id="poison" if n == 2 else "v") for n in range(9)]
+    world.produce(Input.IMPRESSIONS, *shown)
+    await world.settled(owner)
+    assert ledger(owner) == {"counted": 19, "rejected/internal_error": 1}
+    assert owner.state.inputs[Input.IMPRESSIONS].ledger == {("counted", ""): 8, ("rejected", "internal_error"): 1}
+    assert len(world.letters()) == 2
 
 
 async def test_a_broken_invariant_is_no_poison(monkeypatch: pytest.MonkeyPatch) -> None:
