@@ -35,6 +35,7 @@ class Keeper:
         self.owners: dict[int, Owner] = {}
         self.seek: Callable[[str, int, int], None] = lambda topic, partition, offset: None
         self.silent_topics: Callable[[int], list[str]] = lambda partition: []
+        self.is_catching_up: Callable[[], bool] = lambda: False
         self.released = asyncio.Event()
         """Set whenever a tick has released rows."""
         self.tick_seconds = 0.0
@@ -131,7 +132,8 @@ class Keeper:
             if self.owners.get(owner.partition) is not owner:
                 return
             oldest_ms = self.visible.proposed(owner.partition)
-            confirmed = await owner.advance(self.clock.now_ms(), self.silent_topics(owner.partition))
+            silent = self.silent_topics(owner.partition)
+            confirmed = await owner.advance(self.clock.now_ms(), silent, self.is_catching_up())
             self.visible.confirmed(owner.partition, oldest_ms, confirmed, owner.confirmed_version)
         if owner.must_seek:
             owner.must_seek = False

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 100
 SATURATED_S = 0.05
+BEHIND_S = 3.0
 COMMIT_S = 5.0
 RETRY_S = 1.0
 
@@ -41,13 +42,13 @@ class Source(faust.Service):
         self.inlet = inlet
         self.records = 0
         self.fetched_at: dict[TopicPartition, float] = {}
-        self.is_behind = False
-        """Whether the last fetch was full: more waits in Kafka."""
+        self._full_at = -BEHIND_S
         self._next: dict[TopicPartition, int] = {}
         self._seeks: dict[TopicPartition, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
         keeper.seek = self.seek
         keeper.silent_topics = self.silent_topics
+        keeper.is_catching_up = lambda: self.is_behind
 
     async def on_start(self) -> None:
         """Connects; the assignment follows."""
@@ -124,6 +125,11 @@ class Source(faust.Service):
             await item.done.wait()
             self._next = {tp: at for tp, at in self._next.items() if tp.partition not in gone}
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a fetch was full lately: more waits in Kafka."""
+        return asyncio.get_running_loop().time() - self._full_at < BEHIND_S
+
     def seek(self, topic: str, partition: int, offset: int) -> None:
         """Asks for a topic-partition to be read again from an offset."""
         self._seeks[TopicPartition(topic, partition)] = offset
@@ -162,7 +168,8 @@ class Source(faust.Service):
         self._follow_owners(consumer)
         fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=self.settings.worker.max_batch_records)
         now = asyncio.get_running_loop().time()
-        self.is_behind = sum(map(len, fetched.values())) >= self.settings.worker.max_batch_records
+        if sum(map(len, fetched.values())) >= self.settings.worker.max_batch_records:
+            self._full_at = now
         for tp, records in fetched.items():
             if tp in self._next and records:
                 self.fetched_at[tp] = now

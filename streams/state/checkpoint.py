@@ -18,6 +18,10 @@ from streams.state.partition import PartitionState
 FORMAT: Final = 1
 """Version of the state's format. A manifest of another is not read (deploy/RUNBOOK.md tells how to upgrade)."""
 _RUNS: Final = "runs/"
+_TOTALS: Final = "totals/"
+ROWS: Final = "rows/"
+IMMUTABLE: Final = (_RUNS, _TOTALS, ROWS)
+"""Segments whose content never changes under their name, within the checkpoints that build on each other."""
 
 
 class SegmentRef(msgspec.Struct, frozen=True):
@@ -80,7 +84,7 @@ def decode_manifest(data: bytes) -> Manifest:
 def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes]) -> Capture:
     """Encodes the state as it stands.
 
-    `written` names the segments that the last checkpoint has and that never change (runs, rows); `rows` are segments
+    `written` names the segments that the last checkpoint has and that never change (IMMUTABLE); `rows` are segments
     of rows not yet acknowledged, by name.
     """
     known = set(written)
@@ -93,6 +97,10 @@ def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes
             names.add(name)
             if name not in known:
                 changed[name] = run.encode()
+        totals = f"{_TOTALS}{source.value}/{held.report_revision}"
+        names.add(totals)
+        if totals not in known:
+            changed[totals] = _PACK.encode(held.report_totals())
         changed[f"input/{source.value}"] = _PACK.encode(held.snapshot())
         names.add(f"input/{source.value}")
     for name, data in rows.items():
@@ -120,6 +128,7 @@ def restore(state: PartitionState, segments: dict[str, bytes]) -> None:
 def _restore_input(held: InputState, source: str, segments: dict[str, bytes]) -> None:
     snapshot = _unpack(segments[f"input/{source}"])
     held.restore(snapshot)
+    held.restore_report_totals(_unpack(segments[f"{_TOTALS}{source}/{held.report_revision}"]))
     for name in snapshot["runs"]:
         held.dedupe.restore_run(name, segments[f"{_RUNS}{source}/{name}"])
 

@@ -12,7 +12,16 @@ from collections.abc import Sequence
 import msgspec
 
 from streams.ports import CheckpointStore
-from streams.state.checkpoint import FORMAT, Capture, Manifest, SegmentRef, checksum_of, encode_manifest
+from streams.state.checkpoint import (
+    FORMAT,
+    IMMUTABLE,
+    ROWS,
+    Capture,
+    Manifest,
+    SegmentRef,
+    checksum_of,
+    encode_manifest,
+)
 from streams.state.recovery import NamedManifest
 
 
@@ -64,7 +73,7 @@ class Checkpointer:
 
     def immutable_names(self) -> set[str]:
         """Segments of the base whose content never changes under their name."""
-        return {name for name in self._base if name.startswith(("runs/", "rows/"))}
+        return {name for name in self._base if name.startswith(IMMUTABLE)}
 
     def row_segments(self, oldest_dirty: int | None) -> dict[str, bytes]:
         """Names of earlier segments of rows that are still needed; their bytes stand in the store already."""
@@ -76,9 +85,9 @@ class Checkpointer:
         """Step 1 is done: this capture is to be written."""
         self.captured_version = version
         for name in captured.changed:
-            if name.startswith("rows/"):
+            if name.startswith(ROWS):
                 self._row_versions[name] = version
-        versions = {name: self._row_versions[name] for name in captured.names if name.startswith("rows/")}
+        versions = {name: self._row_versions[name] for name in captured.names if name.startswith(ROWS)}
         self._work = _Work(captured, journal_offset, self._base, versions, {})
 
     def abandon(self) -> None:

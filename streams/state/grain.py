@@ -208,7 +208,6 @@ class Grain:
         return {
             "pane_ms": self.pane_ms,
             "effect_pane_ms": self.effect_pane_ms,
-            "totals": list(self.totals.items()),
             "folded_rows": self.folded_rows,
             "bound": min(self._bound, LIMIT + 1),
             "effect": waiting.effect.tolist() if waiting else [],
@@ -217,14 +216,21 @@ class Grain:
             "amounts": waiting.amounts.tobytes() if waiting else b"",
         }
 
+    def totals_snapshot(self) -> list[tuple[Key, list[int]]]:
+        """The totals as plain values: apart, for they change at folds only."""
+        return list(self.totals.items())
+
+    def restore_totals(self, totals: list[tuple[Any, list[int]]], number_of: Callable[[Names], int]) -> None:
+        """Takes back what `totals_snapshot` gave; call after `restore`."""
+        self.totals = {tuple(key): amounts for key, amounts in totals}
+        self._admitted = [number_of(key[1:]) for key in self.totals if key[0] == self.effect_pane_ms]
+
     def restore(self, snapshot: dict[str, Any], number_of: Callable[[Names], int]) -> None:
         """Takes back what `snapshot` gave; `number_of` gives the names their numbers in this process."""
         self.pane_ms, self.effect_pane_ms = snapshot["pane_ms"], snapshot["effect_pane_ms"]
-        self.totals = {tuple(key): totals for key, totals in snapshot["totals"]}
         self.folded_rows = snapshot["folded_rows"]
         self._blocks, self._waiting = [], 0
         self._bound = snapshot["bound"]
-        self._admitted = [number_of(key[1:]) for key in self.totals if key[0] == self.effect_pane_ms]
         if snapshot["names"]:
             numbers = [number_of(tuple(names)) for names in snapshot["names"]]
             amounts = np.frombuffer(snapshot["amounts"], dtype=np.int64).reshape(-1, self.width)

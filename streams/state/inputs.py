@@ -53,6 +53,8 @@ class InputState:
         self.dedupe = DedupeIndex(rules.horizons[source])
         self.keys, self.dimensions, self.cohort_keys = KeyTable(), KeyTable(), KeyTable()
         self.report_names = JoinedNames(self.keys, self.dimensions, DIMENSION_BITS)
+        self.report_revision = 0
+        """Counts the folds of the report grain: its totals change then only."""
         self._open_grains(rules)
 
     def _open_grains(self, rules: Rules) -> None:
@@ -80,17 +82,20 @@ class InputState:
     def change_rules(self, rules: Rules) -> None:
         """New rules begin with empty grains: their rows have keys of their own. Everything must have been folded."""
         self.dedupe.change_horizon(rules.horizons[self.source], self.newest_ms)
+        self.report_revision += 1
         self._open_grains(rules)
 
     def tidy(self) -> None:
         """Bounds the key tables: beyond their size, only what still waits keeps a number."""
         if max(len(self.keys), len(self.dimensions), len(self.cohort_keys)) <= MAX_KEYS:
             return
-        waiting = self._grains()
+        waiting, totals, reports = self._grains(), self._totals(), self.report_totals()
         self.report_names.clear()
         for table in (self.keys, self.dimensions, self.cohort_keys):
             table.clear()
         self._restore_grains(waiting)
+        self._restore_totals(totals)
+        self.restore_report_totals(reports)
 
     def _grains(self) -> dict[str, Any]:
         return {
@@ -99,6 +104,22 @@ class InputState:
             "cohorts": self.cohorts.snapshot(),
             "reach": self.reach.snapshot(),
         }
+
+    def _totals(self) -> dict[str, Any]:
+        return {"panes": self.panes.totals_snapshot(), "cohorts": self.cohorts.totals_snapshot()}
+
+    def _restore_totals(self, totals: dict[str, Any]) -> None:
+        self.panes.restore_totals(totals["panes"], self.keys.__getitem__)
+        self.cohorts.restore_totals(totals["cohorts"], self.cohort_keys.__getitem__)
+
+    def report_totals(self) -> dict[str, Any]:
+        """Totals and sketches of the report grain: the largest part of the state, and `report_revision` names it."""
+        return {"report": self.report.totals_snapshot(), "reach": self.reach.totals_snapshot()}
+
+    def restore_report_totals(self, totals: dict[str, Any]) -> None:
+        """Takes back what `report_totals` gave; call after `restore`."""
+        self.report.restore_totals(totals["report"], self._report_number)
+        self.reach.restore_totals(totals["reach"])
 
     def _restore_grains(self, snapshot: dict[str, Any]) -> None:
         self.panes.restore(snapshot["panes"], self.keys.__getitem__)
@@ -127,7 +148,7 @@ class InputState:
         return changed
 
     def snapshot(self) -> dict[str, object]:
-        """Everything but the packed ids, as plain values."""
+        """Everything but the packed ids and the report's totals, as plain values."""
         return {
             "start_offset": self.start_offset,
             "position": self.position,
@@ -136,17 +157,21 @@ class InputState:
             "published_ledger": list(self.published_ledger.items()),
             "dedupe": self.dedupe.head(),
             "runs": [run.name for run in self.dedupe.runs],
+            "report_revision": self.report_revision,
+            "totals": self._totals(),
             **self._grains(),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Takes back what `snapshot` gave; the runs are restored apart."""
+        """Takes back what `snapshot` gave; runs and report totals are restored apart."""
         self.start_offset, self.position = snapshot["start_offset"], snapshot["position"]
         self.newest_ms = snapshot["newest_ms"]
         self.ledger = {(e, r): n for (e, r), n in snapshot["ledger"]}
         self.published_ledger = {(e, r): n for (e, r), n in snapshot["published_ledger"]}
         self.dedupe.restore(**snapshot["dedupe"])
+        self.report_revision = snapshot["report_revision"]
         self._restore_grains(snapshot)
+        self._restore_totals(snapshot["totals"])
 
 
 def _other_names(names: Names) -> Names:

@@ -34,6 +34,8 @@ class Tick(msgspec.Struct, frozen=True, tag="tick", omit_defaults=True):
     wall_ms: int
     applied: dict[str, int]
     """Next offset by topic."""
+    is_catching_up: bool = False
+    """Whether much waited in Kafka: report rows are then published more rarely."""
     silent: tuple[str, ...] = ()
     """Topics from which nothing has come for a while: unknown, never zero."""
     poisoned: dict[str, tuple[int, ...]] = {}

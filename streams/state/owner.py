@@ -216,7 +216,7 @@ class Owner:
 
     # Ticks
 
-    async def advance(self, wall_ms: int, silent: Sequence[str] = ()) -> bool:
+    async def advance(self, wall_ms: int, silent: Sequence[str] = (), is_catching_up: bool = False) -> bool:
         """Writes the next tick and releases its outputs; finishes one that an outage interrupted first.
 
         Returns whether a tick was confirmed.
@@ -229,25 +229,25 @@ class Owner:
             if self._is_broken:
                 await self._reload()
             await self._send()
-            if not self._is_due(wall_ms):
+            if not self._is_due(wall_ms, is_catching_up):
                 return False
-            self._propose(wall_ms, silent)
+            self._propose(wall_ms, silent, is_catching_up)
         await self._settle()
         await self._send()
         return True
 
-    def _is_due(self, wall_ms: int) -> bool:
+    def _is_due(self, wall_ms: int, is_catching_up: bool) -> bool:
         if self._pending or self._expected[CAMPAIGNS] < self._settings_end:
             return False
         changed = not self._is_open or self.state.positions() != self._last_applied
         return (
             changed
             or self._wants_checkpoint
-            or self.state.has_report_due(wall_ms)
+            or self.state.has_report_due(wall_ms, is_catching_up)
             or wall_ms - self.confirmed_wall_ms >= self.config.idle_tick_ms
         )
 
-    def _propose(self, wall_ms: int, silent: Sequence[str]) -> None:
+    def _propose(self, wall_ms: int, silent: Sequence[str], is_catching_up: bool) -> None:
         self._apply_up_to(CAMPAIGNS, None)
         rules = self.config.rules if self.config.rules != self.state.rules or self.state.seq == 0 else None
         tick = Tick(
@@ -255,6 +255,7 @@ class Owner:
             seq=self.state.seq + 1,
             wall_ms=max(wall_ms, self.confirmed_wall_ms),
             applied=self.state.positions(),
+            is_catching_up=is_catching_up,
             silent=tuple(silent),
             poisoned={topic: tuple(sorted(offsets)) for topic, offsets in self._poisoned.items()},
             rules=rules,

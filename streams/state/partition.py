@@ -27,6 +27,8 @@ INPUT_OF: Final = {topic: source for source, topic in INPUT_TOPICS.items()}
 MAX_ROUTED: Final = 100_000
 """Campaigns whose partition has been checked; beyond it the memory of them starts anew."""
 VALID: Final = "valid"
+CATCH_UP_FACTOR: Final = 6
+"""While a partition catches up, an open report pane is published this much more rarely; a closed one as ever."""
 
 
 class Output(msgspec.Struct):
@@ -118,7 +120,7 @@ class PartitionState:
         rows: dict[Table, list[Row]] = {table: [] for table in Table}
         self._advance_windows()
         self._take_settings(rows, tick.wall_ms)
-        report_due = self._is_report_time(tick.wall_ms)
+        report_due = self._is_report_time(tick.wall_ms, tick.is_catching_up)
         for state in self.inputs.values():
             self._fold_panes(state, rows[Table.PANES])
             closed = state.report.has_closed_pane(state.newest_ms) or state.cohorts.has_closed_pane(state.newest_ms)
@@ -135,13 +137,14 @@ class PartitionState:
             self._change_rules(tick.rules, tick.seq)
         return Output({table: found for table, found in rows.items() if found}, letters)
 
-    def _is_report_time(self, wall_ms: int) -> bool:
-        return wall_ms - self._reported_ms >= self.rules.report_every_ms
+    def _is_report_time(self, wall_ms: int, is_catching_up: bool) -> bool:
+        every_ms = self.rules.report_every_ms * (CATCH_UP_FACTOR if is_catching_up else 1)
+        return wall_ms - self._reported_ms >= every_ms
 
-    def has_report_due(self, wall_ms: int) -> bool:
+    def has_report_due(self, wall_ms: int, is_catching_up: bool) -> bool:
         """Whether a tick at this time would publish report rows that wait."""
         waits = any(not state.report.is_clean or not state.cohorts.is_clean for state in self.inputs.values())
-        return waits and self._is_report_time(wall_ms)
+        return waits and self._is_report_time(wall_ms, is_catching_up)
 
     def _advance_windows(self) -> None:
         newest = self._newest_ms()
@@ -207,6 +210,7 @@ class PartitionState:
         reports, reach = rows[Table.REPORTS], state.reach
         width = len(DECISION_KEY) - 1
         wide: dict[Row, Row] = {}
+        state.report_revision += not state.report.is_clean
         for effect_ms, changed in state.report.fold():
             reach.fold(effect_ms, state.report)
             effect = effect_ms // 1000

@@ -124,7 +124,6 @@ class Reach:
         numbers = np.unique(waiting.key).tolist() if waiting else []
         return {
             "effect_pane_ms": self._effect_pane_ms,
-            "totals": [(key, np.array(hashes, dtype=np.uint64).tobytes()) for key, hashes in self.totals.items()],
             "effect": waiting.effect.tobytes() if waiting else b"",
             "origin": waiting.origin.tobytes() if waiting else b"",
             "key": waiting.key.tobytes() if waiting else b"",
@@ -132,10 +131,17 @@ class Reach:
             "hash": waiting.hash.tobytes() if waiting else b"",
         }
 
+    def totals_snapshot(self) -> list[tuple[Key, bytes]]:
+        """The sketches as plain values: apart, for they change at folds only."""
+        return [(key, np.array(hashes, dtype=np.uint64).tobytes()) for key, hashes in self.totals.items()]
+
+    def restore_totals(self, totals: list[tuple[Any, bytes]]) -> None:
+        """Takes back what `totals_snapshot` gave."""
+        self.totals = {tuple(key): np.frombuffer(data, np.uint64).tolist() for key, data in totals}
+
     def restore(self, snapshot: dict[str, Any], number_of: Callable[[Names], int]) -> None:
         """Takes back what `snapshot` gave; `number_of` gives the names their numbers in this process."""
         self._effect_pane_ms = snapshot["effect_pane_ms"]
-        self.totals = {tuple(key): np.frombuffer(data, np.uint64).tolist() for key, data in snapshot["totals"]}
         self._blocks, self._waiting = [], 0
         renumbered = {old: number_of(tuple(names)) for old, names in snapshot["names"]}
         if renumbered:

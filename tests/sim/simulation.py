@@ -382,6 +382,7 @@ class Simulation:
         ends = self.world.ends(partition)
         return bool(
             ticks
+            and owner.is_settled
             and ticks[-1].offset == owner.confirmed_offset
             and ticks[-1].document["applied"] == ends == owner.state.positions()
             and not len(owner.dirty)

@@ -240,7 +240,7 @@ async def test_ticks_of_one_owner_do_not_overlap(monkeypatch: pytest.MonkeyPatch
     running, most = 0, 0
     advance = Owner.advance
 
-    async def slowly(owner: Owner, wall_ms: int, silent: object = ()) -> bool:
+    async def slowly(owner: Owner, wall_ms: int, silent: object = (), is_catching_up: bool = False) -> bool:
         nonlocal running, most
         running += 1
         most = max(most, running)
