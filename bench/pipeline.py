@@ -1,6 +1,7 @@
 """The full pipeline (decode, de-duplication, panes, ticks, checkpoints, ClickHouse) against a plain Faust agent."""
 
 import asyncio
+import re
 import sys
 import tempfile
 import time
@@ -86,4 +87,6 @@ async def plain_faust(events: int) -> float:
             finally:
                 if child.returncode is None:
                     child.kill()
-            return float(out.decode().strip().splitlines()[-1])
+            found = re.search(r"events_per_s=([\d.]+)", out.decode(errors="replace"))
+            assert found, "plain Faust ended without counting"
+            return float(found.group(1))

@@ -44,7 +44,8 @@ def main() -> None:
                 counts[f"{event['campaign_id']}|{event['ad_unit_id']}|{event['creative_id']}|{pane}"] += 1
             progress["count"] += 1
             if progress["count"] == events:
-                print(events / (time.monotonic() - progress["started"]), flush=True)
+                seconds = time.monotonic() - progress["started"]
+                os.write(1, f"events_per_s={events / seconds}\n".encode())  # Faust redirects print to its log
                 os._exit(0)
 
     faust.Worker(app, loglevel="warning").execute_from_commandline()

@@ -13,7 +13,7 @@ from streams.jobs.embedded import EmbeddedSystem
 from streams.ports import Outgoing
 from streams.topics import INPUT_TOPICS
 
-STEP_S = 0.05
+STEP_S = 0.02
 PROBE_EVERY_S = 0.2
 POLL_S = 0.02
 
@@ -30,17 +30,18 @@ class Pump:
     async def run(self) -> None:
         """Until `stopping`. Event times follow the wall clock because the workload is as dense as the rate."""
         start_ms = time.time_ns() // 1_000_000
-        workload = Workload(100_000_000, self.rate, start_ms=start_ms, max_disorder_ms=2_000)
+        workload = Workload(100_000_000, self.rate, start_ms=start_ms, max_disorder_ms=2_000, chunk=1_000)
         started, waiting = time.monotonic(), []
         for chunk in produce(workload):
             waiting.extend(chunk)
             while waiting and not self.stopping:
                 due = int((time.monotonic() - started) * self.rate) - self.sent
-                if due > 0:
-                    part, waiting = waiting[:due], waiting[due:]
-                    await self.outbox.publish(part)
-                    self.sent += len(part)
-                await asyncio.sleep(STEP_S)
+                if due <= 0:
+                    await asyncio.sleep(STEP_S)
+                    continue
+                part, waiting = waiting[:due], waiting[due:]
+                await self.outbox.publish(part)
+                self.sent += len(part)
             if self.stopping:
                 return
 
@@ -63,7 +64,7 @@ async def visible_ms(rate: float, seconds: float) -> dict[str, float]:
                 await asyncio.sleep(PROBE_EVERY_S)
             pump.stopping = True
             await load
-            while len(seen) < len(sent):
+            while len(seen) < len(sent):  # noqa: ASYNC110 - a reader of another process is waited for
                 await asyncio.sleep(POLL_S)
             watcher.cancel()
             await outbox.stop()
@@ -110,7 +111,7 @@ async def restart_caught_up_s(rate: float, warm_up_s: float = 12.0) -> float:
             await asyncio.sleep(warm_up_s)
             killed = time.monotonic()
             system.kill_worker()
-            while not await _is_caught_up(system, pump):
+            while not await _is_caught_up(system, pump):  # noqa: ASYNC110 - another process is asked
                 await asyncio.sleep(POLL_S)
             seconds = time.monotonic() - killed
             pump.stopping = True

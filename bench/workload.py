@@ -18,7 +18,6 @@ CHANNELS = ("feed", "search", "live")
 DEVICES = ("phone", "tablet")
 SHARES = ((Input.IMPRESSIONS, 0.60), (Input.PLAYS, 0.37), (Input.CLICKS, 0.026), (Input.CONVERSIONS, 0.004))
 MILESTONES = ("start", "3s", "5s", "complete")
-CHUNK = 20_000
 
 
 class Workload(NamedTuple):
@@ -35,6 +34,7 @@ class Workload(NamedTuple):
     duplicate_share: float = 0.005
     out_of_order_share: float = 0.01
     max_disorder_ms: int = 5_000
+    chunk: int = 20_000
 
 
 def produce(workload: Workload) -> Iterator[list[Outgoing]]:
@@ -47,8 +47,8 @@ def produce(workload: Workload) -> Iterator[list[Outgoing]]:
     inputs = [source for source, _ in SHARES]
     shares = np.array([share for _, share in SHARES])
     before: list[Outgoing] = []
-    for first in range(0, workload.events, CHUNK):
-        size = min(CHUNK, workload.events - first)
+    for first in range(0, workload.events, workload.chunk):
+        size = min(workload.chunk, workload.events - first)
         campaign = rng.choice(workload.campaigns, size, p=weights).tolist()
         kind = rng.choice(len(inputs), size, p=shares / shares.sum()).tolist()
         at = workload.start_ms + (np.arange(first, first + size) * 1000.0 / workload.per_second).astype(np.int64)

@@ -68,7 +68,7 @@ class ClickHouseSettings(Section):
         SecretStr("clickhouse://default@127.0.0.1:8123/campaign_streams"),
         description="chdb:///directory (in-process) or clickhouse(s)://user:password@host:port/database.",
     )
-    flush_ms: int = Field(250, ge=50, le=60_000, description="Least time between two insertions.")
+    flush_ms: int = Field(50, ge=50, le=60_000, description="Least time between two insertions.")
     max_rows_per_insert: int = Field(50_000, ge=100, le=1_000_000, description="Rows of one insertion, at most.")
     timeout_s: float = Field(30.0, gt=0, le=600, description="One statement may take this long.")
 

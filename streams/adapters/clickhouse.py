@@ -61,7 +61,8 @@ def connect(
 
 def open_client(target: Target, timeout_s: float, session: dict[str, Any]) -> Any:
     """Opens a client without selecting a database; raises as `connect` does."""
-    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # it also logs whatever it raises
+    for library in ("clickhouse_connect", "urllib3.connectionpool"):  # they also log whatever they raise
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         if isinstance(target, ChdbTarget):
             return _open_chdb(target, session)

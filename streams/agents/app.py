@@ -36,6 +36,8 @@ CHANNEL_BATCHES = 8
 """Fetched ranges that may wait for the agent: the back-pressure."""
 CATCH_UP_FACTOR = 5
 """While records wait in Kafka, ticks are this much rarer: nobody sees fresh numbers then, and rows are fewer."""
+LEAST_PAUSE_S = 0.05
+"""Between two ticks, however long the first one took."""
 GC_THRESHOLDS = (100_000, 20, 50)
 """Batches allocate many short-lived tuples and few cycles: the default of 700 would look for garbage all the time."""
 LAST_FLUSH_S = 10.0
@@ -117,9 +119,11 @@ class Engine(faust.Service):
     async def tick(self) -> None:
         """The wall clock schedules ticks, and decides nothing else."""
         while not self.should_stop:
-            factor = CATCH_UP_FACTOR if self.source.is_behind else 1
-            await self.sleep(self.settings.worker.tick_ms * factor / 1000)
+            started = self.loop.time()
             await self.keeper.tick_all()
+            factor = CATCH_UP_FACTOR if self.source.is_behind else 1
+            pause = self.settings.worker.tick_ms * factor / 1000 - (self.loop.time() - started)
+            await self.sleep(max(pause, LEAST_PAUSE_S))
 
     @faust.Service.task
     async def checkpoint(self) -> None:
@@ -136,7 +140,7 @@ class Engine(faust.Service):
                 await asyncio.wait_for(self.keeper.released.wait(), 1.0)
             self.keeper.released.clear()
             if await self._prepare_sink():
-                await self.publisher.flush()
+                await self.publisher.flush(everything=False)
             pause = self.publisher.pause_s() or self.settings.clickhouse.flush_ms / 1000
             await self.sleep(pause)
 

@@ -126,6 +126,8 @@ class Keeper:
         started = asyncio.get_running_loop().time()
         await asyncio.gather(*(self._guard(owner, "ticking", self._tick) for owner in list(self.owners.values())))
         self.tick_seconds = asyncio.get_running_loop().time() - started
+        if self.dirty_rows:
+            self.released.set()  # once for all partitions: few large insertions
 
     async def _tick(self, owner: Owner) -> None:
         async with self._lock_of(owner):
@@ -140,8 +142,6 @@ class Keeper:
             log.error("partition %d: the code failed on a record; reloaded from the last checkpoint", owner.partition)
             for topic, offset in owner.expected.items():
                 self.seek(topic, owner.partition, offset)
-        if confirmed or len(owner.dirty):
-            self.released.set()
 
     async def checkpoint_all(self) -> None:
         """Writes whatever the last ticks have captured."""

@@ -11,6 +11,10 @@ from streams.state.owner import Owner
 
 log = logging.getLogger(__name__)
 
+OTHERS_EVERY_S = 1.0
+"""The other tables are inserted into this often: every insertion is a part that ClickHouse must merge."""
+PART_ROWS = 5_000
+"""Rows of one insertion into a table other than the decision grain's."""
 BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -26,23 +30,40 @@ class Publisher:
         self.errors = 0
         self.last_seconds = 0.0
         self.failures_in_a_row = 0
+        self._others_at = -OTHERS_EVERY_S
 
-    async def flush(self) -> bool:
-        """Inserts what is dirty now, table by table; returns whether all of it was acknowledged."""
-        for table in Table:
-            taken = self._take(table)
+    async def flush(self, everything: bool = True) -> bool:
+        """Inserts what is dirty now; returns whether all of it was acknowledged.
+
+        The decision grain goes first, and again between parts of the other tables: nobody waits for a report. Unless
+        `everything` is wanted, the other tables take part about once a second.
+        """
+        if not await self._insert_all(Table.PANES, self.max_rows):
+            return False
+        now = asyncio.get_running_loop().time()
+        is_time = everything or now - self._others_at >= OTHERS_EVERY_S
+        self._others_at = now if is_time else self._others_at
+        for table in Table if is_time else ():
+            taken = self._take(table, PART_ROWS)
             while taken:
-                if not await self._insert(table, taken):
+                if not await self._insert(table, taken) or not await self._insert_all(Table.PANES, self.max_rows):
                     return False
-                full = sum(len(rows) for _, rows in taken) >= self.max_rows
-                taken = self._take(table) if full else []
+                taken = self._take(table, PART_ROWS) if _count(taken) >= PART_ROWS else []
         for owner in list(self.keeper.owners.values()):
             oldest = owner.dirty.oldest_version()
             self.keeper.visible.acknowledged(owner.partition, oldest, self.keeper.clock.now_ms())
         return True
 
-    def _take(self, table: Table) -> list[tuple[Owner, list[Row]]]:
-        taken, room = [], self.max_rows
+    async def _insert_all(self, table: Table, limit: int) -> bool:
+        taken = self._take(table, limit)
+        while taken:
+            if not await self._insert(table, taken):
+                return False
+            taken = self._take(table, limit) if _count(taken) >= limit else []
+        return True
+
+    def _take(self, table: Table, limit: int) -> list[tuple[Owner, list[Row]]]:
+        taken, room = [], min(limit, self.max_rows)
         for owner in self.keeper.owners.values():
             rows = owner.dirty.take(table, room)
             if rows:
@@ -78,3 +99,7 @@ class Publisher:
     def pause_s(self) -> float:
         """How long to wait after a failure."""
         return BACK_OFF_S[min(self.failures_in_a_row, len(BACK_OFF_S)) - 1] if self.failures_in_a_row else 0.0
+
+
+def _count(taken: list[tuple[Owner, list[Row]]]) -> int:
+    return sum(len(rows) for _, rows in taken)

@@ -26,8 +26,10 @@ from streams.topics import CAMPAIGNS
 log = logging.getLogger(__name__)
 
 POLL_MS = 100
+GATHER_S = 0.02
+"""Between two fetches, while nothing waits."""
 SATURATED_S = 0.05
-BEHIND_S = 3.0
+BEHIND_FETCHES = 20
 COMMIT_S = 5.0
 RETRY_S = 1.0
 
@@ -42,7 +44,7 @@ class Source(faust.Service):
         self.inlet = inlet
         self.records = 0
         self.fetched_at: dict[TopicPartition, float] = {}
-        self._full_at = -BEHIND_S
+        self._full_fetches = 0
         self._next: dict[TopicPartition, int] = {}
         self._seeks: dict[TopicPartition, int] = {}
         self._consumer: AIOKafkaConsumer | None = None
@@ -127,8 +129,8 @@ class Source(faust.Service):
 
     @property
     def is_behind(self) -> bool:
-        """Whether a fetch was full lately: more waits in Kafka."""
-        return asyncio.get_running_loop().time() - self._full_at < BEHIND_S
+        """Whether fetches keep being full: much waits in Kafka. A burst of live traffic is not that."""
+        return self._full_fetches > BEHIND_FETCHES // 2
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
         """Asks for a topic-partition to be read again from an offset."""
@@ -168,14 +170,16 @@ class Source(faust.Service):
         self._follow_owners(consumer)
         fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=self.settings.worker.max_batch_records)
         now = asyncio.get_running_loop().time()
-        if sum(map(len, fetched.values())) >= self.settings.worker.max_batch_records:
-            self._full_at = now
+        is_full = sum(map(len, fetched.values())) >= self.settings.worker.max_batch_records
+        self._full_fetches = min(self._full_fetches + 1, BEHIND_FETCHES) if is_full else max(0, self._full_fetches - 1)
         for tp, records in fetched.items():
             if tp in self._next and records:
                 self.fetched_at[tp] = now
                 self.records += len(records)
                 await self._put(tp, records)
         await self._put_what_holds_no_record(consumer)
+        if not is_full:  # few large ranges cost much less than many small ones
+            await self.sleep(GATHER_S)
 
     def _follow_owners(self, consumer: AIOKafkaConsumer) -> None:
         for tp, offset in list(self._seeks.items()):

@@ -139,7 +139,8 @@ class PartitionState:
 
     def _is_report_time(self, wall_ms: int, is_catching_up: bool) -> bool:
         every_ms = self.rules.report_every_ms * (CATCH_UP_FACTOR if is_catching_up else 1)
-        return wall_ms - self._reported_ms >= every_ms
+        phase_ms = every_ms * self.partition // self.partitions  # partitions take turns
+        return (wall_ms + phase_ms) // every_ms != (self._reported_ms + phase_ms) // every_ms
 
     def has_report_due(self, wall_ms: int, is_catching_up: bool) -> bool:
         """Whether a tick at this time would publish report rows that wait."""

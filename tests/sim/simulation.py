@@ -27,6 +27,11 @@ from tests.support.events import EVENT_TOPICS, MINUTE_MS, SETTINGS_TOPIC, Draft,
 from tests.support.oracle import Lost, ticks_of
 
 RECORDS = 220
+OWN = ("partition", "windows")
+"""Segments that belong to one checkpoint only, as those of inputs do."""
+
+
+SERVICES = (*(f"sink.insert {table}" for table in Table), "sink", "outbox", "store", "journal")
 
 
 @dataclass
@@ -49,6 +54,8 @@ class Plan:
     producer_dies: float = 0.0
     holes: float = 0.0
     faults: Faults = field(default_factory=Faults)
+    services: tuple[str, ...] = SERVICES
+    """What an outage may befall."""
     calm_steps: int = 60_000
     """Whoever has not settled in so many steps never will."""
     checkpoint_ms: int = 300
@@ -290,14 +297,14 @@ class Simulation:
 
     def _outage(self) -> None:
         """Some services, and some of the sink's tables, do not answer for a while."""
-        services = [*(f"sink.insert {table}" for table in Table), "sink", "outbox", "outbox", "store", "journal"]
-        self.nature.down = set(self.rng.sample(services, self.rng.choice([0, 1, 1, 2, 4])))
+        services = self.plan.services
+        self.nature.down = set(self.rng.sample(services, min(len(services), self.rng.choice([0, 1, 1, 2, 4]))))
         self.nature.note(f"down: {sorted(self.nature.down)}")
 
     def _corrupt(self) -> None:
         """Anything of the newest checkpoint, where the logs reach back to their beginning.
 
-        Where they do not, only what no later checkpoint shares: fallback cannot help against a run that rots at rest.
+        Where they do not, only what every checkpoint writes anew: a fallback cannot help where both share what rots.
         """
         partition, store = self.rng.randrange(self.plan.partitions), self.world.store
         whole = store.documents(partition)
@@ -307,7 +314,7 @@ class Simulation:
         if self.world.journal.begins[partition]:
             if not self._newest_are_whole(partition, whole):
                 return
-            segments = {name: ref for name, ref in segments.items() if not name.startswith(("runs/", "rows/"))}
+            segments = {name: ref for name, ref in segments.items() if name in OWN or name.startswith("input/")}
         keys = sorted(ref["key"] for ref in segments.values())
         store.corrupt(partition, self.rng.choice([whole[-1]["key"], *keys]), self.rng)
 
