@@ -44,11 +44,12 @@ class Publisher:
         is_time = everything or now - self._others_at >= OTHERS_EVERY_S
         self._others_at = now if is_time else self._others_at
         for table in Table if is_time else ():
-            taken = self._take(table, PART_ROWS)
+            part = min(PART_ROWS, self.max_rows)
+            taken = [] if table is Table.PANES else self._take(table, part)
             while taken:
                 if not await self._insert(table, taken) or not await self._insert_all(Table.PANES, self.max_rows):
                     return False
-                taken = self._take(table, PART_ROWS) if _count(taken) >= PART_ROWS else []
+                taken = self._take(table, part) if _count(taken) >= part else []
         for owner in list(self.keeper.owners.values()):
             oldest = owner.dirty.oldest_version()
             self.keeper.visible.acknowledged(owner.partition, oldest, self.keeper.clock.now_ms())
