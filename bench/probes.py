@@ -17,7 +17,7 @@ STEP_S = 0.02
 PROBE_EVERY_S = 0.2
 POLL_S = 0.02
 ASK_S = 0.1
-"""Between two questions to ClickHouse, which runs in the worker's process and shares its cores: asking is a load, too."""
+"""Between two questions to ClickHouse, which runs in the worker's process: asking is a load, too."""
 
 
 class Pump:
@@ -49,7 +49,7 @@ class Pump:
 
 
 async def visible_ms(rate: float, seconds: float) -> dict[str, float]:
-    """From a probe's publication to a reader seeing its row, under load; the reader asks every 100 ms."""
+    """From a probe being published to a reader seeing its row, under load. The reader asks every 100 ms."""
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedSystem(Path(directory)) as system:
             outbox = KafkaOutbox(system.kafka)

@@ -15,6 +15,7 @@ from tests.support.oracle import Logs, Oracle, Truth
 def check(world: World, states: Mapping[int, PartitionState]) -> None:
     """The sink and the outbox hold what the oracle says; an undisturbed run over the same logs gives the same."""
     oracle = Oracle(_logs(world))
+    _first_ticks_bring_rules(oracle)
     truth = oracle.truth()
     _poison_is_excused(world, oracle)
     _rows_are_true(world, truth)
@@ -22,6 +23,13 @@ def check(world: World, states: Mapping[int, PartitionState]) -> None:
     for partition, state in states.items():
         _same_as_undisturbed(world, partition, state)
     _nothing_else_was_ever_published(world)
+
+
+def _first_ticks_bring_rules(oracle: Oracle) -> None:
+    """Nothing can be judged by rules that are not in the journal."""
+    for partition, ticks in oracle.ticks.items():
+        if not ticks or "rules" not in ticks[0].document:
+            raise Broken(f"the first tick of partition {partition} that counts brings no rules")
 
 
 def _logs(world: World) -> Logs:

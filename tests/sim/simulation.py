@@ -60,6 +60,7 @@ class Plan:
     """Whoever has not settled in so many steps never will."""
     checkpoint_ms: int = 300
     garbage: float = 0.05
+    duplicate: float = 0.08
     pack_at: int = 200_000
     max_run_ids: int = 4_000_000
     max_keys: int = 1_000_000
@@ -124,7 +125,9 @@ class Simulation:
         self.seed = seed
         self.rng = Random(seed)
         self.plan = plan or plan_of(self.rng)
-        self.traffic = Traffic(self.rng, Mix(lateness_ms=LATENESS_MS, garbage=self.plan.garbage))
+        self.traffic = Traffic(
+            self.rng, Mix(lateness_ms=LATENESS_MS, garbage=self.plan.garbage, duplicate=self.plan.duplicate)
+        )
         self.nature = Nature(self.rng)
         self.nature.faults = self.plan.faults
         self.world = self._world()
