@@ -1,6 +1,6 @@
 """Reproducible measurements: `python -m bench NAME` (or `make bench NAME=…`) prints a table and writes a JSON file.
 
-These machines are noisy: quote ratios from one run. `QUICK=1` bounds a run to about a minute.
+These machines are noisy: quote ratios from one run. `QUICK=1` runs with fewer events (some minutes).
 """
 
 import asyncio
