@@ -12,7 +12,7 @@ from streams.records import Row, Table
 
 
 class RawRecord(Protocol):
-    """A record as it was read. aiokafka's `ConsumerRecord` is one."""
+    """A record as it was read. aiokafka's `ConsumerRecord` is one, and so is what it is made of."""
 
     @property
     def offset(self) -> int: ...

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.adapters.kafka_client import broker_errors, make_consumer, started, stopped
 from streams.adapters.kafka_ends import true_ends
+from streams.adapters.kafka_records import bare, offer_bare_records
 from streams.agents.items import Assigned, Revoked
 from streams.agents.keeper import Keeper
 from streams.errors import Unavailable
@@ -56,9 +57,11 @@ class Source(faust.Service):
         """Connects; the assignment follows."""
         kafka = self.settings.kafka
         grouped = kafka.assignment == "group"
+        offer_bare_records()
         self._consumer = await started(
             make_consumer(
                 kafka,
+                value_deserializer=bare,
                 group_id=kafka.group_id if grouped else None,
                 partition_assignment_strategy=(RangePartitionAssignor,),
                 session_timeout_ms=kafka.session_timeout_ms,
