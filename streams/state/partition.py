@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from streams.campaigns import decode_campaign
 from streams.events import Input, Reason, Rejected
 from streams.records import DECISION_KEY, DIMENSIONS, MEASURES, MEASURES_OF, OFFSET_OF, DeadLetter, Entry, Row, Table
-from streams.rules import Rules
+from streams.rules import LIMIT, Rules
 from streams.stages.count import BASE, SPEND, index_of
 from streams.stages.intake import NOTHING, Intake, dead_letter
 from streams.state.campaigns import CampaignBook
+from streams.state.grain import Changed
 from streams.state.inputs import Batch, InputState, LedgerKey
 from streams.state.journal import Tick
-from streams.state.windows import WINDOW_INDEX, Windows
+from streams.state.windows import WINDOW_INDEX, Amounts, Windows
 from streams.topics import CAMPAIGNS, INPUT_TOPICS, partition_of
 
 TOPICS: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), CAMPAIGNS)
@@ -172,28 +174,56 @@ class PartitionState:
 
     def _fold_panes(self, state: InputState, rows: list[Row]) -> None:
         prefix = (*self._prefix(state), state.panes.pane_ms, self.rules_seq)
-        places = WINDOW_PLACES[state.source]
         before, after = _PADDING[state.source]
-        moved: dict[tuple[str, int], list[int]] = {}
+        last = (self._fingerprint,)
+        changes: list[Changed] = []
         for effect_ms, changed in state.panes.fold():
             effect = effect_ms // 1000
-            for (origin, *names), totals, delta in changed:
-                own = (*totals[:BASE], *before, *totals[BASE:], *after)
-                rows.append((*prefix, origin // 1000, effect, *names, VALID, *own, self._fingerprint))
-                if places and names[0]:
-                    sums = moved.get((names[0], origin))
-                    if sums is None:
-                        sums = moved[(names[0], origin)] = [0] * len(places)
-                    foreign = delta[SPEND] and self._is_foreign(names[0], names[4])
-                    for at, (place, _) in enumerate(places):
-                        if not (foreign and place == SPEND):
-                            sums[at] += delta[place]
-        for (campaign, origin), sums in moved.items():
-            self._check_route(campaign)
-            self.windows.add(campaign, origin, zip((index for _, index in places), sums, strict=True))
+            rows.extend(
+                [
+                    (*prefix, origin // 1000, effect, *names, VALID, *(t[:BASE] + before + t[BASE:] + after), *last)
+                    for (origin, *names), t, _ in changed
+                ]
+            )
+            changes.extend(changed)
+        if changes and WINDOW_PLACES[state.source]:
+            self._add_to_windows(*self._moved(state.source, changes))
+
+    def _moved(self, source: Input, changes: list[Changed]) -> tuple[list[tuple[str, int]], Amounts]:
+        """What this tick adds, by (campaign, origin pane ms): a row of sums in the order of WINDOW_MEASURES each.
+
+        Spend in another currency than the campaign's is left out.
+        """
+        places, indices = (list(part) for part in zip(*WINDOW_PLACES[source], strict=True))
+        known: dict[tuple[str, int], int] = {}
+        at = np.array([known.setdefault((key[1], key[0]), len(known)) for key, _, _ in changes])
+        added = np.array([delta for _, _, delta in changes], dtype=np.int64)
+        spends = np.flatnonzero(added[:, SPEND]).tolist()
+        foreign = [row for row in spends if self._is_foreign(changes[row][0][1], changes[row][0][5])]
+        added[foreign, SPEND] = 0
+        order = np.argsort(at, kind="stable")
+        starts = np.flatnonzero(np.diff(at[order], prepend=-1))
+        chosen: Amounts = added[order][:, places]
+        if int(np.abs(chosen).max()) > LIMIT // len(chosen):  # a sum might not fit: exact, and slow
+            chosen = chosen.astype(object)
+        sums = np.zeros((len(known), len(WINDOW_INDEX)), dtype=chosen.dtype)
+        sums[:, indices] = np.add.reduceat(chosen, starts, axis=0)
+        return list(known), sums
+
+    def _add_to_windows(self, moved: list[tuple[str, int]], sums: Amounts) -> None:
+        """The one place where a tick's additions of an input are known by campaign (organic traffic has none: '')."""
+        paid = [at for at, (campaign, _) in enumerate(moved) if campaign]
+        if len(paid) < len(moved):
+            moved, sums = [moved[at] for at in paid], sums[paid]
+        for campaign, _ in moved:
+            if campaign not in self._routed:
+                self._check_route(campaign)
+        self.windows.add_all(moved, sums)
 
     def _is_foreign(self, campaign: str, currency: str) -> bool:
         """Whether this is not the currency of the campaign's windows: currencies are never summed."""
+        if not campaign:
+            return False
         own = self.campaigns.currencies.get(campaign) or self.windows.currencies.get(campaign)
         if own is None and self.windows.takes(campaign):
             own = self.windows.currencies[campaign] = currency
@@ -215,6 +245,7 @@ class PartitionState:
     def _fold_reports(self, state: InputState, rows: dict[Table, list[Row]]) -> None:
         prefix = (*self._prefix(state), state.report.pane_ms, self.rules_seq)
         before, after = _PADDING[state.source]
+        last = self._fingerprint
         reports, reach = rows[Table.REPORTS], state.reach
         width = len(DECISION_KEY) - 1
         wide: dict[Row, Row] = {}
@@ -227,11 +258,9 @@ class PartitionState:
                 spread = wide.get(dimensions)
                 if spread is None:
                     spread = wide[dimensions] = self._all_dimensions(dimensions)
-                own = (*totals[:BASE], *before, *totals[BASE:], *after)
+                own = totals[:BASE] + before + totals[BASE:] + after
                 users = reach.totals.get(key, ())
-                reports.append(
-                    (*prefix, origin // 1000, effect, *names, VALID, *spread, *own, users, self._fingerprint)
-                )
+                reports.append((*prefix, origin // 1000, effect, *names, VALID, *spread, *own, users, last))
         for effect_ms, changed in state.cohorts.fold():
             for (hour, *cohort_names, age_ms), totals, _ in changed:
                 cohort = (*prefix, effect_ms // 1000, *cohort_names, VALID, hour // 1000, age_ms)
@@ -320,7 +349,7 @@ class PartitionState:
 
 
 _PADDING: Final = {
-    source: ((0,) * (OFFSET_OF[source] - BASE), (0,) * (len(MEASURES) - OFFSET_OF[source] - len(MEASURES_OF[source])))
+    source: ([0] * (OFFSET_OF[source] - BASE), [0] * (len(MEASURES) - OFFSET_OF[source] - len(MEASURES_OF[source])))
     for source in Input
 }
 

@@ -5,9 +5,10 @@ to the pane of the newest event time. The campaign's day, in its own time zone, 
 What happened before the ring or the day begins is in ClickHouse only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import add
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -34,6 +35,8 @@ RING_MS: Final = HOUR_MS
 MAX_CAMPAIGNS: Final = 10_000
 """Campaigns per partition that have windows; the rest are in ClickHouse only, and counted as untracked."""
 
+Amounts = npt.NDArray[Any]
+"""Rows of amounts in the order of WINDOW_MEASURES: int64, or Python's own integers where those might not fit."""
 _Ring = npt.NDArray[np.int64]
 assert all(name in MEASURES for name in WINDOW_MEASURES)
 
@@ -92,19 +95,30 @@ class Windows:
 
     def add(self, campaign: str, origin_pane_ms: int, values: Iterable[tuple[int, int]]) -> None:
         """Adds (index in WINDOW_MEASURES, amount) pairs to one pane of one campaign."""
-        slot = self._slot(campaign)
-        if slot is None:
-            self.untracked += 1
-            return
-        pane = origin_pane_ms // self.pane_ms
-        in_ring = self.last_pane - self.panes < pane <= self.last_pane
-        cell = self._ring[slot, pane % self.panes]
-        day = self._day(campaign, origin_pane_ms)
+        amounts = np.zeros((1, len(WINDOW_MEASURES)), dtype=object)
         for at, amount in values:
-            if in_ring and amount:
-                cell[at] = max(-self._cell_limit, min(self._cell_limit, int(cell[at]) + amount))
+            amounts[0, at] += amount
+        self.add_all([(campaign, origin_pane_ms)], amounts)
+
+    def add_all(self, panes: Sequence[tuple[str, int]], amounts: Amounts) -> None:
+        """Adds a row of amounts to each (campaign, origin pane ms); none may occur twice."""
+        slots = [self._slot(campaign) for campaign, _ in panes]
+        if None in slots:
+            tracked = [at for at, slot in enumerate(slots) if slot is not None]
+            self.untracked += len(slots) - len(tracked)
+            slots, panes, amounts = [slots[at] for at in tracked], [panes[at] for at in tracked], amounts[tracked]
+        pane = np.array([origin for _, origin in panes], dtype=np.int64) // self.pane_ms
+        in_ring = (self.last_pane - self.panes < pane) & (pane <= self.last_pane)
+        where = np.array(slots, dtype=np.int64)[in_ring], (pane % self.panes)[in_ring]
+        limit = self._cell_limit
+        added = np.clip(amounts[in_ring], -2 * limit, 2 * limit).astype(np.int64)  # as good as more, and it fits
+        self._ring[where] = np.clip(self._ring[where] + added, -limit, limit)
+        for (campaign, origin), values in zip(panes, amounts.tolist(), strict=True):
+            day = self._day(campaign, origin)
             if day is not None:
-                day[at] = max(-LIMIT, min(LIMIT, day[at] + amount))
+                day[:] = map(add, day, values)
+                if max(day) > LIMIT or min(day) < -LIMIT:
+                    day[:] = [max(-LIMIT, min(LIMIT, amount)) for amount in day]
 
     def _slot(self, campaign: str) -> int | None:
         slot = self._slots.get(campaign)
