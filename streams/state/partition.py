@@ -59,8 +59,6 @@ class PartitionState:
         self.misrouted = 0
         self.poisoned: dict[str, set[int]] = {}
         self._reported_ms = 0
-        self._ticked: dict[str, int] = {}
-        """The positions at the last tick."""
         self._routed: set[str] = set()
         self._letters: list[DeadLetter] = []
         self._compile()
@@ -124,7 +122,7 @@ class PartitionState:
         rows: dict[Table, list[Row]] = {table: [] for table in Table}
         self._advance_windows()
         self._take_settings(rows, tick.wall_ms)
-        report_due = self._is_report_time(tick.wall_ms, tick.is_catching_up) or self._is_quiet()
+        report_due = self._is_report_time(tick.wall_ms, tick.is_catching_up)
         for state in self.inputs.values():
             self._fold_panes(state, rows[Table.PANES])
             closed = state.report.has_closed_pane(state.newest_ms) or state.cohorts.has_closed_pane(state.newest_ms)
@@ -137,7 +135,6 @@ class PartitionState:
             self._reported_ms = tick.wall_ms
         letters = self._take_letters()
         self._forget_poisoned()
-        self._ticked = tick.applied
         if tick.rules and tick.seq > 1:
             self._change_rules(tick.rules, tick.seq)
         return Output({table: found for table, found in rows.items() if found}, letters)
@@ -150,11 +147,7 @@ class PartitionState:
     def has_report_due(self, wall_ms: int, is_catching_up: bool) -> bool:
         """Whether a tick at this time would publish report rows that wait."""
         waits = any(not state.report.is_clean or not state.cohorts.is_clean for state in self.inputs.values())
-        return waits and (self._is_report_time(wall_ms, is_catching_up) or self._is_quiet())
-
-    def _is_quiet(self) -> bool:
-        """Whether nothing has come since the last tick: then no report row need wait for more."""
-        return self.positions() == self._ticked
+        return waits and self._is_report_time(wall_ms, is_catching_up)
 
     def _advance_windows(self) -> None:
         newest = self._newest_ms()
@@ -317,7 +310,6 @@ class PartitionState:
             "rules_seq": self.rules_seq,
             "misrouted": self.misrouted,
             "reported_ms": self._reported_ms,
-            "ticked": self._ticked,
             "poisoned": [(topic, sorted(offsets)) for topic, offsets in self.poisoned.items()],
             "campaigns_start": self.campaigns_start,
             "campaigns_position": self.campaigns_position,
@@ -332,7 +324,7 @@ class PartitionState:
         self.rules_seq = snapshot["rules_seq"]
         self.inputs = {source: InputState(source, self.rules) for source in Input}
         self.seq, self.misrouted = snapshot["seq"], snapshot["misrouted"]
-        self._reported_ms, self._ticked = snapshot["reported_ms"], snapshot["ticked"]
+        self._reported_ms = snapshot["reported_ms"]
         self.poisoned = {topic: set(offsets) for topic, offsets in snapshot["poisoned"]}
         self.campaigns_start = snapshot["campaigns_start"]
         self.campaigns_position = snapshot["campaigns_position"]

@@ -104,16 +104,6 @@ def test_an_open_report_waits_for_its_time_and_a_closed_one_goes_at_the_next_tic
     assert [row["impressions"] for row in fed.tick()[Table.REPORTS]] == [2]
 
 
-def test_an_open_report_goes_at_a_tick_that_finds_nothing_new() -> None:
-    fed = Fed(quick_rules(report_every_ms=10_000))
-    fed.tick()
-    fed.feed(SOURCE, impression("a"))
-    assert fed.tick()[Table.REPORTS] == []
-    assert fed.state.has_report_due(fed.wall_ms, is_catching_up=False)
-    assert [row["impressions"] for row in fed.tick()[Table.REPORTS]] == [1]
-    assert not fed.state.has_report_due(fed.wall_ms, is_catching_up=False)
-
-
 # The limit of keys
 
 
