@@ -15,8 +15,9 @@ import msgspec
 
 from streams.events import Input
 
-COMMON: Final = ("duplicates", "late", "money_rejected", "spend_millimicros")
-"""Measures that every input has: redelivered and late events (not counted elsewhere), amounts refused, cost."""
+COMMON: Final = ("duplicates", "late", "money_rejected", "spend_millimicros", "credited_millimicros")
+"""Measures that every input has: redelivered and late events (not counted elsewhere), amounts refused, cost, and cost
+given back (in the rows of what a tick decides)."""
 
 MEASURES_OF: Final[dict[Input, tuple[str, ...]]] = {
     Input.IMPRESSIONS: ("impressions", "viewable_impressions", "measured_impressions"),

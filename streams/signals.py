@@ -201,5 +201,7 @@ class SpendReport(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int = 0
 
 
+Signal = Alert | Control | SpendReport
+
 LEAST_RATE: Final = 1e-6
 """Rates are multiples of this."""

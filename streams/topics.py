@@ -29,7 +29,11 @@ ALERT_COMMANDS: Final = PREFIX + "alert-commands"
 DELIVERIES: Final = PREFIX + "deliveries"
 """Receipts of messages that were delivered, keyed by message."""
 
-CO_PARTITIONED: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), CAMPAIGNS, SESSIONS, ALLOWANCES, JOURNAL)
+NOTICE_TOPICS: Final = (CAMPAIGNS, SESSIONS, ALLOWANCES)
+"""Low-rate inputs, keyed by campaign."""
+READ_TOPICS: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), *NOTICE_TOPICS)
+"""What a partition reads."""
+CO_PARTITIONED: Final[tuple[str, ...]] = (*READ_TOPICS, JOURNAL)
 """Topics that must have equal partition counts."""
 
 

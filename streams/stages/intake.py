@@ -30,9 +30,11 @@ from streams.stages.count import (
 from streams.stages.decode import Decoder
 from streams.stages.measure import Flags, Rows, make_measure
 from streams.state import dedupe
+from streams.state.campaigns import CampaignBook
 from streams.state.grain import Block, Ints
 from streams.state.inputs import DIMENSION_BITS, Batch, InputState
 from streams.state.keys import Names
+from streams.state.prices import BY_EVENT, PriceBook
 from streams.state.reach import Users
 
 NOTHING: Final[Set[int]] = frozenset()
@@ -57,7 +59,7 @@ class Intake:
         self._counting_types = frozenset(rules.cvr_conversion_types)
         self._dimensions = _dimensions_getter(rules.dimensions)
 
-    def apply(self, state: InputState, batch: Batch, currencies: dict[str, str], poisoned: Set[int] = NOTHING) -> None:
+    def apply(self, state: InputState, batch: Batch, campaigns: CampaignBook, poisoned: Set[int] = NOTHING) -> None:
         """Consumes the batch's whole range. `batch.from_offset` must be the state's position."""
         if batch.from_offset != state.position:
             raise AssertionError(f"a range from {batch.from_offset} does not continue position {state.position}")
@@ -68,7 +70,7 @@ class Intake:
             records, events = self._decode(state, batch, poisoned)
             records, events = self._judge(state, batch, records, events)
             if events:
-                self._admit(state, batch, records, events, currencies)
+                self._admit(state, batch, records, events, campaigns)
             if len(state.dedupe.fresh) > dedupe.PACK_AT:
                 state.dedupe.pack(state.newest_ms)
         state.position = batch.to_offset
@@ -128,7 +130,7 @@ class Intake:
         batch: Batch,
         records: Sequence[RawRecord],
         events: Sequence[Event],
-        currencies: dict[str, str],
+        book: CampaignBook,
     ) -> None:
         size = len(events)
         at = _times(events)
@@ -143,8 +145,10 @@ class Intake:
 
         campaigns = [event.campaign_id for event in events]
         own = [event.currency for event in events]
-        fixed = list(map(currencies.get, campaigns, own)) if currencies else own  # type: ignore[arg-type]
+        fixed = list(map(book.currencies.get, campaigns, own)) if book.currencies else own  # type: ignore[arg-type]
         pays = self._add_money(events, own, fixed, counted, amounts)
+        if book.prices:
+            self._bill(events, campaigns, book.prices, counted, amounts)
         ad_units, creatives = [event.ad_unit_id for event in events], [event.creative_id for event in events]
         keys = list(zip(campaigns, ad_units, creatives, _variants(events), fixed, strict=True))
         key = np.fromiter(map(state.keys.__getitem__, keys), dtype=np.int64, count=size)
@@ -196,6 +200,16 @@ class Intake:
                 else:
                     amounts[i, MONEY_REJECTED] = 1
         return takes
+
+    def _bill(
+        self, events: Sequence[Event], campaigns: Sequence[str | None], prices: PriceBook, counted: Flags, amounts: Rows
+    ) -> None:
+        """Where a tariff holds, it decides what an event costs, whatever the event says."""
+        costs = prices.costs[self.source]
+        cost = np.fromiter(map(costs.__getitem__, campaigns), dtype=np.int64, count=len(events))
+        for i in np.flatnonzero((cost == BY_EVENT) & counted).tolist():
+            cost[i] = prices.price_of(events[i])
+        amounts[:, SPEND] = np.where(cost >= 0, cost * counted, amounts[:, SPEND])
 
     def _add_users(self, state: InputState, events: Sequence[Event], counted: Flags, report: Block) -> None:
         users = [event.user_id for event in events]

@@ -109,6 +109,16 @@ SELECT j.*, COALESCE(walk.is_first, 0) AS counted, walk.is_first IS NOT NULL AND
 FROM judged j LEFT JOIN walk ON walk.topic = j.topic AND walk.part = j.part AND walk.off = j.off;
 """
 
+TARIFF_COLUMNS: Final = ("part", "campaign", "topic", "from_off", "from_ms", "billed_topic", "price", "kind")
+BILL: Final = """
+CREATE INDEX tariffs_place ON tariffs (part, campaign, topic);
+CREATE TABLE billed AS
+SELECT s.*, t.billed_topic, t.price, t.kind FROM settled s LEFT JOIN tariffs t ON t.rowid =
+    (SELECT x.rowid FROM tariffs x WHERE x.part = s.part AND x.campaign = s.campaign_id AND x.topic = s.topic
+     AND x.from_off <= s.off AND x.from_ms <= s.event_time_ms ORDER BY x.from_ms DESC, x.rowid DESC LIMIT 1);
+"""
+NEWEST: Final = "SELECT MAX(newest) FROM judged WHERE part = ? AND topic = ? AND off < ?"
+
 LEDGER: Final = """
 SELECT topic, part, CASE WHEN reason IS NOT NULL THEN 'rejected' WHEN late THEN 'late' WHEN duplicate THEN 'duplicate'
     ELSE 'counted' END AS entry, COALESCE(reason, ''), COUNT(*)
@@ -131,11 +141,16 @@ def _money(condition: str, amount: str) -> str:
 
 
 _PRICED: Final = "topic IN ('ads.impressions', 'ads.plays', 'ads.clicks')"
+_BILLABLE: Final = """topic = billed_topic AND (kind = ''
+    OR topic = 'ads.plays' AND milestone = kind AND loop = 1
+    OR topic = 'ads.conversions' AND conversion_type = kind AND has_touch AND touch_type <> 'none')"""
 _MEASURED: Final = {
     "duplicates": "duplicate",
     "late": "late",
     "money_rejected": "refused",
-    "spend_millimicros": _money(_PRICED, "clearing_price_millimicros"),
+    "spend_millimicros": f"CASE WHEN price IS NULL THEN {_money(_PRICED, 'clearing_price_millimicros')} "
+    f"ELSE {_when(_BILLABLE, 'price')} END",
+    "credited_millimicros": "0",
     "impressions": _when("topic = 'ads.impressions'"),
     "viewable_impressions": _when("topic = 'ads.impressions' AND viewable = 1"),
     "measured_impressions": _when("topic = 'ads.impressions' AND viewable IS NOT NULL"),
@@ -198,10 +213,10 @@ def _touches(pane: str, more: str) -> str:
     order = ", ".join(f"{_BY_ORDER[name]} AS {name}" for name in MEASURES)
     return f"""
     {head}, off * 2 AS place, event_time_ms / {pane} * {pane} / 1000 AS origin_pane, {own}
-    FROM settled WHERE reason IS NULL
+    FROM billed WHERE reason IS NULL
     UNION ALL
     {head}, off * 2 + 1, adjusted_event_time_ms / {pane} * {pane} / 1000, {order}
-    FROM settled WHERE paid AND topic = 'ads.adjustments'"""
+    FROM billed WHERE paid AND topic = 'ads.adjustments'"""
 
 
 _IDENTITY: Final = ("input", "part", "pane_ms", "rules_seq")
