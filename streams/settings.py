@@ -189,7 +189,7 @@ class DeliverySettings(Section):
     circuit_open_ms: int = Field(60_000, ge=100, le=3_600_000, description="An open circuit is probed after this.")
     queue_messages: int = Field(20, ge=1, le=1_000, description="Messages under way to a receiver; the rest waits.")
     routes: dict[RouteName, RouteSettings] = Field(
-        default_factory=dict, description="Receivers by name, as [delivery.routes.NAME]; `default` serves all others."
+        {}, description="Receivers by name, as [delivery.routes.NAME]; `default` serves all others."
     )
 
     _zone = field_validator("time_zone")(_known_zone)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from streams.signals import Alert, AlertState
-from streams.stages.delivery.messages import MessageKind
+from streams.stages.delivery.messages import Message, MessageKind, message_id
 from streams.terms import AlertKind
 
 NAMED: Final = 5
@@ -159,3 +159,24 @@ def _cut(text: str, words: _Words) -> str:
         return text
     kept = text[: MAX_TEXT - 40].rpartition("\n")[0] or text[: MAX_TEXT - 40]
     return f"{kept}\n{words.more.format(n=text.count(chr(10)) - kept.count(chr(10)))}"
+
+
+_TEST: Final = {
+    "en": ("TEST: this route works", "This is a test of the route {route}. No campaign is affected; nothing is to do."),
+    "zh": ("测试：此通道可用", "这是对通道 {route} 的测试，不涉及任何计划，无需处理。"),
+}
+
+
+def trial_message(route: str, language: str, now_ms: int) -> Message:
+    """A message without alerts that says that it is a test; its id is of its own moment."""
+    title, text = _TEST[language]
+    return Message(
+        message_id=message_id(route, [("test", str(now_ms))]),
+        route=route,
+        kind=MessageKind.TEST,
+        language=language,
+        title=f"{PRODUCT} {title}",
+        text=text.format(route=route),
+        composed_ms=now_ms,
+        alerts=(),
+    )
