@@ -12,9 +12,19 @@ from typing import Any, Final
 import numpy as np
 import xxhash
 
-from streams.events import Conversion, Event, Input, Reason, Rejected, TouchType, Traffic
+from streams.events import (
+    AdjustmentType,
+    Conversion,
+    ConversionType,
+    Event,
+    Input,
+    Reason,
+    Rejected,
+    TouchType,
+    Traffic,
+)
 from streams.ports import RawRecord
-from streams.records import MAX_LETTER_BYTES, MAX_LETTER_KEY_BYTES, DeadLetter, Entry
+from streams.records import DIMENSIONS, MAX_LETTER_BYTES, MAX_LETTER_KEY_BYTES, DeadLetter, Entry
 from streams.rules import HOUR_MS, Rules
 from streams.stages.count import (
     ADJUSTED_BY_ORDER,
@@ -31,6 +41,7 @@ from streams.stages.decode import Decoder
 from streams.stages.measure import Flags, Rows, make_measure
 from streams.state import dedupe
 from streams.state.campaigns import CampaignBook
+from streams.state.credits import Billed
 from streams.state.grain import Block, Ints
 from streams.state.inputs import DIMENSION_BITS, Batch, InputState
 from streams.state.keys import Names
@@ -149,6 +160,8 @@ class Intake:
         pays = self._add_money(events, own, fixed, counted, amounts)
         if book.prices:
             self._bill(events, campaigns, book.prices, counted, amounts)
+        if self.source is Input.ADJUSTMENTS:
+            self._reject(state, events, counted)
         ad_units, creatives = [event.ad_unit_id for event in events], [event.creative_id for event in events]
         keys = list(zip(campaigns, ad_units, creatives, _variants(events), fixed, strict=True))
         key = np.fromiter(map(state.keys.__getitem__, keys), dtype=np.int64, count=size)
@@ -161,6 +174,8 @@ class Intake:
             pane, report = self._with_orders(events, counted & pays, pane, report)
         state.panes.add(pane)
         state.report.add(report)
+        if self.source is Input.CONVERSIONS and book.prices:
+            self._remember_billed(state, events, keys, amounts[:, SPEND])
         if self.source is Input.IMPRESSIONS:
             self._add_users(state, events, counted, report)
         elif self.source is Input.CONVERSIONS:
@@ -210,6 +225,25 @@ class Intake:
         for i in np.flatnonzero((cost == BY_EVENT) & counted).tolist():
             cost[i] = prices.price_of(events[i])
         amounts[:, SPEND] = np.where(cost >= 0, cost * counted, amounts[:, SPEND])
+
+    def _remember_billed(self, state: InputState, events: Sequence[Event], keys: Sequence[Names], costs: Ints) -> None:
+        """Leads that were billed: an adjustment may reject them later."""
+        for i in np.flatnonzero(costs).tolist():
+            event = events[i]
+            if event.conversion_type is ConversionType.LEAD:  # type: ignore[attr-defined]
+                names, dimensions = _named(keys[i]), _named(self._all_dimensions(event))
+                digest = xxhash.xxh3_128_digest(event.event_id.encode())
+                state.billed.append(Billed(digest, event.event_time_ms, names, dimensions, int(costs[i])))
+
+    def _all_dimensions(self, event: Event) -> Names:
+        """In the tables' order, those that are not configured empty: rules may change before it is used."""
+        return tuple([getattr(event, name) if name in self.rules.dimensions else "" for name in DIMENSIONS])
+
+    def _reject(self, state: InputState, events: Sequence[Event], counted: Flags) -> None:
+        for i in np.flatnonzero(counted).tolist():
+            event = events[i]
+            if event.adjustment_type is AdjustmentType.REJECTED_LEAD:  # type: ignore[attr-defined]
+                state.rejections.append(xxhash.xxh3_128_digest(event.adjusted_event_id.encode()))  # type: ignore[attr-defined]
 
     def _add_users(self, state: InputState, events: Sequence[Event], counted: Flags, report: Block) -> None:
         users = [event.user_id for event in events]
@@ -309,6 +343,10 @@ def _variants(events: Sequence[Event]) -> list[str | None]:
     if not any(experiments):
         return [None] * len(events)
     return [f"{taken[0].id}={taken[0].arm}" if taken else None for taken in experiments]
+
+
+def _named(names: Names) -> Names:
+    return tuple(["" if name is None else name for name in names])
 
 
 def _dimensions_getter(dimensions: Sequence[str]) -> Callable[[Any], Names]:

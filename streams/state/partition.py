@@ -18,6 +18,7 @@ from streams.stages.count import BASE, SPEND, index_of
 from streams.stages.intake import NOTHING, Intake
 from streams.stages.pacing.facts import Added
 from streams.state.campaigns import CampaignBook
+from streams.state.credits import JOURNAL_INPUT, Credits
 from streams.state.inputs import Batch, InputState
 from streams.state.journal import Tick
 from streams.state.notices import NoticeInput
@@ -61,6 +62,7 @@ class PartitionState:
         }
         self.inputs = {source: InputState(source, rules) for source in Input}
         self.windows = Windows(rules.pane_ms)
+        self.credits = Credits(rules)
         self.seq = 0
         self.rules_seq = 0
         self.misrouted = 0
@@ -68,6 +70,7 @@ class PartitionState:
         self.rates = UsualRates()
         self._additions: dict[tuple[str, int], list[int]] = {}
         """What the running tick adds, by campaign and origin pane, in the order of WINDOW_MEASURES."""
+        self._credited: dict[tuple[str, int], int] = {}
         self._reported_ms = 0
         self._routed: set[str] = set()
         self._letters: list[DeadLetter] = []
@@ -118,6 +121,7 @@ class PartitionState:
         report_due = self._is_report_time(tick.wall_ms, tick.is_catching_up)
         for state in self.inputs.values():
             self._fold_panes(state, rows[Table.PANES])
+        self._give_back(rows)
         self._tell_desk()
         for state in self.inputs.values():
             closed = state.report.has_closed_pane(state.newest_ms) or state.cohorts.has_closed_pane(state.newest_ms)
@@ -195,6 +199,32 @@ class PartitionState:
             for (_, index), amount in zip(places, sums, strict=True):
                 into[index] += amount
 
+    def _give_back(self, rows: dict[Table, list[Row]]) -> None:
+        """Credits what has been billed and rejected: in rows of the journal, and in windows and pacing."""
+        conversions, adjustments = self.inputs[Input.CONVERSIONS], self.inputs[Input.ADJUSTMENTS]
+        newest_ms = self._newest_ms()
+        horizon_ms = self.rules.horizons[Input.ADJUSTMENTS].dedupe_ms
+        found = self.credits.match(conversions.billed, adjustments.rejections, newest_ms, horizon_ms)
+        conversions.billed, adjustments.rejections = [], []
+        if not found:
+            return
+        width, fingerprint = len(DECISION_KEY) - 1, self._fingerprint
+        panes, reports = self.credits.rows(found, newest_ms)
+        for table, pane_ms, changed in (
+            (Table.PANES, self.rules.pane_ms, panes),
+            (Table.REPORTS, self.rules.report_pane_ms, reports),
+        ):
+            prefix = (self.log_epoch, JOURNAL_INPUT, self.partition, pane_ms, self.rules_seq)
+            for origin, effect, key, measures in changed:
+                head = (*prefix, origin // 1000, effect // 1000, *key[:width], VALID)
+                wide = (*key[width:], *measures, ()) if table is Table.REPORTS else measures
+                rows[table].append((*head, *wide, fingerprint))
+        for billed in found:
+            campaign, origin = billed.names[0], billed.at_ms - billed.at_ms % self.rules.pane_ms
+            self.windows.add(campaign, origin, [(_SPENT, -billed.cost_millimicros)])
+            into = self._credited.setdefault((campaign, origin), 0)
+            self._credited[campaign, origin] = into + billed.cost_millimicros
+
     def _tell_desk(self) -> None:
         """What this tick has added to its campaigns, by origin pane."""
         shown: dict[int, int] = {}
@@ -202,6 +232,9 @@ class PartitionState:
             shown[origin] = shown.get(origin, 0) + sums[_IMPRESSIONS]
             if campaign in self.desk.held:
                 self.desk.add(campaign, Added(origin, *(sums[at] for at in _ADDED)), self.campaigns.current)
+        for (campaign, origin), credited in self._credited.items():
+            self.desk.add(campaign, Added(origin, 0, 0, 0, 0, 0, credited), self.campaigns.current)
+        self._credited = {}
         for origin, impressions in shown.items():
             self.desk.add_traffic(origin, impressions)
 
@@ -291,6 +324,7 @@ class PartitionState:
                 state = self.inputs[source] = InputState(source, rules)
                 state.begin_at(begin)
             state.change_rules(rules)
+        self.credits.open_grains(rules)
         if rules.pane_ms != self.windows.pane_ms:
             zones, self.windows = self.windows.zones, Windows(rules.pane_ms)
             self.windows.zones = zones
@@ -308,6 +342,7 @@ class PartitionState:
             "notices": {topic: notice.snapshot() for topic, notice in self.notices.items()},
             "campaigns": self.campaigns.snapshot(),
             "rates": self.rates.snapshot(),
+            "credits": self.credits.snapshot(),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -322,6 +357,8 @@ class PartitionState:
             notice.restore(snapshot["notices"][topic])
         self.campaigns.restore(snapshot["campaigns"])
         self.rates.restore(snapshot["rates"])
+        self.credits = Credits(self.rules)
+        self.credits.restore(snapshot["credits"])
         self.windows = Windows(self.rules.pane_ms)
         self._compile()
 
@@ -331,6 +368,7 @@ class PartitionState:
         self.windows.zones = self.campaigns.zones
 
 
+_SPENT: Final = WINDOW_INDEX["spend_millimicros"]
 _IMPRESSIONS: Final = WINDOW_INDEX["impressions"]
 _ADDED: Final = tuple(
     WINDOW_INDEX[name] for name in ("impressions", "plays_started", "clicks", "conversions", "spend_millimicros")

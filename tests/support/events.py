@@ -95,9 +95,20 @@ class Traffic:
         if line.sent and rng.random() < mix.duplicate:
             return Draft(timestamp, b"k", _encode(self._repeated(line)))
         event = self._event(topic, line.clock_ms)
+        if topic == "ads.adjustments" and rng.random() < 0.7:
+            self._adjust_a_conversion(event, partition)
         line.sent.append(event)
         key = event.get("campaign_id")
         return Draft(timestamp, key.encode() if key else None, _encode(event))
+
+    def _adjust_a_conversion(self, event: dict[str, Any], partition: int) -> None:
+        """Of one that was sent, or of one that is still to come; some are adjusted twice."""
+        sent = self._lines.get(("ads.conversions", partition), _Line(0)).sent
+        if sent:
+            conversion = self.rng.choice(sent[-10:])
+            event["adjusted_event_id"] = conversion["event_id"]
+            event["adjusted_event_time_ms"] = conversion["event_time_ms"]
+            event["adjustment_type"] = self.rng.choice(["rejected_lead", "rejected_lead", "refund"])
 
     def _repeated(self, line: _Line) -> dict[str, Any]:
         """Mostly a recent one, sometimes an ancient one; sometimes with another time under the same id."""
@@ -217,7 +228,8 @@ def _terms(rng: Random) -> dict[str, Any]:
             {"model": "ocpm", "target_cost_micros": price},
             {"model": "ocpc", "price_micros": price, "target_cost_micros": price * 3},
             {"model": "paid_play", "price_micros": price, "play_milestone": rng.choice(["start", "3s", "complete"])},
-            {"model": "cpa", "price_micros": price, "conversion_type": rng.choice(["lead", "order"])},
+            {"model": "cpa", "price_micros": price, "conversion_type": "order"},
+            *[{"model": "cpa", "price_micros": price, "conversion_type": "lead"}] * 5,
         ]
     )
     budget = rng.choice([{}, {"daily_micros": price * 4}, {"total_micros": price * 9}, {"daily_micros": 10**12}])
@@ -250,7 +262,7 @@ def _click(rng: Random, event: dict[str, Any], _clock_ms: int) -> None:
 
 
 def _conversion(rng: Random, event: dict[str, Any], clock_ms: int) -> None:
-    event["conversion_type"] = rng.choice(["lead", "add_to_cart", "order", "paid", "install", "other"])
+    event["conversion_type"] = rng.choice(["lead"] * 4 + ["add_to_cart", "order", "paid", "install", "other"])
     event["quantity"] = rng.choice([None, 1, 2, 5])
     event["value_micros"] = rng.choice([None, 0, rng.randrange(10**9)])
     event["cost_of_goods_micros"] = rng.choice([None, rng.randrange(10**8)])

@@ -91,7 +91,8 @@ class Oracle:
         """Runs all stages."""
         self._judge()
         return Truth(
-            panes=self._sums(sql.PANE_KEYS, sql.PANE_FOLDED, sql.PANE_TOUCHES, MEASURES),
+            panes=self._sums(sql.PANE_KEYS, sql.PANE_FOLDED, sql.PANE_TOUCHES, MEASURES)
+            | self._sums(sql.PANE_KEYS, sql.PANE_FOLDED, sql.CREDIT_PANES, MEASURES),
             reports=self._reports(),
             reach=self._reach(),
             cohorts=self._cohorts(),
@@ -171,6 +172,34 @@ class Oracle:
         places = ", ".join("?" * len(sql.TARIFF_COLUMNS))
         self.db.executemany(f"INSERT INTO tariffs VALUES ({places})", list(self._tariffs()))
         self.db.executescript(sql.BILL)
+        self.db.execute(f"CREATE TABLE credits ({', '.join(sql.CREDIT_COLUMNS)})")
+        places = ", ".join("?" * len(sql.CREDIT_COLUMNS))
+        self.db.executemany(f"INSERT INTO credits VALUES ({places})", list(self._credits()))
+
+    def _credits(self) -> Iterable[Key]:
+        """Rejected leads that cost something: each at the first tick that had read it and its rejection."""
+        for partition, conversion, rejection in self.db.execute(sql.REJECTED).fetchall():
+            for tick in self.ticks[partition]:
+                applied, seq = tick.document["applied"], tick.document["seq"]
+                if applied["ads.conversions"] <= conversion or applied["ads.adjustments"] <= rejection:
+                    continue
+                before = [t for t in self.ticks[partition] if t.document["seq"] < seq]
+                was_read = bool(before) and before[-1].document["applied"]["ads.adjustments"] > rejection
+                newest = self._newest_at(partition, applied)
+                at_ms, horizon_ms = self.db.execute(sql.HORIZON, (partition, conversion, rejection)).fetchone()
+                read_at = [t for t in before if t.document["applied"]["ads.adjustments"] > rejection]
+                read_ms = self._newest_at(partition, read_at[0].document["applied"]) if read_at else newest
+                if min(at_ms, read_ms) < newest - horizon_ms:  # forgotten by then
+                    break
+                # what waited for its conversion comes first, in the order of conversions; then rejections in theirs
+                place = seq * 10**9 + (conversion if was_read else 10**6 + rejection)
+                rules = self.db.execute(sql.RULES_BEFORE, (partition, seq)).fetchone()
+                yield partition, conversion, place, newest, *rules
+                break
+
+    def _newest_at(self, partition: int, applied: Mapping[str, int]) -> int:
+        reached = [self.db.execute(sql.NEWEST, (partition, t, applied[t])).fetchone()[0] for t in EVENT_TOPICS]
+        return max((at for at in reached if at is not None), default=-1)
 
     def _tariffs(self) -> Iterable[Key]:
         """By topic: from which offset on a version is known, and from which event time on it holds."""
@@ -186,8 +215,7 @@ class Oracle:
         """The pane that it names, or the first that no event had reached."""
         pane_ms = self._pane_ms(partition, record.offset)
         earliest = max(record.timestamp, document.get("valid_from_ms", 0))
-        reached = [self.db.execute(sql.NEWEST, (partition, t, applied[t])).fetchone()[0] for t in EVENT_TOPICS]
-        newest = max((at for at in reached if at is not None), default=-1)
+        newest = self._newest_at(partition, applied)
         unreached = newest // pane_ms * pane_ms + pane_ms if newest >= 0 else 0
         return max((earliest + pane_ms - 1) // pane_ms * pane_ms, unreached)
 
@@ -221,7 +249,17 @@ class Oracle:
         columns = ", ".join(sql.REPORT_KEYS)
         found = self.db.execute(f"SELECT {columns}, COUNT(DISTINCT user) FROM keyed GROUP BY {columns}")
         users = {self._row_key(sql.REPORT_KEYS, row[:-1]): row[-1] for row in found}
-        return {key: (*values, users[key]) for key, values in sums.items()}
+        own = {key: (*values, users[key]) for key, values in sums.items()}
+        return own | {key: (*values, 0) for key, values in self._report_credits().items()}
+
+    def _report_credits(self) -> dict[Key, Key]:
+        keyed = "ALTER TABLE keyed RENAME TO own_keyed"
+        self.db.execute("DROP TABLE IF EXISTS own_keyed")
+        self.db.execute(keyed)
+        found = self._sums(sql.REPORT_KEYS, sql.CREDIT_FOLDED, sql.CREDIT_REPORTS, MEASURES, ("user",))
+        self.db.executescript("INSERT INTO own_keyed SELECT * FROM keyed; DROP TABLE keyed")
+        self.db.execute("ALTER TABLE own_keyed RENAME TO keyed")
+        return found
 
     def _reach(self) -> dict[Key, int]:
         """Uses what `_reports` has keyed."""

@@ -32,6 +32,7 @@ EVENT_COLUMNS: Final = (
     "touch_time_ms",
     "weight_ppm",
     "adjustment_type",
+    "adjusted_event_id",
     "adjusted_event_time_ms",
     "amount_micros",
     "engagement_type",
@@ -119,6 +120,30 @@ SELECT s.*, t.billed_topic, t.price, t.kind FROM settled s LEFT JOIN tariffs t O
 """
 NEWEST: Final = "SELECT MAX(newest) FROM judged WHERE part = ? AND topic = ? AND off < ?"
 
+_BILLABLE: Final = """topic = billed_topic AND (kind = ''
+    OR topic = 'ads.plays' AND milestone = kind AND loop = 1
+    OR topic = 'ads.conversions' AND conversion_type = kind AND has_touch AND touch_type <> 'none')"""
+REJECTED: Final = f"""
+SELECT c.part, c.off, MIN(a.off) FROM billed c JOIN billed a ON a.part = c.part AND a.topic = 'ads.adjustments'
+    AND a.counted AND a.adjustment_type = 'rejected_lead' AND a.adjusted_event_id = c.event_id
+WHERE c.off IN (SELECT off FROM billed b WHERE b.part = c.part AND topic = 'ads.conversions' AND counted
+    AND conversion_type = 'lead' AND price > 0 AND ({_BILLABLE})) AND c.topic = 'ads.conversions'
+GROUP BY 1, 2 ORDER BY 1, 3
+"""
+HORIZON: Final = """
+SELECT c.event_time_ms, a.dedupe_ms FROM billed c, billed a
+WHERE c.part = ?1 AND c.topic = 'ads.conversions' AND c.off = ?2
+    AND a.part = ?1 AND a.topic = 'ads.adjustments' AND a.off = ?3
+"""
+CREDIT_COLUMNS: Final = (
+    *("part", "conversion_off", "place", "newest", "rules_seq"),
+    *("pane_ms", "report_pane_ms", "max_pane_keys", "max_report_keys"),
+)
+RULES_BEFORE: Final = """
+SELECT rules_seq, pane_ms, report_pane_ms, max_pane_keys, max_report_keys FROM rules
+WHERE part = ? AND (rules_seq < ? OR rules_seq = 1) ORDER BY rules_seq DESC LIMIT 1
+"""
+
 LEDGER: Final = """
 SELECT topic, part, CASE WHEN reason IS NOT NULL THEN 'rejected' WHEN late THEN 'late' WHEN duplicate THEN 'duplicate'
     ELSE 'counted' END AS entry, COALESCE(reason, ''), COUNT(*)
@@ -141,9 +166,6 @@ def _money(condition: str, amount: str) -> str:
 
 
 _PRICED: Final = "topic IN ('ads.impressions', 'ads.plays', 'ads.clicks')"
-_BILLABLE: Final = """topic = billed_topic AND (kind = ''
-    OR topic = 'ads.plays' AND milestone = kind AND loop = 1
-    OR topic = 'ads.conversions' AND conversion_type = kind AND has_touch AND touch_type <> 'none')"""
 _MEASURED: Final = {
     "duplicates": "duplicate",
     "late": "late",
@@ -219,6 +241,19 @@ def _touches(pane: str, more: str) -> str:
     FROM billed WHERE paid AND topic = 'ads.adjustments'"""
 
 
+def _credit_touches(pane: str, more: str) -> str:
+    """What was billed for rejected leads, at the tick that had read both: rows of the journal."""
+    own = ", ".join(f"{'c.price' if name == 'credited_millimicros' else '0'} AS {name}" for name in MEASURES)
+    return f"""
+    SELECT 'ads.journal' AS topic, c.part, k.rules_seq, k.{pane} AS pane_ms, k.max_{more}_keys AS max_keys, {_WHO},
+        {_DIMS}, c.dims, k.newest / k.{pane} * k.{pane} / 1000 AS effect_pane, NULL AS user, k.place,
+        c.event_time_ms / k.{pane} * k.{pane} / 1000 AS origin_pane, {own}
+    FROM credits k JOIN billed c ON c.part = k.part AND c.topic = 'ads.conversions' AND c.off = k.conversion_off"""
+
+
+CREDIT_PANES: Final = _credit_touches("pane_ms", "pane")
+CREDIT_REPORTS: Final = _credit_touches("report_pane_ms", "report")
+
 _IDENTITY: Final = ("input", "part", "pane_ms", "rules_seq")
 PANE_KEYS: Final = (*_IDENTITY, "origin_pane", "effect_pane", *WHO)
 REPORT_KEYS: Final = (*PANE_KEYS, *DIMENSIONS)
@@ -247,6 +282,7 @@ REPORT_FOLDED: Final = _OTHERS | {
     name: f"CASE WHEN instr(dims, ',{name},') > 0 THEN 'other' ELSE '' END" for name in DIMENSIONS
 }
 COHORT_FOLDED: Final = _OTHERS
+CREDIT_FOLDED: Final = _OTHERS | dict.fromkeys(DIMENSIONS, "'other'")
 
 
 _SCOPE: Final = ("topic", "part", "rules_seq", "pane_ms", "effect_pane")
