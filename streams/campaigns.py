@@ -3,40 +3,19 @@
 Settings are versioned: every record is a whole document that holds from `valid_from_ms` on, until a later version
 does. The pipeline decodes them leniently (`decode_campaign`: unknown fields are tolerated, the first fault decides);
 files are checked strictly and completely (`problems_of`: every fault of a document at once).
-
-Budgets and billing will be nested structs of their own with a default of None; `problems_of` descends into nested
-structs already, and old versions in the topic stay readable.
 """
 
-import difflib
-import re
-import types
-import typing
-import zoneinfo
-from functools import cache
-from typing import Annotated, Final, NamedTuple, get_args, get_origin
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from streams.events import MAX_RECORD_BYTES, ConversionType, Currency, Id, Reason, Rejected, TimeMs
+from streams.documents import Fault, Problem, decode_document, money_faults, struct_problems
+from streams.events import ConversionType, Currency, Id, Reason, Rejected, TimeMs
+from streams.terms import Alerting, Billing, BillingModel, Budget, Pacing, PacingPeriod
 
 Name = Annotated[str, Meta(max_length=256)]
 ZoneName = Annotated[str, Meta(min_length=1, max_length=64)]
-
-CURRENCIES: Final = frozenset(
-    """
-    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP CNY
-    COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR
-    ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK
-    MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF
-    SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU
-    UZS VED VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG
-    """.split()  # noqa: SIM905 - a list literal would take 150 lines
-)
-"""ISO 4217 codes of money in circulation (funds, metals and test codes are left out)."""
-
-_NOT_PLACES: Final = frozenset({"localtime", "posixrules", "Factory"})
 
 
 class CampaignSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,25 +42,16 @@ class CampaignSettings(msgspec.Struct, frozen=True, kw_only=True):
     valid_from_ms: Annotated[
         TimeMs | None, Meta(description="This version holds from then on, epoch ms UTC; null: when it was appended.")
     ] = None
+    billing: Annotated[Billing, Meta(description="How spend comes about.")] = Billing()
+    budget: Annotated[Budget, Meta(description="What may be spent; empty: measured, but not paced.")] = Budget()
+    pacing: Annotated[Pacing, Meta(description="How the budget is spread over its period.")] = Pacing()
+    alerts: Annotated[Alerting, Meta(description="Thresholds, receivers and language of alerts.")] = Alerting()
     schema_version: Annotated[int, Meta(ge=1, le=1000, description="Version of this document's schema.")] = 1
 
 
-class Problem(NamedTuple):
-    """One fault of a document: where (`flight_end_ms`, `budget.daily_micros`; '' is the whole) and what."""
-
-    path: str
-    problem: str
-
-
 _DECODER: Final = msgspec.json.Decoder(CampaignSettings)
-_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<field>.*)`$")
-
-
-@cache
-def known_zones() -> frozenset[str]:
-    """The IANA time zones that this machine or the package tzdata knows; read once."""
-    return frozenset(zoneinfo.available_timezones()) - _NOT_PLACES
+_FIXED_PRICE: Final = frozenset({BillingModel.CPM, BillingModel.CPC, BillingModel.CPA, BillingModel.PAID_PLAY})
+_OPTIMISED: Final = frozenset({BillingModel.OCPM, BillingModel.OCPC})
 
 
 def encode_campaign(settings: CampaignSettings) -> bytes:
@@ -91,22 +61,7 @@ def encode_campaign(settings: CampaignSettings) -> bytes:
 
 def decode_campaign(raw: bytes | None) -> CampaignSettings | Rejected:
     """Decodes a value of ads.campaigns. Never raises; the first fault decides the reason."""
-    if not raw:
-        return Rejected(Reason.EMPTY)
-    if len(raw) > MAX_RECORD_BYTES:
-        return Rejected(Reason.TOO_LARGE)
-    try:
-        settings = _DECODER.decode(raw)
-    except msgspec.ValidationError as error:
-        return _rejected(error)
-    except msgspec.DecodeError:
-        return Rejected(Reason.MALFORMED_JSON)
-    except UnicodeDecodeError:
-        return Rejected(Reason.NOT_UTF8)
-    except RecursionError:
-        return Rejected(Reason.TOO_DEEP)
-    broken = _broken_rules(settings)
-    return Rejected(broken[0][0], f"$.{broken[0][1].path}") if broken else settings
+    return decode_document(_DECODER, raw, faults_of)
 
 
 def problems_of(document: object) -> list[Problem]:
@@ -117,108 +72,66 @@ def problems_of(document: object) -> list[Problem]:
     problems = struct_problems(document, CampaignSettings)
     if problems:
         return problems + _rules_of_sound_fields(document, problems)
-    return [problem for _, problem in _broken_rules(msgspec.convert(document, CampaignSettings))]
+    return [Problem(f.path, f.problem) for f in faults_of(msgspec.convert(document, CampaignSettings))]
 
 
-def struct_problems(document: object, kind: type[msgspec.Struct], path: str = "") -> list[Problem]:
-    """Unknown, missing and ill-typed fields of `document` as a `kind`, and of the structs nested in it."""
-    if not isinstance(document, dict):
-        return [Problem(path, f"must be a table of settings, not {type(document).__name__}")]
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    problems = [Problem(_join(path, name), _unknown(name, fields)) for name in document if name not in fields]
-    for name, field in fields.items():
-        if name in document:
-            problems += _value_problems(document[name], field.type, _join(path, name))
-        elif field.required:
-            problems.append(Problem(_join(path, name), "is missing"))
-    return problems
-
-
-def _value_problems(value: object, kind: object, path: str) -> list[Problem]:
-    nested = _struct_in(kind)
-    if nested is not None and value is not None:
-        return struct_problems(value, nested, path)
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        what, below = _parts(error)
-        return [Problem(path + below, what + _hint(value, what))]
-    return []
-
-
-def _struct_in(kind: object) -> type[msgspec.Struct] | None:
-    """The struct that an annotation `Struct`, `Struct | None` or `Annotated[…]` of these names."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    if get_origin(kind) in (Annotated, types.UnionType, typing.Union):
-        return next(filter(None, map(_struct_in, get_args(kind))), None)
-    return None
-
-
-def _broken_rules(settings: CampaignSettings) -> list[tuple[Reason, Problem]]:
+def faults_of(settings: CampaignSettings) -> list[Fault]:
     """Rules that types cannot express."""
-    broken = []
-    if settings.currency not in CURRENCIES:
-        broken.append((Reason.UNKNOWN_VALUE, _bad_currency(settings.currency)))
-    if settings.time_zone not in known_zones():
-        broken.append((Reason.UNKNOWN_VALUE, _bad_zone(settings.time_zone)))
-    if _ends_before_it_starts(settings.flight_start_ms, settings.flight_end_ms):
-        broken.append((Reason.OUT_OF_RANGE, Problem("flight_end_ms", "must be after flight_start_ms")))
-    return broken
+    return [
+        *money_faults(settings.currency, settings.time_zone),
+        *_flight_faults(settings),
+        *_billing_faults(settings),
+        *_budget_faults(settings),
+    ]
+
+
+def _flight_faults(settings: CampaignSettings) -> list[Fault]:
+    start, end = settings.flight_start_ms, settings.flight_end_ms
+    if start is None or end is None or end > start:
+        return []
+    return [Fault(Reason.OUT_OF_RANGE, "flight_end_ms", "must be after flight_start_ms")]
+
+
+def _billing_faults(settings: CampaignSettings) -> list[Fault]:
+    billing, model = settings.billing, settings.billing.model
+    found = []
+    if model in _FIXED_PRICE and billing.price_micros is None:
+        found.append(Fault(Reason.MISSING_FIELD, "billing.price_micros", f"is missing: {model} needs a price"))
+    if model is BillingModel.CLEARING_PRICE and billing.price_micros is not None:
+        text = "has no place here: with clearing_price the events carry the price; did you mean another model?"
+        found.append(Fault(Reason.OUT_OF_RANGE, "billing.price_micros", text))
+    if model is BillingModel.CPA and billing.conversion_type is None and settings.goal is None:
+        text = "is missing: cpa needs it, or a goal"
+        found.append(Fault(Reason.MISSING_FIELD, "billing.conversion_type", text))
+    if model in _OPTIMISED and settings.goal is None:
+        found.append(Fault(Reason.MISSING_FIELD, "goal", f"is missing: {model} is judged by its goal"))
+    if model in _OPTIMISED and billing.target_cost_micros is None:
+        text = f"is missing: {model} is judged by its target cost"
+        found.append(Fault(Reason.MISSING_FIELD, "billing.target_cost_micros", text))
+    return found
+
+
+def _budget_faults(settings: CampaignSettings) -> list[Fault]:
+    budget, is_session = settings.budget, settings.pacing.period is PacingPeriod.LIVE_SESSION
+    found = []
+    if budget.daily_micros and budget.total_micros and budget.daily_micros > budget.total_micros:
+        found.append(Fault(Reason.OUT_OF_RANGE, "budget.daily_micros", "is more than budget.total_micros"))
+    if is_session and budget.session_micros is None:
+        text = "is missing: pacing.period live_session needs it"
+        found.append(Fault(Reason.MISSING_FIELD, "budget.session_micros", text))
+    if not is_session and budget.session_micros is not None:
+        text = "has no place here: it needs pacing.period live_session"
+        found.append(Fault(Reason.OUT_OF_RANGE, "budget.session_micros", text))
+    return found
 
 
 def _rules_of_sound_fields(document: object, problems: list[Problem]) -> list[Problem]:
     """The rules of those fields that have no problem yet, so that one reading shows everything."""
     if not isinstance(document, dict):
         return []
-    wrong = {problem.path for problem in problems}
+    wrong = {problem.path.partition(".")[0].partition("[")[0] for problem in problems}
     names = {field.encode_name for field in msgspec.structs.fields(CampaignSettings)}
     sound = {name: value for name, value in document.items() if name in names - wrong}
     draft = msgspec.convert({"campaign_id": "?", "currency": "USD", **sound}, CampaignSettings)
-    return [problem for _, problem in _broken_rules(draft)]
-
-
-def _ends_before_it_starts(start_ms: int | None, end_ms: int | None) -> bool:
-    return start_ms is not None and end_ms is not None and end_ms <= start_ms
-
-
-def _bad_currency(code: str) -> Problem:
-    hint = f"; did you mean {code.upper()}?" if code.upper() in CURRENCIES else ""
-    return Problem("currency", f"{code!r} is no ISO 4217 code{hint}")
-
-
-def _bad_zone(name: str) -> Problem:
-    close = difflib.get_close_matches(name, known_zones(), n=1)
-    hint = f"; did you mean {close[0]}?" if close else ", for example Asia/Shanghai"
-    return Problem("time_zone", f"{name!r} is no IANA time zone{hint}")
-
-
-def _unknown(name: object, fields: dict[str, msgspec.structs.FieldInfo]) -> str:
-    close = difflib.get_close_matches(str(name), fields, n=1)
-    return "is unknown" + (f"; did you mean {close[0]}?" if close else f"; known are {', '.join(fields)}")
-
-
-def _hint(value: object, what: str) -> str:
-    if what.startswith("Expected `str`") and isinstance(value, int):
-        return f'; put it in quotes: "{value}"'
-    return ""
-
-
-def _join(path: str, name: object) -> str:
-    return f"{path}.{name}" if path else str(name)
-
-
-def _parts(error: msgspec.ValidationError) -> tuple[str, str]:
-    """What is wrong, and the path below the decoded value (`.a[0]`, or '')."""
-    match = _MESSAGE.match(str(error))
-    return (match["what"], match["path"] or "") if match else (str(error), "")
-
-
-def _rejected(error: msgspec.ValidationError) -> Rejected:
-    what, below = _parts(error)
-    missing = _MISSING.match(what)
-    if missing:
-        return Rejected(Reason.MISSING_FIELD, f"${below}.{missing['field']}")
-    if what.startswith("Invalid enum value"):
-        return Rejected(Reason.UNKNOWN_VALUE, f"${below}")
-    return Rejected(Reason.WRONG_TYPE if ", got " in what else Reason.OUT_OF_RANGE, f"${below}")
+    judged = [fault for fault in faults_of(draft) if fault.path.partition(".")[0] not in wrong]
+    return [Problem(fault.path, fault.problem) for fault in judged]

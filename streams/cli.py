@@ -6,12 +6,14 @@ import typer
 
 from streams import __version__
 from streams.commands import (
+    alerts,
     campaigns,
     dead_letters,
     demo,
     doctor,
     generate,
     load,
+    notifier,
     query,
     reconcile,
     top,
@@ -38,6 +40,8 @@ app.command("top", help=prose(top.top.__doc__))(top.top)
 app.command("doctor", help=prose(doctor.doctor.__doc__))(doctor.doctor)
 app.command("reconcile", help=prose(reconcile.reconcile.__doc__), epilog=prose(reconcile.EPILOG))(reconcile.reconcile)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.command("notifier", help=prose(notifier.notifier.__doc__))(notifier.notifier)
+app.add_typer(alerts.app, name="alerts")
 
 
 def _show_version(wanted: bool) -> None:

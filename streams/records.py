@@ -15,8 +15,9 @@ import msgspec
 
 from streams.events import Input
 
-COMMON: Final = ("duplicates", "late", "money_rejected", "spend_millimicros")
-"""Measures that every input has: redelivered and late events (not counted elsewhere), amounts refused, cost."""
+COMMON: Final = ("duplicates", "late", "money_rejected", "spend_millimicros", "credited_millimicros")
+"""Measures that every input has: redelivered and late events (not counted elsewhere), amounts refused, cost, and cost
+given back (in the rows of what a tick decides)."""
 
 MEASURES_OF: Final[dict[Input, tuple[str, ...]]] = {
     Input.IMPRESSIONS: ("impressions", "viewable_impressions", "measured_impressions"),
@@ -131,6 +132,52 @@ CAMPAIGN_COLUMNS: Final = (
     "valid_from",
     "version",
 )
+PACING_COLUMNS: Final = (
+    "log_epoch",
+    "partition",
+    "campaign_id",
+    "minute",  # of the partition's event time: the last look of a minute wins
+    "currency",
+    "period_kind",  # day, flight or live_session
+    "period_start",
+    "period_end",
+    "budget_micros",
+    "target_micros",  # what the plan says should be spent by now
+    "gross_spend_micros",
+    "credited_micros",
+    "spend_micros",  # gross less credited
+    "in_flight_micros",
+    "rate_ppm",
+    "reason",
+    "forecast_micros",  # spend at the period's end; NULL: nothing to go by
+    "forecast_low_micros",
+    "forecast_high_micros",
+    "exhausts_at",  # epoch seconds; NULL: not in this period
+    "closed_credit_micros",  # credits after their day had closed: for billing, never for pacing
+    "version",
+)
+ALERT_COLUMNS: Final = (
+    "log_epoch",
+    "partition",
+    "alert_id",
+    "kind",
+    "audience",
+    "state",
+    "is_pushed",
+    "campaign_id",
+    "advertiser_id",
+    "agency_id",
+    "account_id",
+    "cause",
+    "seen",
+    "expected",
+    "unit",
+    "began",
+    "changed",
+    "text_en",
+    "text_zh",
+    "version",
+)
 
 
 class Table(StrEnum):
@@ -141,6 +188,8 @@ class Table(StrEnum):
     COHORTS = "cohort_rows"
     LEDGER = "ledger_rows"
     CAMPAIGNS = "campaign_rows"
+    PACING = "pacing_rows"
+    ALERTS = "alert_rows"
 
 
 COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
@@ -149,6 +198,8 @@ COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
     Table.COHORTS: COHORT_COLUMNS,
     Table.LEDGER: LEDGER_COLUMNS,
     Table.CAMPAIGNS: CAMPAIGN_COLUMNS,
+    Table.PACING: PACING_COLUMNS,
+    Table.ALERTS: ALERT_COLUMNS,
 }
 
 Row = tuple[Any, ...]
@@ -160,6 +211,8 @@ KEY_COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
     Table.COHORTS: COHORT_COLUMNS[: COHORT_COLUMNS.index("conversions")],
     Table.LEDGER: LEDGER_COLUMNS[: LEDGER_COLUMNS.index("records")],
     Table.CAMPAIGNS: ("campaign_id", "valid_from"),
+    Table.PACING: PACING_COLUMNS[: PACING_COLUMNS.index("currency")],
+    Table.ALERTS: ALERT_COLUMNS[: ALERT_COLUMNS.index("kind")],
 }
 """The key of a row: the table's ORDER BY, in which the highest version wins."""
 

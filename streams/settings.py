@@ -5,11 +5,22 @@ Sources, the strongest first: environment (`CAMPAIGN_STREAMS_…`, nested with `
 """
 
 import os
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -111,6 +122,86 @@ class IdentitySettings(Section):
     key_id: str = Field("k1", min_length=1, max_length=32, description="Name of the key, carried by the events.")
 
 
+def _known_zone(name: str | None) -> str | None:
+    try:
+        if name is not None:
+            ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        raise ValueError("is no IANA time zone; for example Asia/Shanghai") from None
+    return name
+
+
+class RouteSettings(Section):
+    """One receiver of alerts: where its messages go, and whose alerts it gets."""
+
+    kind: Literal["webhook", "apprise"] = Field("webhook", description="webhook: signed JSON; apprise: chat or mail.")
+    url: SecretStr = Field(description="https://… of a webhook, or apprise's URL (slack://…, feishu://…, mailto://…).")
+    secret: SecretStr | None = Field(None, description="Key of a webhook's signature; needed with kind webhook.")
+    advertisers: tuple[str, ...] = Field((), description="Advertisers whose alerts it gets.")
+    agencies: tuple[str, ...] = Field((), description="Agencies whose alerts it gets, where no advertiser's route is.")
+    operations: bool = Field(False, description="It gets what is meant for operations.")
+    language: Literal["en", "zh"] | None = Field(None, description="None: as the campaigns say.")
+    hourly_cap: int | None = Field(None, ge=1, le=1_000, description="None: delivery.hourly_cap.")
+    digest: Literal["daily", "hourly", "off"] | None = Field(None, description="None: delivery.digest.")
+    digest_hour: int | None = Field(None, ge=0, le=23, description="None: delivery.digest_hour.")
+    time_zone: str | None = Field(None, description="Of digest_hour; None: delivery.time_zone.")
+
+    _zone = field_validator("time_zone")(_known_zone)
+
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Self:
+        if self.kind == "webhook":
+            if self.secret is None or not self.secret.get_secret_value():
+                raise ValueError("secret is needed with kind webhook: it signs the messages")
+            if not re.match(r"https?://[^/]", self.url.get_secret_value()):
+                raise ValueError("url must begin with https:// (or http://, with delivery.allow_private_networks)")
+        elif "://" not in self.url.get_secret_value():
+            raise ValueError("url must be one of apprise, such as slack://…, feishu://… or mailto://…")
+        return self
+
+
+RouteName = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class DeliverySettings(Section):
+    """How alerts reach people: routes, grouping, caps, and what is done when a receiver does not answer."""
+
+    enabled: bool = Field(True, description="Alerts are delivered, where a route serves them.")
+    in_worker: bool = Field(True, description="Workers deliver; false: only `campaign-streams notifier` does.")
+    web_port: int = Field(6067, ge=0, le=65_535, description="Of the notifier's /metrics and /health; 0: none.")
+    dry_run: bool = Field(False, description="Log messages in place of sending; they count as told.")
+    allow_private_networks: bool = Field(False, description="Webhooks may be http:// and inside private networks.")
+    group_wait_ms: int = Field(20_000, ge=0, le=600_000, description="A pushed alert waits so long for its like.")
+    hourly_cap: int = Field(12, ge=1, le=1_000, description="Pushed messages to a receiver in an hour of the clock.")
+    push_resolved: bool = Field(True, description="The end of what was pushed is pushed; false: told in the digest.")
+    digest: Literal["daily", "hourly", "off"] = Field("daily", description="When what is not pushed is told.")
+    digest_hour: int = Field(9, ge=0, le=23, description="Hour of the daily digest, in time_zone.")
+    time_zone: str = Field("UTC", description="IANA time zone of digest_hour.")
+    push_within_ms: int = Field(
+        21_600_000, ge=60_000, le=172_800_000, description="Older events (loaded history) go to the digest instead."
+    )
+    lookback_ms: int = Field(
+        172_800_000, ge=3_600_000, le=604_800_000, description="Alerts decided longer ago are told no more."
+    )
+    timeout_ms: int = Field(10_000, ge=100, le=120_000, description="One attempt may take this long.")
+    attempts: int = Field(4, ge=1, le=20, description="Attempts in a row, before a message waits for the circuit.")
+    circuit_failures: int = Field(5, ge=1, le=100, description="Failures in a row that open a receiver's circuit.")
+    circuit_open_ms: int = Field(60_000, ge=100, le=3_600_000, description="An open circuit is probed after this.")
+    queue_messages: int = Field(20, ge=1, le=1_000, description="Messages under way to a receiver; the rest waits.")
+    routes: dict[RouteName, RouteSettings] = Field(
+        {}, description="Receivers by name, as [delivery.routes.NAME]; `default` serves all others."
+    )
+
+    _zone = field_validator("time_zone")(_known_zone)
+
+    @model_validator(mode="after")
+    def _plain_text_stays_inside(self) -> Self:
+        for name, route in self.routes.items():
+            if route.url.get_secret_value().startswith("http://") and not self.allow_private_networks:
+                raise ValueError(f"routes.{name}.url must begin with https://; http:// needs allow_private_networks")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
@@ -122,6 +213,7 @@ class Settings(BaseSettings):
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     worker: WorkerSettings = WorkerSettings()
     identity: IdentitySettings = IdentitySettings()
+    delivery: DeliverySettings = DeliverySettings()
     rules: dict[str, object] = Field(default_factory=dict, description="Overrides of streams.rules.Rules.")
 
     @classmethod

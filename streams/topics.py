@@ -12,8 +12,28 @@ CAMPAIGNS: Final = PREFIX + "campaigns"
 JOURNAL: Final = PREFIX + "journal"
 CHECKPOINTS: Final = PREFIX + "checkpoints"
 DEAD_LETTERS: Final = PREFIX + "dead-letters"
+SESSIONS: Final = PREFIX + "sessions"
+"""Begins and ends of live sessions, keyed by campaign."""
+ALLOWANCES: Final = PREFIX + "allowances"
+"""What campaigns may draw on balances and shared budgets, keyed by campaign."""
+ACCOUNTS: Final = PREFIX + "accounts"
+"""Balances and shared budgets, keyed by their own ids."""
+SPENDS: Final = PREFIX + "spends"
+"""Absolute spends of campaigns that draw on a pool, keyed by the pool."""
+PACING: Final = PREFIX + "pacing"
+"""Controls for the ad server, keyed by campaign."""
+ALERTS: Final = PREFIX + "alerts"
+"""Changes in the lives of alerts, keyed by campaign."""
+ALERT_COMMANDS: Final = PREFIX + "alert-commands"
+"""Acknowledgements and snoozes, keyed by what they are about."""
+DELIVERIES: Final = PREFIX + "deliveries"
+"""Receipts of messages that were delivered, keyed by message."""
 
-CO_PARTITIONED: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), CAMPAIGNS, JOURNAL)
+NOTICE_TOPICS: Final = (CAMPAIGNS, SESSIONS, ALLOWANCES)
+"""Low-rate inputs, keyed by campaign."""
+READ_TOPICS: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), *NOTICE_TOPICS)
+"""What a partition reads."""
+CO_PARTITIONED: Final[tuple[str, ...]] = (*READ_TOPICS, JOURNAL)
 """Topics that must have equal partition counts."""
 
 

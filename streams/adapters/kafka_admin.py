@@ -24,7 +24,17 @@ from streams.adapters.kafka_client import (
 )
 from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.settings import KafkaSettings
-from streams.topics import CAMPAIGNS, CHECKPOINTS, CO_PARTITIONED, DEAD_LETTERS, INPUT_TOPICS, JOURNAL
+from streams.topics import (
+    ALERT_COMMANDS,
+    ALERTS,
+    CAMPAIGNS,
+    CHECKPOINTS,
+    CO_PARTITIONED,
+    DEAD_LETTERS,
+    DELIVERIES,
+    INPUT_TOPICS,
+    JOURNAL,
+)
 
 DAY_MS = 86_400_000
 JOURNAL_RETENTION_MS = 30 * DAY_MS
@@ -32,6 +42,8 @@ DEAD_LETTERS_RETENTION_MS = 30 * DAY_MS
 INPUT_RETENTION_BYTES = 16 * 1024**3
 """Inputs are bounded by size for each partition, not by age: Kafka judges age by the records' own timestamps, and
 would delete loaded history, whose timestamps are those of its events, within minutes."""
+DELIVERY_RETENTION_MS = {ALERTS: 7 * DAY_MS, ALERT_COMMANDS: 30 * DAY_MS, DELIVERIES: 7 * DAY_MS}
+"""One partition each: whoever is given them tells of all alerts, so that those of one cause are one message."""
 CLOCK_SKEW_LIMIT_MS = 1_000
 _EVERYTHING = "-1"
 _APPEARS_WITHIN_S = 10.0
@@ -73,7 +85,7 @@ def topic_plans(
     input_retention_bytes: int = INPUT_RETENTION_BYTES,
     dead_letters_retention_ms: int = DEAD_LETTERS_RETENTION_MS,
 ) -> tuple[TopicPlan, ...]:
-    """Every topic that the system needs, with `settings.partitions` partitions each.
+    """Every topic that the system needs, with `settings.partitions` partitions each, but those of delivery.
 
     ads.campaigns keeps every version for ever (compaction would lose the older ones); checkpoints and manifests are
     compacted; the journal must outlive the oldest checkpoint that anybody may want to replay from.
@@ -90,7 +102,9 @@ def topic_plans(
         MANIFESTS: {**compacted, "message.timestamp.type": "LogAppendTime"},
         DEAD_LETTERS: {**kept, "retention.ms": str(dead_letters_retention_ms)},
     }
-    return tuple(TopicPlan(name, settings.partitions, config) for name, config in configs.items())
+    plans = [TopicPlan(name, settings.partitions, config) for name, config in configs.items()]
+    plans += [TopicPlan(n, 1, {**kept, "retention.ms": str(length)}) for n, length in DELIVERY_RETENTION_MS.items()]
+    return tuple(plans)
 
 
 async def describe_cluster(settings: KafkaSettings) -> Cluster:
@@ -149,6 +163,10 @@ def topic_findings(present: Mapping[str, int], needed: Collection[str]) -> list[
     if missing:
         detail = f"missing topics: {', '.join(missing)}"
         findings = [Finding("topics", "error", detail, create_remedy(missing))]
+    split = [topic for topic in DELIVERY_RETENTION_MS if present.get(topic, 1) > 1]
+    if split:
+        remedy = "create them anew with one partition: one process must see all alerts to group them"
+        findings.append(Finding("partitions", "error", f"more than one partition: {', '.join(split)}", remedy))
     counts = {topic: present[topic] for topic in (*CO_PARTITIONED, CHECKPOINTS, MANIFESTS) if topic in present}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{topic} {count}" for topic, count in counts.items())

@@ -119,9 +119,10 @@ def _ledger(owners: list[Owner]) -> Iterator[Metric]:
             for (entry, reason), count in held.ledger.items():
                 entries.add_metric([source.value, partition, entry, reason], count)
         state, partition = owner.state, str(owner.partition)
-        consumed.add_metric(["campaigns", partition], state.campaigns_position - state.campaigns_start)
-        for (entry, reason), count in state.campaign_ledger.items():
-            entries.add_metric(["campaigns", partition, entry, reason], count)
+        for notice in state.notices.values():
+            consumed.add_metric([notice.name, partition], notice.consumed())
+            for (entry, reason), count in notice.ledger.items():
+                entries.add_metric([notice.name, partition, entry, reason], count)
     yield from (entries, consumed)
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from streams.commands.options import out, print_json, run
 from streams.errors import CampaignStreamsError
 from streams.settings import Settings, load_settings
-from streams.topics import CAMPAIGNS, INPUT_TOPICS, partition_of
+from streams.topics import READ_TOPICS, partition_of
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -99,7 +99,7 @@ async def _kafka(settings: Settings) -> "list[Finding]":
 
 
 async def _partitioner(settings: Settings, cluster: "Cluster") -> "Finding":
-    present = [topic for topic in (*INPUT_TOPICS.values(), CAMPAIGNS) if topic in cluster.topics]
+    present = [topic for topic in READ_TOPICS if topic in cluster.topics]
     samples: list[tuple[str, int, int, list[Record]]] = []
     for topic in present:
         samples += await _sample(settings, topic, cluster.topics[topic])

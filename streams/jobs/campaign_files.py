@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 import yaml  # type: ignore[import-untyped]  # has no stubs of its own
 
-from streams.campaigns import CampaignSettings, Problem, known_zones, problems_of
+from streams.campaigns import CampaignSettings, problems_of
+from streams.documents import Problem, known_zones
 from streams.errors import ConfigurationError
 
 MAX_FILE_BYTES: Final = 32 * 1024 * 1024

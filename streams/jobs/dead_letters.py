@@ -13,13 +13,13 @@ import msgspec
 from streams.errors import ConfigurationError
 from streams.events import Input, Reason
 from streams.records import DeadLetter, Entry
-from streams.topics import CAMPAIGNS, INPUT_TOPICS
+from streams.topics import INPUT_TOPICS, READ_TOPICS
 
 MAX_LETTERS: Final = 200_000
 MAX_HELD_BYTES: Final = 512 * 1024**2
 """Values held at most. Letters beyond these bounds are counted, and left for the next run."""
 REASONS: Final = (*(reason.value for reason in Reason), Entry.LATE.value)
-TOPICS: Final = (*INPUT_TOPICS.values(), CAMPAIGNS)
+TOPICS: Final = READ_TOPICS
 
 _DECODER: Final = msgspec.json.Decoder(DeadLetter)
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from streams.campaigns import known_zones
+from streams.documents import known_zones
 from streams.jobs.mapping_targets import Target
 
 Scalar = str | int | float | bool | None

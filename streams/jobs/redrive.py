@@ -21,7 +21,7 @@ from streams.records import DeadLetter, Entry
 from streams.rules import Rules
 from streams.stages.decode import Decoder
 from streams.state.letters import letter_message
-from streams.topics import CAMPAIGNS, INPUT_TOPICS
+from streams.topics import CAMPAIGNS, INPUT_TOPICS, NOTICE_TOPICS
 
 BATCH_LETTERS: Final = 200
 INPUT_OF: Final = {topic: source for source, topic in INPUT_TOPICS.items()}
@@ -76,6 +76,8 @@ def why_not(letter: DeadLetter, rules: Rules, partitions: Mapping[str, int], pol
         return "sent again before (--again sends them once more)"
     if letter.topic == CAMPAIGNS:
         return "settings: append them with `campaigns put` (sent again, they would replace newer ones)"
+    if letter.topic in NOTICE_TOPICS:
+        return "sessions and allowances: they are told anew (sent again, they would replace newer ones)"
     if letter.topic not in INPUT_OF or letter.partition >= partitions.get(letter.topic, 0):
         return f"{letter.topic}-{letter.partition} is no partition of an input"
     if letter.value_bytes > len(letter.value or b""):

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from streams.campaigns import known_zones
+from streams.documents import known_zones
 from streams.errors import ConfigurationError
 
 DEFAULT_START_MS: Final = 1_793_577_600_000

@@ -28,7 +28,7 @@ from streams.records import COMMON, MEASURES_OF
 from streams.rules import DAY_MS, HOUR_MS, MINUTE_MS, Rules
 
 Count = Callable[[Event, list[int]], None]
-DUPLICATES, LATE, MONEY_REJECTED, SPEND = range(4)
+DUPLICATES, LATE, MONEY_REJECTED, SPEND, CREDITED = range(5)
 BASE: Final = len(COMMON)
 
 
@@ -40,11 +40,11 @@ def index_of(source: Input, measure: str) -> int:
 def _impressions(_rules: Rules) -> Count:
     def count(event: Event, values: list[int]) -> None:
         assert type(event) is Impression
-        values[4] += 1
+        values[BASE] += 1
         if event.viewable is not None:
-            values[6] += 1
+            values[BASE + 2] += 1
             if event.viewable:
-                values[5] += 1
+                values[BASE + 1] += 1
 
     return count
 

@@ -12,9 +12,19 @@ from typing import Any, Final
 import numpy as np
 import xxhash
 
-from streams.events import Conversion, Event, Input, Reason, Rejected, TouchType, Traffic
+from streams.events import (
+    AdjustmentType,
+    Conversion,
+    ConversionType,
+    Event,
+    Input,
+    Reason,
+    Rejected,
+    TouchType,
+    Traffic,
+)
 from streams.ports import RawRecord
-from streams.records import MAX_LETTER_BYTES, MAX_LETTER_KEY_BYTES, DeadLetter, Entry
+from streams.records import DIMENSIONS, MAX_LETTER_BYTES, MAX_LETTER_KEY_BYTES, DeadLetter, Entry
 from streams.rules import HOUR_MS, Rules
 from streams.stages.count import (
     ADJUSTED_BY_ORDER,
@@ -30,9 +40,12 @@ from streams.stages.count import (
 from streams.stages.decode import Decoder
 from streams.stages.measure import Flags, Rows, make_measure
 from streams.state import dedupe
+from streams.state.campaigns import CampaignBook
+from streams.state.credits import Billed
 from streams.state.grain import Block, Ints
 from streams.state.inputs import DIMENSION_BITS, Batch, InputState
 from streams.state.keys import Names
+from streams.state.prices import BY_EVENT, PriceBook
 from streams.state.reach import Users
 
 NOTHING: Final[Set[int]] = frozenset()
@@ -57,7 +70,7 @@ class Intake:
         self._counting_types = frozenset(rules.cvr_conversion_types)
         self._dimensions = _dimensions_getter(rules.dimensions)
 
-    def apply(self, state: InputState, batch: Batch, currencies: dict[str, str], poisoned: Set[int] = NOTHING) -> None:
+    def apply(self, state: InputState, batch: Batch, campaigns: CampaignBook, poisoned: Set[int] = NOTHING) -> None:
         """Consumes the batch's whole range. `batch.from_offset` must be the state's position."""
         if batch.from_offset != state.position:
             raise AssertionError(f"a range from {batch.from_offset} does not continue position {state.position}")
@@ -68,7 +81,7 @@ class Intake:
             records, events = self._decode(state, batch, poisoned)
             records, events = self._judge(state, batch, records, events)
             if events:
-                self._admit(state, batch, records, events, currencies)
+                self._admit(state, batch, records, events, campaigns)
             if len(state.dedupe.fresh) > dedupe.PACK_AT:
                 state.dedupe.pack(state.newest_ms)
         state.position = batch.to_offset
@@ -128,7 +141,7 @@ class Intake:
         batch: Batch,
         records: Sequence[RawRecord],
         events: Sequence[Event],
-        currencies: dict[str, str],
+        book: CampaignBook,
     ) -> None:
         size = len(events)
         at = _times(events)
@@ -143,8 +156,12 @@ class Intake:
 
         campaigns = [event.campaign_id for event in events]
         own = [event.currency for event in events]
-        fixed = list(map(currencies.get, campaigns, own)) if currencies else own  # type: ignore[arg-type]
+        fixed = list(map(book.currencies.get, campaigns, own)) if book.currencies else own  # type: ignore[arg-type]
         pays = self._add_money(events, own, fixed, counted, amounts)
+        if book.prices:
+            self._bill(events, campaigns, book.prices, counted, amounts)
+        if self.source is Input.ADJUSTMENTS:
+            self._reject(state, events, counted)
         ad_units, creatives = [event.ad_unit_id for event in events], [event.creative_id for event in events]
         keys = list(zip(campaigns, ad_units, creatives, _variants(events), fixed, strict=True))
         key = np.fromiter(map(state.keys.__getitem__, keys), dtype=np.int64, count=size)
@@ -157,6 +174,8 @@ class Intake:
             pane, report = self._with_orders(events, counted & pays, pane, report)
         state.panes.add(pane)
         state.report.add(report)
+        if self.source is Input.CONVERSIONS and book.prices:
+            self._remember_billed(state, events, keys, amounts[:, SPEND])
         if self.source is Input.IMPRESSIONS:
             self._add_users(state, events, counted, report)
         elif self.source is Input.CONVERSIONS:
@@ -196,6 +215,35 @@ class Intake:
                 else:
                     amounts[i, MONEY_REJECTED] = 1
         return takes
+
+    def _bill(
+        self, events: Sequence[Event], campaigns: Sequence[str | None], prices: PriceBook, counted: Flags, amounts: Rows
+    ) -> None:
+        """Where a tariff holds, it decides what an event costs, whatever the event says."""
+        costs = prices.costs[self.source]
+        cost = np.fromiter(map(costs.__getitem__, campaigns), dtype=np.int64, count=len(events))
+        for i in np.flatnonzero((cost == BY_EVENT) & counted).tolist():
+            cost[i] = prices.price_of(events[i])
+        amounts[:, SPEND] = np.where(cost >= 0, cost * counted, amounts[:, SPEND])
+
+    def _remember_billed(self, state: InputState, events: Sequence[Event], keys: Sequence[Names], costs: Ints) -> None:
+        """Leads that were billed: an adjustment may reject them later."""
+        for i in np.flatnonzero(costs).tolist():
+            event = events[i]
+            if event.conversion_type is ConversionType.LEAD:  # type: ignore[attr-defined]
+                names, dimensions = _named(keys[i]), _named(self._all_dimensions(event))
+                digest = xxhash.xxh3_128_digest(event.event_id.encode())
+                state.billed.append(Billed(digest, event.event_time_ms, names, dimensions, int(costs[i])))
+
+    def _all_dimensions(self, event: Event) -> Names:
+        """In the tables' order, those that are not configured empty: rules may change before it is used."""
+        return tuple([getattr(event, name) if name in self.rules.dimensions else "" for name in DIMENSIONS])
+
+    def _reject(self, state: InputState, events: Sequence[Event], counted: Flags) -> None:
+        for i in np.flatnonzero(counted).tolist():
+            event = events[i]
+            if event.adjustment_type is AdjustmentType.REJECTED_LEAD:  # type: ignore[attr-defined]
+                state.rejections.append(xxhash.xxh3_128_digest(event.adjusted_event_id.encode()))  # type: ignore[attr-defined]
 
     def _add_users(self, state: InputState, events: Sequence[Event], counted: Flags, report: Block) -> None:
         users = [event.user_id for event in events]
@@ -295,6 +343,10 @@ def _variants(events: Sequence[Event]) -> list[str | None]:
     if not any(experiments):
         return [None] * len(events)
     return [f"{taken[0].id}={taken[0].arm}" if taken else None for taken in experiments]
+
+
+def _named(names: Names) -> Names:
+    return tuple(["" if name is None else name for name in names])
 
 
 def _dimensions_getter(dimensions: Sequence[str]) -> Callable[[Any], Names]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from streams.events import Event, Input, Milestone
 from streams.records import COMMON, MEASURES_OF
 from streams.rules import Rules
-from streams.stages.count import index_of, make_count
+from streams.stages.count import BASE, index_of, make_count
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -64,9 +64,9 @@ def _impressions(events: Sequence[Event], counted: Flags) -> Rows:
     rows = np.zeros((len(events), width_of(Input.IMPRESSIONS)), dtype=np.int64)
     codes = map(_VIEWABLE.__getitem__, map(attrgetter("viewable"), events))
     viewable = np.fromiter(codes, dtype=np.int64, count=len(events))
-    rows[:, 4] = counted
-    rows[:, 5] = counted & (viewable == 2)
-    rows[:, 6] = counted & (viewable > 0)
+    rows[:, BASE] = counted
+    rows[:, BASE + 1] = counted & (viewable == 2)
+    rows[:, BASE + 2] = counted & (viewable > 0)
     return rows
 
 

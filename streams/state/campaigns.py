@@ -11,6 +11,7 @@ import msgspec
 
 from streams.campaigns import CampaignSettings
 from streams.records import Row
+from streams.state.prices import PriceBook
 
 MAX_CAMPAIGNS = 100_000
 """Campaigns whose settings are kept per partition; beyond it a new campaign's settings are refused."""
@@ -33,22 +34,32 @@ class CampaignBook:
     def __init__(self) -> None:
         self.current: dict[str, Version] = {}
         self.currencies: dict[str, str] = {}
+        self.prices = PriceBook()
         self.refused = 0
         self._staged: list[Version] = []
         self._upcoming: list[Version] = []
+
+    @property
+    def has_staged(self) -> bool:
+        """Whether a version waits for the next tick, or for its time."""
+        return bool(self._staged or self._upcoming)
 
     def stage(self, settings: CampaignSettings, appended_ms: int) -> None:
         """A record was applied; it waits for the next tick."""
         self._staged.append(Version(settings, max(appended_ms, settings.valid_from_ms or 0)))
 
-    def activate(self, pane_ms: int, now_ms: int) -> tuple[list[Version], list[Version]]:
+    def activate(self, pane_ms: int, now_ms: int, newest_ms: int) -> tuple[list[Version], list[Version]]:
         """At a tick: returns the versions accepted, and those that are in force from now on.
 
-        A version that names a time after `now_ms` waits for it; the others hold from the next pane.
+        A version that names a time after `now_ms` waits for it; the others hold from the next pane. `newest_ms` is
+        the newest event time (-1: there was no event): prices hold from a pane behind it.
         """
         staged, self._staged = self._staged, []
         rounded = [Version(v.settings, -(-v.valid_from_ms // pane_ms) * pane_ms) for v in staged]
         accepted = [version for version in rounded if self._accept(version)]
+        unreached_ms = newest_ms - newest_ms % pane_ms + pane_ms if newest_ms >= 0 else 0
+        for version in accepted:
+            self.prices.add(version.settings, max(version.valid_from_ms, unreached_ms))
         waiting = [*self._upcoming, *accepted]
         self._upcoming = [v for v in waiting if (v.settings.valid_from_ms or 0) > now_ms]
         in_force = [v for v in waiting if (v.settings.valid_from_ms or 0) <= now_ms]
@@ -94,6 +105,7 @@ class CampaignBook:
             "staged": [msgspec.to_builtins(v) for v in self._staged],
             "upcoming": [msgspec.to_builtins(v) for v in self._upcoming],
             "currencies": self.currencies,
+            "prices": self.prices.snapshot(),
             "refused": self.refused,
         }
 
@@ -102,6 +114,7 @@ class CampaignBook:
         versions = msgspec.convert(snapshot["current"], list[Version])
         self.current = {v.settings.campaign_id: v for v in versions}
         self.currencies = snapshot["currencies"]
+        self.prices.restore(snapshot["prices"])
         self._upcoming = msgspec.convert(snapshot["upcoming"], list[Version])
         self._staged = msgspec.convert(snapshot["staged"], list[Version])
         self.refused = snapshot["refused"]

@@ -15,7 +15,7 @@ from streams.records import Row, Table
 from streams.state.inputs import InputState
 from streams.state.partition import PartitionState
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the state's format. A manifest of another is not read (deploy/RUNBOOK.md tells how to upgrade)."""
 _RUNS: Final = "runs/"
 _TOTALS: Final = "totals/"
@@ -88,7 +88,11 @@ def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes
     of rows not yet acknowledged, by name.
     """
     known = set(written)
-    changed = {"partition": _PACK.encode(state.snapshot()), "windows": _PACK.encode(state.windows.snapshot())}
+    changed = {
+        "partition": _PACK.encode(state.snapshot()),
+        "windows": _PACK.encode(state.windows.snapshot()),
+        "desk": _PACK.encode(state.desk.snapshot()),
+    }
     names = set(changed)
     for source, held in state.inputs.items():
         held.dedupe.pack(held.newest_ms)
@@ -119,6 +123,7 @@ def restore(state: PartitionState, segments: dict[str, bytes]) -> None:
     try:
         state.restore(_unpack(segments["partition"]))
         state.restore_windows(_unpack(segments["windows"]))
+        state.desk.restore(_unpack(segments["desk"]))
         for source, held in state.inputs.items():
             _restore_input(held, source.value, segments)
     except (KeyError, msgspec.MsgspecError, ValueError, TypeError) as error:

@@ -11,6 +11,7 @@ from streams.events import Input
 from streams.ports import RawRecord
 from streams.records import COMMON, DECISION_KEY, MEASURES_OF, OTHER, DeadLetter, Entry
 from streams.rules import Rules
+from streams.state.credits import Billed
 from streams.state.dedupe import DedupeIndex
 from streams.state.grain import Grain, Ints
 from streams.state.keys import MAX_KEYS, JoinedNames, KeyTable, Names
@@ -50,6 +51,10 @@ class InputState:
         self.ledger: dict[LedgerKey, int] = {}
         self.published_ledger: dict[LedgerKey, int] = {}
         self.dead_letters: list[DeadLetter] = []
+        self.billed: list[Billed] = []
+        """Conversions that cost something and may be rejected later, since the last tick."""
+        self.rejections: list[bytes] = []
+        """Digests of the conversions that adjustments reject, since the last tick."""
         self.dedupe = DedupeIndex(rules.horizons[source])
         self.keys, self.dimensions, self.cohort_keys = KeyTable(), KeyTable(), KeyTable()
         self.report_names = JoinedNames(self.keys, self.dimensions, DIMENSION_BITS)

@@ -10,21 +10,20 @@ then is anything of it **released**. What a voided tick had computed goes nowher
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streams.errors import Fenced
-from streams.ports import CheckpointStore, Journal, Outbox
-from streams.records import DeadLetter
+from streams.ports import CheckpointStore, Journal, Outbox, Outgoing
 from streams.rules import Rules
 from streams.state.checkpoint import Capture, capture, encode_rows
 from streams.state.checkpoints import Checkpointer
 from streams.state.dirty import DirtyRows
 from streams.state.inputs import Batch
 from streams.state.journal import Claim, Tick, decode, encode, version_of
-from streams.state.letters import letter_message
+from streams.state.outgoing import outgoing
 from streams.state.partition import TOPICS, Output, PartitionState
 from streams.state.recovery import PlacedTick, recover
-from streams.topics import CAMPAIGNS
+from streams.topics import CAMPAIGNS, NOTICE_TOPICS
 
 
 class OwnerConfig(NamedTuple):
@@ -74,7 +73,8 @@ class Owner:
         self._inbox: dict[str, deque[Batch]] = {topic: deque() for topic in TOPICS}
         self._expected: dict[str, int] = {}
         self._proposal: _Proposal | None = None
-        self._unsent: list[DeadLetter] = []
+        self._unsent: dict[Any, Outgoing] = {}
+        """What goes out, in order. Of controls and spend reports only a campaign's latest waits."""
         self._is_open = False
         self._is_broken = False
         self._settings_end = 0
@@ -112,7 +112,7 @@ class Owner:
         self.dirty.clear()
         for table, row in found.rows:
             self.dirty.put(table, [row])
-        self._unsent = []
+        self._unsent = {}
         for topic, offsets in self._poisoned.items():
             self.state.poisoned.setdefault(topic, set()).update(offsets)
         for inbox in self._inbox.values():
@@ -133,8 +133,9 @@ class Owner:
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything applied stands behind a confirmed tick."""
-        return self._proposal is None and self._is_open and self.state.positions() == self._last_applied
+        """Whether everything applied stands behind a confirmed tick, and what it tells has been sent."""
+        is_told = self._proposal is None and not self._unsent
+        return is_told and self._is_open and self.state.positions() == self._last_applied
 
     @property
     def expected(self) -> dict[str, int]:
@@ -171,7 +172,7 @@ class Owner:
             self._pending.popleft()
             self._release(self.state.tick(placed.tick), placed.offset, placed.tick)
         if not self._pending:
-            for topic in TOPICS if self._is_open else (CAMPAIGNS,):
+            for topic in TOPICS if self._is_open else NOTICE_TOPICS:
                 self._apply_up_to(topic, None)
 
     def _apply_up_to(self, topic: str, target: int | None) -> None:
@@ -243,12 +244,13 @@ class Owner:
         return (
             changed
             or self._wants_checkpoint
-            or self.state.has_report_due(wall_ms, is_catching_up)
+            or self.state.has_something_due(wall_ms, is_catching_up)
             or wall_ms - self.confirmed_wall_ms >= self.config.idle_tick_ms
         )
 
     def _propose(self, wall_ms: int, silent: Sequence[str], is_catching_up: bool) -> None:
-        self._apply_up_to(CAMPAIGNS, None)
+        for topic in NOTICE_TOPICS:
+            self._apply_up_to(topic, None)
         rules = self.config.rules if self.config.rules != self.state.rules or self.state.seq == 0 else None
         tick = Tick(
             claim_id=self.claim_id,
@@ -308,15 +310,19 @@ class Owner:
         version = (version_of(self.config.log_epoch, offset),)
         for table, rows in output.rows.items():
             self.dirty.put(table, [row + version for row in rows])
-        self._unsent.extend(output.dead_letters)
+        for key, message in outgoing(output, version[0]):
+            self._unsent.pop(key, None)
+            self._unsent[key] = message
         self.confirmed_offset, self.confirmed_wall_ms = offset, tick.wall_ms
 
     async def _send(self) -> None:
-        """Dead letters go out before the next tick is proposed, and before a checkpoint behind them is written."""
-        letters = list(self._unsent)
-        if letters:
-            await self.ports.outbox.publish([letter_message(letter) for letter in letters])
-            del self._unsent[: len(letters)]  # more may have come meanwhile
+        """What a tick tells goes out before the next is proposed, and before a checkpoint behind it is written."""
+        waiting = list(self._unsent.items())
+        if waiting:
+            await self.ports.outbox.publish([message for _, message in waiting])
+            for key, message in waiting:
+                if self._unsent.get(key) is message:  # a newer one may have come meanwhile
+                    del self._unsent[key]
         if self._captured is not None:
             captured, offset = self._captured
             self._captured = None

@@ -5,26 +5,32 @@ same ranges and the same ticks give the same rows, whoever runs them, live, in r
 """
 
 from collections.abc import Iterator
+from operator import add
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from streams.campaigns import decode_campaign
-from streams.events import Input, Reason, Rejected
-from streams.records import DECISION_KEY, DIMENSIONS, MEASURES, MEASURES_OF, OFFSET_OF, DeadLetter, Entry, Row, Table
+from streams.events import Input
+from streams.records import DECISION_KEY, DIMENSIONS, MEASURES, MEASURES_OF, OFFSET_OF, DeadLetter, Row, Table
 from streams.rules import LIMIT, Rules
+from streams.signals import Signal, decode_allowance, decode_session
 from streams.stages.count import BASE, SPEND, index_of
-from streams.stages.intake import NOTHING, Intake, dead_letter
+from streams.stages.intake import NOTHING, Intake
+from streams.stages.pacing.facts import Added
 from streams.state.campaigns import CampaignBook
+from streams.state.credits import JOURNAL_INPUT, Credits
 from streams.state.grain import Changed
-from streams.state.inputs import Batch, InputState, LedgerKey
+from streams.state.inputs import Batch, InputState
 from streams.state.journal import Tick
+from streams.state.notices import NoticeInput
+from streams.state.pacing import Looked, PacingDesk, World
+from streams.state.silence import UsualRates
 from streams.state.windows import WINDOW_INDEX, Amounts, Windows
-from streams.topics import CAMPAIGNS, INPUT_TOPICS, partition_of
+from streams.topics import ALLOWANCES, CAMPAIGNS, INPUT_TOPICS, READ_TOPICS, SESSIONS, partition_of
 
-TOPICS: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), CAMPAIGNS)
-"""What a partition reads, by topic."""
+TOPICS: Final = READ_TOPICS
 INPUT_OF: Final = {topic: source for source, topic in INPUT_TOPICS.items()}
 MAX_ROUTED: Final = 100_000
 """Campaigns whose partition has been checked; beyond it the memory of them starts anew."""
@@ -38,6 +44,8 @@ class Output(msgspec.Struct):
 
     rows: dict[Table, list[Row]]
     dead_letters: list[DeadLetter]
+    signals: list[Signal] = msgspec.field(default_factory=list)
+    """What others are told, in order; without the sequence, which is the tick's place as well."""
 
 
 class PartitionState:
@@ -49,15 +57,23 @@ class PartitionState:
         self.log_epoch = log_epoch
         self.rules = rules
         self.campaigns = CampaignBook()
-        self.campaigns_start = self.campaigns_position = 0
-        self.campaign_ledger: dict[LedgerKey, int] = {}
-        self._published_campaign_ledger: dict[LedgerKey, int] = {}
+        self.desk = PacingDesk(partition, log_epoch)
+        self.notices: dict[str, NoticeInput[Any]] = {
+            CAMPAIGNS: NoticeInput("campaigns", decode_campaign, self.campaigns.stage),
+            SESSIONS: NoticeInput("sessions", decode_session, self.desk.stage_session),
+            ALLOWANCES: NoticeInput("allowances", decode_allowance, self.desk.stage_allowance),
+        }
         self.inputs = {source: InputState(source, rules) for source in Input}
         self.windows = Windows(rules.pane_ms)
+        self.credits = Credits(rules)
         self.seq = 0
         self.rules_seq = 0
         self.misrouted = 0
         self.poisoned: dict[str, set[int]] = {}
+        self.rates = UsualRates()
+        self._additions: list[tuple[list[tuple[str, int]], Amounts]] = []
+        """What the running tick adds: of each input (campaign, origin pane ms), and sums as the windows get them."""
+        self._credited: dict[tuple[str, int], int] = {}
         self._reported_ms = 0
         self._routed: set[str] = set()
         self._letters: list[DeadLetter] = []
@@ -72,11 +88,13 @@ class PartitionState:
         """The first offsets ever, by topic."""
         for topic, source in INPUT_OF.items():
             self.inputs[source].begin_at(starts.get(topic, 0))
-        self.campaigns_start = self.campaigns_position = starts.get(CAMPAIGNS, 0)
+        for topic, notice in self.notices.items():
+            notice.begin_at(starts.get(topic, 0))
 
     def position(self, topic: str) -> int:
         """The next offset of a topic."""
-        return self.campaigns_position if topic == CAMPAIGNS else self.inputs[INPUT_OF[topic]].position
+        notice = self.notices.get(topic)
+        return notice.position if notice is not None else self.inputs[INPUT_OF[topic]].position
 
     def positions(self) -> dict[str, int]:
         """The next offset by topic."""
@@ -84,33 +102,13 @@ class PartitionState:
 
     def apply(self, batch: Batch) -> None:
         """Consumes one range of one topic; it must continue the topic's position."""
-        if batch.topic == CAMPAIGNS:
-            self._apply_campaigns(batch)
+        poisoned = self.poisoned.get(batch.topic, NOTHING)
+        notice = self.notices.get(batch.topic)
+        if notice is not None:
+            self._letters.extend(notice.apply(batch, self.log_epoch, poisoned))
             return
         source = INPUT_OF[batch.topic]
-        poisoned = self.poisoned.get(batch.topic, NOTHING)
-        self._intakes[source].apply(self.inputs[source], batch, self.campaigns.currencies, poisoned)
-
-    def _apply_campaigns(self, batch: Batch) -> None:
-        for record in batch.records:
-            poisoned = record.offset in self.poisoned.get(batch.topic, NOTHING)
-            settings = Rejected(Reason.INTERNAL_ERROR) if poisoned else decode_campaign(record.value)
-            if isinstance(settings, Rejected):
-                self._campaign_entry(Entry.REJECTED, settings.reason.value)
-                reason, path = settings.reason.value, settings.path
-                self._letters.append(dead_letter(self.log_epoch, batch, record, Entry.REJECTED, reason, path))
-            else:
-                self._campaign_entry(Entry.COUNTED)
-                self.campaigns.stage(settings, record.timestamp)
-        missing = batch.to_offset - batch.from_offset - len(batch.records)
-        if missing:
-            entry = Entry.LOST_RETENTION if batch.is_lost else Entry.NO_RECORD
-            self._campaign_entry(entry, count=missing)
-        self.campaigns_position = batch.to_offset
-
-    def _campaign_entry(self, entry: Entry, reason: str = "", count: int = 1) -> None:
-        key = (entry.value, reason)
-        self.campaign_ledger[key] = self.campaign_ledger.get(key, 0) + count
+        self._intakes[source].apply(self.inputs[source], batch, self.campaigns, poisoned)
 
     def tick(self, tick: Tick) -> Output:
         """Looks across the inputs, which must stand where the tick says. The tick's rules hold afterwards."""
@@ -119,33 +117,43 @@ class PartitionState:
         self.seq = tick.seq
         if tick.rules and tick.seq == 1:
             self._change_rules(tick.rules, tick.seq)
+        self._additions = []
         rows: dict[Table, list[Row]] = {table: [] for table in Table}
         self._advance_windows()
         self._take_settings(rows, tick.wall_ms)
         report_due = self._is_report_time(tick.wall_ms, tick.is_catching_up)
         for state in self.inputs.values():
             self._fold_panes(state, rows[Table.PANES])
+        self._give_back(rows)
+        self._tell_desk()
+        for state in self.inputs.values():
             closed = state.report.has_closed_pane(state.newest_ms) or state.cohorts.has_closed_pane(state.newest_ms)
             if report_due or tick.rules or closed:
                 self._fold_reports(state, rows)
             state.tidy()
             rows[Table.LEDGER].extend(self._ledger_rows(state))
-        rows[Table.LEDGER].extend(self._campaign_ledger_rows())
+        for notice in self.notices.values():
+            rows[Table.LEDGER].extend(notice.ledger_rows(self.log_epoch, self.partition))
         if report_due:
             self._reported_ms = tick.wall_ms
+        looked = self._look(tick)
+        rows.update(looked.rows)
         letters = self._take_letters()
         self._forget_poisoned()
         if tick.rules and tick.seq > 1:
             self._change_rules(tick.rules, tick.seq)
-        return Output({table: found for table, found in rows.items() if found}, letters)
+        signals: list[Signal] = [*looked.alerts, *looked.controls, *looked.reports]
+        return Output({table: found for table, found in rows.items() if found}, letters, signals)
 
     def _is_report_time(self, wall_ms: int, is_catching_up: bool) -> bool:
         every_ms = self.rules.report_every_ms * (CATCH_UP_FACTOR if is_catching_up else 1)
         phase_ms = every_ms * self.partition // self.partitions  # partitions take turns
         return (wall_ms + phase_ms) // every_ms != (self._reported_ms + phase_ms) // every_ms
 
-    def has_report_due(self, wall_ms: int, is_catching_up: bool) -> bool:
-        """Whether a tick at this time would publish report rows that wait."""
+    def has_something_due(self, wall_ms: int, is_catching_up: bool) -> bool:
+        """Whether a tick at this time would look at a campaign, or publish report rows that wait."""
+        if self.desk.has_look_due(wall_ms):
+            return True
         waits = any(not state.report.is_clean or not state.cohorts.is_clean for state in self.inputs.values())
         return waits and self._is_report_time(wall_ms, is_catching_up)
 
@@ -160,10 +168,14 @@ class PartitionState:
     def _take_settings(self, rows: dict[Table, list[Row]], wall_ms: int) -> None:
         newest_ms = self._newest_ms()
         now_ms = newest_ms if newest_ms >= 0 else wall_ms  # before the first event, the tick's own time
-        accepted, in_force = self.campaigns.activate(self.rules.pane_ms, now_ms)
+        before = dict(self.campaigns.current) if self.campaigns.has_staged else self.campaigns.current
+        accepted, in_force = self.campaigns.activate(self.rules.pane_ms, now_ms, newest_ms)
         rows[Table.CAMPAIGNS] = [self.campaigns.row(version) for version in accepted]
+        self.desk.take_staged()
         for version in in_force:
-            self.windows.zones[version.settings.campaign_id] = version.settings.time_zone
+            campaign = version.settings.campaign_id
+            self.windows.zones[campaign] = version.settings.time_zone
+            self.desk.settings_changed(before.get(campaign), version, now_ms, wall_ms)
 
     def _fold_panes(self, state: InputState, rows: list[Row]) -> None:
         prefix = (*self._prefix(state), state.panes.pane_ms, self.rules_seq)
@@ -212,6 +224,62 @@ class PartitionState:
             if campaign not in self._routed:
                 self._check_route(campaign)
         self.windows.add_all(moved, sums)
+        self._additions.append((moved, sums))
+
+    def _give_back(self, rows: dict[Table, list[Row]]) -> None:
+        """Credits what has been billed and rejected: in rows of the journal, and in windows and pacing."""
+        conversions, adjustments = self.inputs[Input.CONVERSIONS], self.inputs[Input.ADJUSTMENTS]
+        newest_ms = self._newest_ms()
+        horizon_ms = self.rules.horizons[Input.ADJUSTMENTS].dedupe_ms
+        found = self.credits.match(conversions.billed, adjustments.rejections, newest_ms, horizon_ms)
+        conversions.billed, adjustments.rejections = [], []
+        if not found:
+            return
+        width, fingerprint = len(DECISION_KEY) - 1, self._fingerprint
+        panes, reports = self.credits.rows(found, newest_ms)
+        for table, pane_ms, changed in (
+            (Table.PANES, self.rules.pane_ms, panes),
+            (Table.REPORTS, self.rules.report_pane_ms, reports),
+        ):
+            prefix = (self.log_epoch, JOURNAL_INPUT, self.partition, pane_ms, self.rules_seq)
+            for origin, effect, key, measures in changed:
+                head = (*prefix, origin // 1000, effect // 1000, *key[:width], VALID)
+                wide = (*key[width:], *measures, ()) if table is Table.REPORTS else measures
+                rows[table].append((*head, *wide, fingerprint))
+        for billed in found:
+            campaign, origin = billed.names[0], billed.at_ms - billed.at_ms % self.rules.pane_ms
+            self.windows.add(campaign, origin, [(_SPENT, -billed.cost_millimicros)])
+            into = self._credited.setdefault((campaign, origin), 0)
+            self._credited[campaign, origin] = into + billed.cost_millimicros
+
+    def _tell_desk(self) -> None:
+        """What this tick has added to its campaigns, by origin pane."""
+        shown: dict[int, int] = {}
+        added: dict[tuple[str, int], list[int]] = {}
+        for moved, sums in self._additions:
+            for place, row in zip(moved, sums[:, _ADDED].tolist(), strict=True):
+                shown[place[1]] = shown.get(place[1], 0) + row[0]
+                if place[0] in self.desk.held:
+                    into = added.get(place)
+                    added[place] = row if into is None else list(map(add, into, row))
+        self._additions = []
+        for (campaign, origin), amounts in added.items():
+            self.desk.add(campaign, Added(origin, *amounts), self.campaigns.current)
+        for (campaign, origin), credited in self._credited.items():
+            self.desk.add(campaign, Added(origin, 0, 0, 0, 0, 0, credited), self.campaigns.current)
+        self._credited = {}
+        for origin, impressions in shown.items():
+            self.desk.add_traffic(origin, impressions)
+
+    def _look(self, tick: Tick) -> Looked:
+        consumed = {source: state.consumed() for source, state in self.inputs.items()}
+        silent = [INPUT_OF[topic] for topic in tick.silent if topic in INPUT_OF]
+        unknown = self.rates.unknown(tick.wall_ms, consumed, silent, tick.is_catching_up)
+        heard = {source: state.newest_ms for source, state in self.inputs.items()}
+        world = World(
+            self._newest_ms(), tick.wall_ms, unknown, heard, tick.is_catching_up, self.campaigns.current, self.windows
+        )
+        return self.desk.look(world)
 
     def _is_foreign(self, campaign: str, currency: str) -> bool:
         """Whether this is not the currency of the campaign's windows: currencies are never summed."""
@@ -255,7 +323,8 @@ class PartitionState:
                 users = reach.totals.get(key, ())
                 reports.append((*prefix, origin // 1000, effect, *names, VALID, *spread, *own, users, last))
         for effect_ms, changed in state.cohorts.fold():
-            for (hour, *cohort_names, age_ms), totals, _ in changed:
+            for (hour, *cohort_names, age_ms), totals, delta in changed:
+                self.desk.add_cohort(cohort_names[0], hour, age_ms, delta[0])
                 cohort = (*prefix, effect_ms // 1000, *cohort_names, VALID, hour // 1000, age_ms)
                 rows[Table.COHORTS].append((*cohort, *totals, self._fingerprint))
 
@@ -267,14 +336,6 @@ class PartitionState:
     def _ledger_rows(self, state: InputState) -> Iterator[Row]:
         for (entry, reason), count in state.changed_ledger():
             yield (*self._prefix(state), entry, reason, count)
-
-    def _campaign_ledger_rows(self) -> Iterator[Row]:
-        consumed = {("consumed", ""): self.campaigns_position - self.campaigns_start}
-        now = {**self.campaign_ledger, **consumed}
-        for key, count in now.items():
-            if self._published_campaign_ledger.get(key) != count:
-                yield (self.log_epoch, "campaigns", self.partition, *key, count)
-        self._published_campaign_ledger = now
 
     def _take_letters(self) -> list[DeadLetter]:
         letters, self._letters = self._letters, []
@@ -297,6 +358,7 @@ class PartitionState:
                 state = self.inputs[source] = InputState(source, rules)
                 state.begin_at(begin)
             state.change_rules(rules)
+        self.credits.open_grains(rules)
         if rules.pane_ms != self.windows.pane_ms:
             zones, self.windows = self.windows.zones, Windows(rules.pane_ms)
             self.windows.zones = zones
@@ -311,11 +373,10 @@ class PartitionState:
             "misrouted": self.misrouted,
             "reported_ms": self._reported_ms,
             "poisoned": [(topic, sorted(offsets)) for topic, offsets in self.poisoned.items()],
-            "campaigns_start": self.campaigns_start,
-            "campaigns_position": self.campaigns_position,
-            "campaign_ledger": list(self.campaign_ledger.items()),
-            "published_campaign_ledger": list(self._published_campaign_ledger.items()),
+            "notices": {topic: notice.snapshot() for topic, notice in self.notices.items()},
             "campaigns": self.campaigns.snapshot(),
+            "rates": self.rates.snapshot(),
+            "credits": self.credits.snapshot(),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -326,11 +387,12 @@ class PartitionState:
         self.seq, self.misrouted = snapshot["seq"], snapshot["misrouted"]
         self._reported_ms = snapshot["reported_ms"]
         self.poisoned = {topic: set(offsets) for topic, offsets in snapshot["poisoned"]}
-        self.campaigns_start = snapshot["campaigns_start"]
-        self.campaigns_position = snapshot["campaigns_position"]
-        self.campaign_ledger = {(e, r): n for (e, r), n in snapshot["campaign_ledger"]}
-        self._published_campaign_ledger = {(e, r): n for (e, r), n in snapshot["published_campaign_ledger"]}
+        for topic, notice in self.notices.items():
+            notice.restore(snapshot["notices"][topic])
         self.campaigns.restore(snapshot["campaigns"])
+        self.rates.restore(snapshot["rates"])
+        self.credits = Credits(self.rules)
+        self.credits.restore(snapshot["credits"])
         self.windows = Windows(self.rules.pane_ms)
         self._compile()
 
@@ -340,6 +402,11 @@ class PartitionState:
         self.windows.zones = self.campaigns.zones
 
 
+_SPENT: Final = WINDOW_INDEX["spend_millimicros"]
+_ADDED: Final = [
+    WINDOW_INDEX[name] for name in ("impressions", "plays_started", "clicks", "conversions", "spend_millimicros")
+]
+"""The fields of `Added`, behind the origin."""
 _PADDING: Final = {
     source: ([0] * (OFFSET_OF[source] - BASE), [0] * (len(MEASURES) - OFFSET_OF[source] - len(MEASURES_OF[source])))
     for source in Input

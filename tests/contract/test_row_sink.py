@@ -59,6 +59,16 @@ VALUES: dict[Table, dict[str, Any]] = {
     Table.COHORTS: {"conversions": 3, "conversion_value_micros": 10**15, "age_bucket_ms": 30 * 86_400_000},
     Table.LEDGER: {"records": 2**40, "entry": "rejected", "reason": "too_deep"},
     Table.CAMPAIGNS: {"name": "Frühling 春", "settings": '{"a": "\\"\\n"}', "valid_from": 1_790_000_000_123},
+    Table.PACING: {
+        "budget_micros": 10**15,
+        "spend_micros": -(10**15),
+        "rate_ppm": 1,
+        "reason": "behind",
+        "forecast_micros": 10**15,
+        "forecast_low_micros": 0,
+        "exhausts_at": PANE_S + 7,
+    },
+    Table.ALERTS: {"is_pushed": False, "seen": 0.1, "text_en": "“c1” has stalled.", "text_zh": "投放停滞。"},
 }
 
 
@@ -77,11 +87,25 @@ async def test_inserting_twice_is_harmless(subject: Subject, table: Table) -> No
     assert subject.rows(table) == [row]
 
 
-async def test_the_highest_version_wins_whatever_the_order(subject: Subject) -> None:
-    rows = [make_row(Table.PANES, impressions=10 * version, version=version) for version in (1, 2, 3)]
+MEASURE = {
+    Table.PANES: "impressions",
+    Table.REPORTS: "impressions",
+    Table.COHORTS: "conversions",
+    Table.LEDGER: "records",
+    Table.CAMPAIGNS: "name",
+    Table.PACING: "spend_micros",
+    Table.ALERTS: "seen",
+}
+"""What changes from version to version."""
+
+
+@pytest.mark.parametrize("table", list(Table))
+async def test_the_highest_version_wins_whatever_the_order(subject: Subject, table: Table) -> None:
+    kind = str if table is Table.CAMPAIGNS else int
+    rows = [make_row(table, **{MEASURE[table]: kind(10 * version)}, version=version) for version in (1, 2, 3)]
     for row in (rows[1], rows[2], rows[0]):
-        await subject.sink.insert(Table.PANES, [row])
-    assert subject.rows(Table.PANES) == [rows[2]]
+        await subject.sink.insert(table, [row])
+    assert subject.rows(table) == [rows[2]]
 
 
 async def test_the_highest_version_wins_within_one_insertion(subject: Subject) -> None:
@@ -110,6 +134,15 @@ async def test_rows_that_differ_in_one_key_column_stay_apart(subject: Subject, t
     await subject.sink.insert(table, [base, *others])
     key = [COLUMNS[table].index(name) for name in KEY_COLUMNS[table]]
     assert subject.rows(table) == sorted([base, *others], key=lambda row: [row[at] for at in key])
+
+
+@pytest.mark.parametrize("table", [Table.PACING, Table.ALERTS])
+async def test_rows_with_and_without_a_number_share_one_insertion(subject: Subject, table: Table) -> None:
+    names = ("forecast_micros", "exhausts_at") if table is Table.PACING else ("seen", "expected")
+    key = "campaign_id" if table is Table.PACING else "alert_id"
+    rows = [make_row(table, **{key: f"x{at}"}, **dict.fromkeys(names, value)) for at, value in enumerate((None, 7))]
+    await subject.sink.insert(table, rows)
+    assert subject.rows(table) == rows
 
 
 async def test_an_empty_insertion_changes_nothing(subject: Subject) -> None:

@@ -21,6 +21,9 @@ VIEWS = {
     "campaign_minutes",
     "campaign_reach",
     "campaign_cohorts",
+    "campaign_pacing",
+    "campaign_pacing_minutes",
+    "alerts",
     "ledger",
 }
 
@@ -69,8 +72,16 @@ def test_the_partition_is_decided_by_the_key_so_that_a_version_finds_the_one_bef
         "SELECT partition_key FROM system.tables WHERE database = currentDatabase() AND name = {table:String}",
         parameters={"table": table.value},
     )
-    has_effect_pane = "effect_pane" in KEY_COLUMNS[table]
-    assert key == ("toYYYYMM(effect_pane)" if has_effect_pane else "")
+    times = [name for name in ("effect_pane", "minute") if name in KEY_COLUMNS[table]]
+    assert key == "".join(f"toYYYYMM({name})" for name in times)
+
+
+def test_what_is_asked_for_by_campaign_is_sorted_by_campaign(client: Any) -> None:
+    answer = client.query("SELECT name, primary_key FROM system.tables WHERE database = currentDatabase()")
+    first = {name: key.split(", ")[0] for name, key in answer.result_rows}
+    tables = [table for table in Table if "campaign_id" in KEY_COLUMNS[table]]
+    assert {first[table.value] for table in tables} == {"campaign_id"}
+    assert Table.PACING in tables
 
 
 def test_measures_are_64_bits_and_signed(client: Any) -> None:
@@ -92,7 +103,7 @@ def test_every_table_view_and_column_explains_itself(client: Any) -> None:
 @pytest.mark.parametrize("view", sorted(VIEWS))
 def test_views_can_be_sorted_by_what_they_group_by(client: Any, view: str) -> None:
     """ClickHouse 26.9 gives up on some plans (TOO_MANY_QUERY_PLAN_OPTIMIZATIONS); the views are written round it."""
-    keys = ("campaign_id", "currency", "day", "minute", "click_hour", "input")
+    keys = ("campaign_id", "currency", "day", "minute", "click_hour", "input", "period_start", "alert_id", "status")
     names = {column["name"] for column in columns(client, view)}
     for key in names.intersection(keys):
         client.query(f"SELECT * FROM {view} ORDER BY {key}")

@@ -20,11 +20,21 @@ from streams.adapters.kafka_checkpoints import MANIFESTS
 from streams.adapters.kafka_client import client_options
 from streams.errors import ConfigurationError
 from streams.settings import LOOPBACK, KafkaSettings
-from streams.topics import CAMPAIGNS, CHECKPOINTS, CO_PARTITIONED, DEAD_LETTERS, JOURNAL
+from streams.topics import (
+    ALERT_COMMANDS,
+    ALERTS,
+    CAMPAIGNS,
+    CHECKPOINTS,
+    CO_PARTITIONED,
+    DEAD_LETTERS,
+    DELIVERIES,
+    JOURNAL,
+)
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.brokers import new_topic
 
-NEEDED = {*CO_PARTITIONED, CHECKPOINTS, MANIFESTS, DEAD_LETTERS}
+SINGLE = {ALERTS, ALERT_COMMANDS, DELIVERIES}
+NEEDED = {*CO_PARTITIONED, CHECKPOINTS, MANIFESTS, DEAD_LETTERS, *SINGLE}
 
 
 def severities(findings: list[Finding]) -> dict[str, str]:
@@ -34,7 +44,13 @@ def severities(findings: list[Finding]) -> dict[str, str]:
 def test_the_plans_name_every_topic_with_equal_partition_counts() -> None:
     plans = topic_plans(KafkaSettings(partitions=6))
     assert {plan.name for plan in plans} == NEEDED
-    assert {plan.partitions for plan in plans} == {6}
+    assert {plan.partitions for plan in plans if plan.name not in SINGLE} == {6}
+    assert {plan.partitions for plan in plans if plan.name in SINGLE} == {1}
+
+
+def test_alerts_spread_over_partitions_are_an_error_for_they_could_not_be_grouped() -> None:
+    findings = topic_findings({**dict.fromkeys(NEEDED, 4), **dict.fromkeys(SINGLE, 1), ALERTS: 4}, NEEDED)
+    assert ("error", "more than one partition: ads.alerts") in {(f.severity, f.detail) for f in findings}
 
 
 def test_every_missing_topic_is_named_with_the_remedy() -> None:
@@ -46,13 +62,13 @@ def test_every_missing_topic_is_named_with_the_remedy() -> None:
 
 
 def test_unequal_partition_counts_are_an_error_that_lists_them() -> None:
-    findings = topic_findings({**dict.fromkeys(NEEDED, 4), CAMPAIGNS: 3}, NEEDED)
+    findings = topic_findings({**dict.fromkeys(NEEDED, 4), **dict.fromkeys(SINGLE, 1), CAMPAIGNS: 3}, NEEDED)
     assert severities(findings) == {"topics": "ok", "partitions": "error"}
     assert f"{CAMPAIGNS} 3" in findings[1].detail
 
 
 def test_dead_letters_may_have_any_number_of_partitions() -> None:
-    findings = topic_findings({**dict.fromkeys(NEEDED, 4), DEAD_LETTERS: 1}, NEEDED)
+    findings = topic_findings({**dict.fromkeys(NEEDED, 4), **dict.fromkeys(SINGLE, 1), DEAD_LETTERS: 1}, NEEDED)
     assert severities(findings) == {"topics": "ok", "partitions": "ok"}
 
 

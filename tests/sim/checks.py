@@ -6,9 +6,11 @@ from typing import Any
 from streams.records import COLUMNS, MEASURES, Row, Table
 from streams.rules import Rules
 from streams.state.journal import Fold, decode, version_of
-from streams.state.partition import TOPICS, PartitionState
+from streams.state.outgoing import outgoing
+from streams.state.partition import TOPICS, Output, PartitionState
 from streams.state.windows import DAY, WINDOWS_MS
-from tests.sim.world import Broken, World, plain, sink_key
+from streams.topics import ALERTS, DEAD_LETTERS
+from tests.sim.world import Broken, Told, World, plain, sink_key, told
 from tests.support.oracle import Logs, Oracle, Truth
 
 
@@ -20,8 +22,8 @@ def check(world: World, states: Mapping[int, PartitionState]) -> None:
     _poison_is_excused(world, oracle)
     _rows_are_true(world, truth)
     _letters_are_there(world, truth)
-    for partition, state in states.items():
-        _same_as_undisturbed(world, partition, state)
+    replays = [_same_as_undisturbed(world, partition, state) for partition, state in states.items()]
+    _signals_are_true(world, replays)
     _nothing_else_was_ever_published(world)
 
 
@@ -126,6 +128,8 @@ class Replayed:
     def __init__(self, world: World, partition: int) -> None:
         self.rows: dict[tuple[Table, Row, int], Row] = {}
         self.final: dict[tuple[Table, Row], Row] = {}
+        self.signals: dict[Told, bytes] = {}
+        self.latest: dict[tuple[str, bytes, str], Told] = {}
         self.state = PartitionState(partition, world.partitions, world.log_epoch, Rules())
         self._world = world
         self._partition = partition
@@ -143,9 +147,17 @@ class Replayed:
             for topic, target in tick.applied.items():
                 self._feed(topic, target)
             output = self.state.tick(tick)
+            self._tell(output, version_of(self._world.log_epoch, offset))
             for table, rows in output.rows.items():
                 for row in rows:
                     self._publish(table, (*row, version_of(self._world.log_epoch, offset)))
+
+    def _tell(self, output: Output, sequence: int) -> None:
+        for _, message in outgoing(output, sequence):
+            if message.topic != DEAD_LETTERS:
+                at = told(message)
+                self.signals[at] = message.value or b""
+                self.latest[at[:3]] = at
 
     def _publish(self, table: Table, row: Row) -> None:
         row = plain(table, row)
@@ -171,7 +183,7 @@ class Replayed:
         return batch._replace(records=[], is_lost=True) if is_lost else batch
 
 
-def _same_as_undisturbed(world: World, partition: int, state: PartitionState) -> None:
+def _same_as_undisturbed(world: World, partition: int, state: PartitionState) -> Replayed:
     replayed = Replayed(world, partition)
     _equal("rows of an undisturbed run", _rows_of(world, partition), _of_partition(replayed.final, partition))
     for (table, key, version), row in world.sink.seen.items():
@@ -181,6 +193,17 @@ def _same_as_undisturbed(world: World, partition: int, state: PartitionState) ->
                 f"  {replayed.rows.get((table, key, version))}"
             )
     _equal(f"state of partition {partition}", portrait(state), portrait(replayed.state))
+    return replayed
+
+
+def _signals_are_true(world: World, replays: list[Replayed]) -> None:
+    """Every alert was told, of everything else the latest, and nothing that no undisturbed run tells."""
+    given = {at: value for replayed in replays for at, value in replayed.signals.items()}
+    latest = {at for replayed in replays for at in replayed.latest.values()}
+    needed = {at: value for at, value in given.items() if at[0] == ALERTS or at in latest}
+    _equal("signals that must be told", {at: world.outbox.signals.get(at) for at in needed}, needed)
+    told_too = {at: value for at, value in world.outbox.signals.items() if at not in needed}
+    _equal("signals told", told_too, {at: given.get(at) for at in told_too})
 
 
 def _nothing_else_was_ever_published(world: World) -> None:
@@ -190,7 +213,9 @@ def _nothing_else_was_ever_published(world: World) -> None:
 
 
 def _partition_of(table: Table, key: Row) -> int | None:
-    return None if table is Table.CAMPAIGNS else key[2]
+    if table in (Table.PACING, Table.ALERTS):
+        return int(key[1])
+    return None if table is Table.CAMPAIGNS else int(key[2])
 
 
 def _rows_of(world: World, partition: int) -> dict[tuple[Table, Row], Row]:
@@ -221,8 +246,11 @@ def portrait(state: PartitionState) -> dict[str, Any]:
         "positions": {topic: state.position(topic) for topic in TOPICS},
         "rules": state.rules,
         "currencies": sorted(state.campaigns.currencies.items()),
+        "desk": state.desk.snapshot(),
+        "rates": state.rates.snapshot(),
+        "prices": state.campaigns.prices.snapshot(),
         "refused": state.campaigns.refused,
-        "balance": state.campaigns_position - state.campaigns_start,
+        "balance": {topic: notice.consumed() for topic, notice in state.notices.items()},
         **inputs,
         "windows": {key: totals for key, totals in windows.items() if any(totals)},
     }

@@ -23,11 +23,11 @@ from tests.sim.checks import check
 from tests.sim.scheduler import Scheduler, Task, pauses
 from tests.sim.worker import Held, Worker
 from tests.sim.world import Broken, Faults, Log, Nature, SimJournal, SimOutbox, SimSink, SimStore, World
-from tests.support.events import EVENT_TOPICS, MINUTE_MS, SETTINGS_TOPIC, Draft, Mix, Traffic
+from tests.support.events import EVENT_TOPICS, MINUTE_MS, NOTICE_TOPICS, SETTINGS_TOPIC, Draft, Mix, Traffic, notice
 from tests.support.oracle import Lost, ticks_of
 
 RECORDS = 220
-OWN = ("partition", "windows")
+OWN = ("partition", "windows", "desk")
 """Segments that belong to one checkpoint only, as those of inputs do."""
 
 
@@ -247,7 +247,7 @@ class Simulation:
         left = self.plan.records
         while left > 0:
             topic, partition = (
-                rng.choice([*EVENT_TOPICS, *EVENT_TOPICS, SETTINGS_TOPIC]),
+                rng.choice([*EVENT_TOPICS, *EVENT_TOPICS, *NOTICE_TOPICS]),
                 rng.randrange(world.partitions),
             )
             for _ in range(rng.choice([1, 1, 3, 10])):
@@ -262,6 +262,9 @@ class Simulation:
         if topic == SETTINGS_TOPIC:
             appended_ms = self.traffic.start_ms + self.rng.randrange(20 * MINUTE_MS)
             draft = self.traffic.settings(appended_ms, partition, self.plan.partitions)
+        elif topic in NOTICE_TOPICS:
+            at_ms = self.traffic.start_ms + self.rng.randrange(20 * MINUTE_MS)
+            draft = notice(self.rng, topic, at_ms, self.rng.randrange(partition, 4, self.plan.partitions))
         else:
             draft = self.traffic.draft(topic, partition)
         holes = self.rng.randint(1, 3) if self.rng.random() < self.plan.holes else 0

@@ -9,6 +9,7 @@ from streams.records import Table
 from streams.rules import Rules
 from streams.state.owner import Owner, OwnerConfig, Ports
 from streams.state.partition import TOPICS
+from streams.topics import CAMPAIGNS
 from tests.sim.scheduler import Task, pauses
 from tests.sim.world import World
 
@@ -45,7 +46,7 @@ class Held:
 
     async def _open(self) -> None:
         world = self.worker.world
-        starts, settings_end = world.beginnings(self.partition), world.ends(self.partition)[TOPICS[-1]]
+        starts, settings_end = world.beginnings(self.partition), world.ends(self.partition)[CAMPAIGNS]
         while True:
             try:
                 await self.owner.open(starts, settings_end, self.worker.wall_ms())

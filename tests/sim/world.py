@@ -12,6 +12,7 @@ from streams.errors import BrokerUnavailable, CorruptCheckpoint, JournalMismatch
 from streams.ports import JournalRecord, Outgoing
 from streams.records import COLUMNS, KEY_COLUMNS, Row, Table
 from streams.state.inputs import Batch
+from streams.topics import DEAD_LETTERS
 from tests.sim.scheduler import pauses
 from tests.support.events import Draft, RawRecord
 from tests.support.oracle import Lost, Place
@@ -250,20 +251,40 @@ def plain(table: Table, row: Row) -> Row:
 
 
 class SimOutbox:
-    """`streams.ports.Outbox`: what dead letters there are, by the place of the record."""
+    """`streams.ports.Outbox`: dead letters by the place of the record, and what ticks told. One has one content."""
 
     def __init__(self, nature: Nature) -> None:
         self.nature = nature
         self.letters: dict[Place, dict[str, Any]] = {}
+        self.signals: dict[Told, bytes] = {}
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         await self.nature.before("outbox.publish", BrokerUnavailable)
         for message in messages:
-            letter = json.loads(message.value or b"")
-            place = (letter["topic"], letter["partition"], letter["offset"])
-            if self.letters.setdefault(place, letter) != letter:
-                raise Broken(f"the dead letter of {place} has two contents: {self.letters[place]}, {letter}")
+            if message.topic == DEAD_LETTERS:
+                self._take_letter(json.loads(message.value or b""))
+                continue
+            value = message.value or b""
+            known = self.signals.setdefault(told(message), value)
+            if known != value:
+                raise Broken(f"{told(message)} has two contents:\n  {known!r}\n  {value!r}")
         await self.nature.after("outbox.publish", BrokerUnavailable)
+
+    def _take_letter(self, letter: dict[str, Any]) -> None:
+        place = (letter["topic"], letter["partition"], letter["offset"])
+        if self.letters.setdefault(place, letter) != letter:
+            raise Broken(f"the dead letter of {place} has two contents: {self.letters[place]}, {letter}")
+
+
+Told = tuple[str, bytes, str, int]
+"""Topic, key, what else it is about, and the sequence of what a tick told."""
+
+
+def told(message: Outgoing) -> Told:
+    """What a message is about, and of which tick."""
+    document = json.loads(message.value or b"")
+    about = f"{document.get('alert_id', '')} {document.get('state', '')} {document.get('campaign_id', '')}"
+    return message.topic, message.key or b"", about, document["sequence"]
 
 
 @dataclass

@@ -18,6 +18,9 @@ EVENT_TOPICS: Final = (
     "ads.engagements",
 )
 SETTINGS_TOPIC: Final = "ads.campaigns"
+SESSIONS_TOPIC: Final = "ads.sessions"
+ALLOWANCES_TOPIC: Final = "ads.allowances"
+NOTICE_TOPICS: Final = (SETTINGS_TOPIC, SESSIONS_TOPIC, ALLOWANCES_TOPIC)
 MINUTE_MS: Final = 60_000
 FUTURE_SKEW_MS: Final = 300_000
 
@@ -92,9 +95,20 @@ class Traffic:
         if line.sent and rng.random() < mix.duplicate:
             return Draft(timestamp, b"k", _encode(self._repeated(line)))
         event = self._event(topic, line.clock_ms)
+        if topic == "ads.adjustments" and rng.random() < 0.7:
+            self._adjust_a_conversion(event, partition)
         line.sent.append(event)
         key = event.get("campaign_id")
         return Draft(timestamp, key.encode() if key else None, _encode(event))
+
+    def _adjust_a_conversion(self, event: dict[str, Any], partition: int) -> None:
+        """Of one that was sent, or of one that is still to come; some are adjusted twice."""
+        sent = self._lines.get(("ads.conversions", partition), _Line(0)).sent
+        if sent:
+            conversion = self.rng.choice(sent[-10:])
+            event["adjusted_event_id"] = conversion["event_id"]
+            event["adjusted_event_time_ms"] = conversion["event_time_ms"]
+            event["adjustment_type"] = self.rng.choice(["rejected_lead", "rejected_lead", "refund"])
 
     def _repeated(self, line: _Line) -> dict[str, Any]:
         """Mostly a recent one, sometimes an ancient one; sometimes with another time under the same id."""
@@ -166,12 +180,67 @@ class Traffic:
         }
         if rng.random() < 0.4:
             document["valid_from_ms"] = appended_ms + rng.randrange(-MINUTE_MS, 5 * MINUTE_MS)
+        document |= _terms(rng)
         key, roll = document["campaign_id"].encode(), rng.random()
         if roll < 0.05:
             return Draft(appended_ms, key, b"{", "malformed_json")
         if roll < 0.1:
             return Draft(appended_ms, key, _encode(document | {"currency": "XXZ"}), "unknown_value")
         return Draft(appended_ms, key, _encode(document))
+
+
+def notice(rng: Random, topic: str, at_ms: int, number: int) -> Draft:
+    """A live session's begin or end, or an allowance: sound, or garbage."""
+    campaign = f"c{number}"
+    if rng.random() < 0.1:
+        return Draft(at_ms, campaign.encode(), b"{", "malformed_json")
+    document: dict[str, Any] = {"campaign_id": campaign}
+    if topic == SESSIONS_TOPIC:
+        document |= {
+            "live_session_id": rng.choice(["l1", "l2"]),
+            "creator_id": rng.choice(["h1", None]),
+            "state": rng.choice(["started", "started", "ended"]),
+            "event_time_ms": at_ms,
+            "planned_end_ms": rng.choice([None, at_ms + 10 * MINUTE_MS]),
+        }
+    else:
+        document |= {
+            "pool": rng.choice(["balance", "shared_budget"]),
+            "pool_id": rng.choice(["s1", "b1"]),
+            "currency": CURRENCY_OF[number % len(CURRENCY_OF)],
+            "limit_micros": rng.randrange(10**7),
+            "left_micros": rng.randrange(10**7),
+            "burn_micros_per_h": rng.randrange(10**6),
+            "sequence": rng.randrange(1_000),
+        }
+    return Draft(at_ms, campaign.encode(), _encode(document))
+
+
+def _terms(rng: Random) -> dict[str, Any]:
+    """Billing by every model, budgets small enough to be reached, pools to draw on."""
+    price = rng.randrange(1, 10**6)
+    billing = rng.choice(
+        [
+            {},
+            {"model": "clearing_price"},
+            {"model": "cpm", "price_micros": price},
+            {"model": "cpc", "price_micros": price},
+            {"model": "ocpm", "target_cost_micros": price},
+            {"model": "ocpc", "price_micros": price, "target_cost_micros": price * 3},
+            {"model": "paid_play", "price_micros": price, "play_milestone": rng.choice(["start", "3s", "complete"])},
+            {"model": "cpa", "price_micros": price, "conversion_type": "order"},
+            *[{"model": "cpa", "price_micros": price, "conversion_type": "lead"}] * 5,
+        ]
+    )
+    budget = rng.choice([{}, {"daily_micros": price * 4}, {"total_micros": price * 9}, {"daily_micros": 10**12}])
+    found: dict[str, Any] = {"billing": billing, "goal": rng.choice(["lead", "order"])}
+    if budget and rng.random() < 0.3:
+        budget = budget | {"shared_budget_id": rng.choice(["s1", "s2"])}
+    if rng.random() < 0.3:
+        found["account_id"] = rng.choice(["b1", "b2"])
+    if rng.random() < 0.2:
+        return found | {"budget": {"session_micros": price * 3}, "pacing": {"period": "live_session"}}
+    return found | {"budget": budget, "alerts": {"stalled_ms": MINUTE_MS, "anomaly_min_clicks": 2}}
 
 
 def _impression(rng: Random, event: dict[str, Any], _clock_ms: int) -> None:
@@ -193,7 +262,7 @@ def _click(rng: Random, event: dict[str, Any], _clock_ms: int) -> None:
 
 
 def _conversion(rng: Random, event: dict[str, Any], clock_ms: int) -> None:
-    event["conversion_type"] = rng.choice(["lead", "add_to_cart", "order", "paid", "install", "other"])
+    event["conversion_type"] = rng.choice(["lead"] * 4 + ["add_to_cart", "order", "paid", "install", "other"])
     event["quantity"] = rng.choice([None, 1, 2, 5])
     event["value_micros"] = rng.choice([None, 0, rng.randrange(10**9)])
     event["cost_of_goods_micros"] = rng.choice([None, rng.randrange(10**8)])

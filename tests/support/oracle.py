@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from streams.records import MEASURES
 from tests.support import oracle_sql as sql
-from tests.support.events import EVENT_TOPICS, SETTINGS_TOPIC, RawRecord
+from tests.support.events import EVENT_TOPICS, NOTICE_TOPICS, SETTINGS_TOPIC, RawRecord
 
 Key = tuple[Any, ...]
 Place = tuple[str, int, int]
@@ -91,7 +91,8 @@ class Oracle:
         """Runs all stages."""
         self._judge()
         return Truth(
-            panes=self._sums(sql.PANE_KEYS, sql.PANE_FOLDED, sql.PANE_TOUCHES, MEASURES),
+            panes=self._sums(sql.PANE_KEYS, sql.PANE_FOLDED, sql.PANE_TOUCHES, MEASURES)
+            | self._sums(sql.PANE_KEYS, sql.PANE_FOLDED, sql.CREDIT_PANES, MEASURES),
             reports=self._reports(),
             reach=self._reach(),
             cohorts=self._cohorts(),
@@ -105,7 +106,7 @@ class Oracle:
     def _load(self) -> None:
         self.db.execute(f"CREATE TABLE raw ({', '.join(sql.RAW_COLUMNS)})")
         places = ", ".join("?" * len(sql.RAW_COLUMNS))
-        rows = (_flat(record) for record in self.logs.records if record.topic != SETTINGS_TOPIC)
+        rows = (_flat(record) for record in self.logs.records if record.topic not in NOTICE_TOPICS)
         self.db.executemany(f"INSERT INTO raw VALUES ({places})", rows)
         self.db.execute("CREATE TABLE lost (topic, part, from_off, to_off)")
         self.db.executemany("INSERT INTO lost VALUES (?, ?, ?, ?)", self.logs.lost)
@@ -144,7 +145,7 @@ class Oracle:
     def _accepted(self) -> Iterable[tuple[int, RawRecord, dict[str, Any], TickSeen]]:
         """Versions of settings that took effect, and the tick at which they did."""
         currencies: dict[tuple[int, str], str] = {}
-        sound = [record for record, reason in self._settings_judged() if not reason]
+        sound = [record for record, reason in self._notices_judged() if not reason and record.topic == SETTINGS_TOPIC]
         for record in sorted(sound, key=lambda r: (r.partition, r.offset)):
             document = json.loads(record.value or b"")
             after = [t for t in self.ticks[record.partition] if t.document["applied"][SETTINGS_TOPIC] > record.offset]
@@ -167,6 +168,56 @@ class Oracle:
 
     def _judge(self) -> None:
         self.db.executescript(sql.JUDGE)
+        self.db.execute(f"CREATE TABLE tariffs ({', '.join(sql.TARIFF_COLUMNS)})")
+        places = ", ".join("?" * len(sql.TARIFF_COLUMNS))
+        self.db.executemany(f"INSERT INTO tariffs VALUES ({places})", list(self._tariffs()))
+        self.db.executescript(sql.BILL)
+        self.db.execute(f"CREATE TABLE credits ({', '.join(sql.CREDIT_COLUMNS)})")
+        places = ", ".join("?" * len(sql.CREDIT_COLUMNS))
+        self.db.executemany(f"INSERT INTO credits VALUES ({places})", list(self._credits()))
+
+    def _credits(self) -> Iterable[Key]:
+        """Rejected leads that cost something: each at the first tick that had read it and its rejection."""
+        for partition, conversion, rejection in self.db.execute(sql.REJECTED).fetchall():
+            for tick in self.ticks[partition]:
+                applied, seq = tick.document["applied"], tick.document["seq"]
+                if applied["ads.conversions"] <= conversion or applied["ads.adjustments"] <= rejection:
+                    continue
+                before = [t for t in self.ticks[partition] if t.document["seq"] < seq]
+                was_read = bool(before) and before[-1].document["applied"]["ads.adjustments"] > rejection
+                newest = self._newest_at(partition, applied)
+                at_ms, horizon_ms = self.db.execute(sql.HORIZON, (partition, conversion, rejection)).fetchone()
+                read_at = [t for t in before if t.document["applied"]["ads.adjustments"] > rejection]
+                read_ms = self._newest_at(partition, read_at[0].document["applied"]) if read_at else newest
+                if min(at_ms, read_ms) < newest - horizon_ms:  # forgotten by then
+                    break
+                # what waited for its conversion comes first, in the order of conversions; then rejections in theirs
+                place = seq * 10**9 + (conversion if was_read else 10**6 + rejection)
+                rules = self.db.execute(sql.RULES_BEFORE, (partition, seq)).fetchone()
+                yield partition, conversion, place, newest, *rules
+                break
+
+    def _newest_at(self, partition: int, applied: Mapping[str, int]) -> int:
+        reached = [self.db.execute(sql.NEWEST, (partition, t, applied[t])).fetchone()[0] for t in EVENT_TOPICS]
+        return max((at for at in reached if at is not None), default=-1)
+
+    def _tariffs(self) -> Iterable[Key]:
+        """By topic: from which offset on a version is known, and from which event time on it holds."""
+        seen: set[str] = set()
+        for partition, record, document, tick in self._accepted():
+            campaign, applied = document["campaign_id"], tick.document["applied"]
+            from_ms = self._holds_from(partition, record, document, applied) if campaign in seen else 0
+            seen.add(campaign)
+            for topic in EVENT_TOPICS:
+                yield partition, campaign, topic, applied[topic], from_ms, *_billing(document)
+
+    def _holds_from(self, partition: int, record: RawRecord, document: dict[str, Any], applied: dict[str, int]) -> int:
+        """The pane that it names, or the first that no event had reached."""
+        pane_ms = self._pane_ms(partition, record.offset)
+        earliest = max(record.timestamp, document.get("valid_from_ms", 0))
+        newest = self._newest_at(partition, applied)
+        unreached = newest // pane_ms * pane_ms + pane_ms if newest >= 0 else 0
+        return max((earliest + pane_ms - 1) // pane_ms * pane_ms, unreached)
 
     def _sums(
         self,
@@ -198,7 +249,17 @@ class Oracle:
         columns = ", ".join(sql.REPORT_KEYS)
         found = self.db.execute(f"SELECT {columns}, COUNT(DISTINCT user) FROM keyed GROUP BY {columns}")
         users = {self._row_key(sql.REPORT_KEYS, row[:-1]): row[-1] for row in found}
-        return {key: (*values, users[key]) for key, values in sums.items()}
+        own = {key: (*values, users[key]) for key, values in sums.items()}
+        return own | {key: (*values, 0) for key, values in self._report_credits().items()}
+
+    def _report_credits(self) -> dict[Key, Key]:
+        keyed = "ALTER TABLE keyed RENAME TO own_keyed"
+        self.db.execute("DROP TABLE IF EXISTS own_keyed")
+        self.db.execute(keyed)
+        found = self._sums(sql.REPORT_KEYS, sql.CREDIT_FOLDED, sql.CREDIT_REPORTS, MEASURES, ("user",))
+        self.db.executescript("INSERT INTO own_keyed SELECT * FROM keyed; DROP TABLE keyed")
+        self.db.execute("ALTER TABLE own_keyed RENAME TO keyed")
+        return found
 
     def _reach(self) -> dict[Key, int]:
         """Uses what `_reports` has keyed."""
@@ -214,7 +275,7 @@ class Oracle:
     # Ledger and letters
 
     def _ledger(self) -> dict[Key, int]:
-        """Settings are an input like any other here."""
+        """The low-rate inputs are inputs like any other here."""
         ledger: dict[Key, int] = {}
         for topic, partition, entry, reason, count in self.db.execute(sql.LEDGER):
             ledger[self.logs.log_epoch, topic.removeprefix("ads."), partition, entry, reason] = count
@@ -224,17 +285,17 @@ class Oracle:
             lost, holes = self._without_records(topic, partition, start, end)
             ledger |= {(*prefix, "lost_retention", ""): lost} if lost else {}
             ledger |= {(*prefix, "no_record", ""): holes} if holes else {}
-        for record, reason in self._settings_judged():
+        for record, reason in self._notices_judged():
             entry = ("rejected", reason) if reason else ("counted", "")
-            key = (self.logs.log_epoch, "campaigns", record.partition, *entry)
+            key = (self.logs.log_epoch, record.topic.removeprefix("ads."), record.partition, *entry)
             ledger[key] = ledger.get(key, 0) + 1
         return ledger
 
-    def _settings_judged(self) -> Iterable[tuple[RawRecord, str]]:
-        """Records of settings that were not lost, and why they are rejected, if so."""
+    def _notices_judged(self) -> Iterable[tuple[RawRecord, str]]:
+        """Records of the low-rate inputs that were not lost, and why they are rejected, if so."""
         poisoned = set(self.poisoned())
         for record in self.logs.records:
-            if record.topic == SETTINGS_TOPIC and not self._is_lost(record):
+            if record.topic in NOTICE_TOPICS and not self._is_lost(record):
                 at = (record.topic, record.partition, record.offset)
                 yield record, "internal_error" if at in poisoned else record.expected
 
@@ -247,7 +308,7 @@ class Oracle:
 
     def _letters(self) -> dict[Place, str]:
         letters = {(t, p, o): reason for t, p, o, reason in self.db.execute(sql.LETTERS)}
-        for record, reason in self._settings_judged():
+        for record, reason in self._notices_judged():
             letters |= {(record.topic, record.partition, record.offset): reason} if reason else {}
         return letters
 
@@ -288,6 +349,21 @@ def _rule_row(partition: int, topic: str, offset: int, rules_seq: int, rules: Ma
         rules["max_pane_keys"],
         rules["max_report_keys"],
     )
+
+
+def _billing(document: Mapping[str, Any]) -> tuple[str | None, int | None, str]:
+    """What is billed, what one costs in millimicros, and the kind that it must be."""
+    billing = document.get("billing", {})
+    model, price = billing.get("model", "clearing_price"), billing.get("price_micros")
+    if model == "clearing_price" or price is None:
+        return None, None, ""
+    if model in ("cpm", "ocpm"):
+        return "ads.impressions", price, ""
+    if model in ("cpc", "ocpc"):
+        return "ads.clicks", price * 1000, ""
+    if model == "paid_play":
+        return "ads.plays", price * 1000, billing.get("play_milestone", "3s")
+    return "ads.conversions", price * 1000, billing.get("conversion_type") or document["goal"]
 
 
 def _listed(names: Sequence[str]) -> str:

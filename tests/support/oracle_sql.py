@@ -32,6 +32,7 @@ EVENT_COLUMNS: Final = (
     "touch_time_ms",
     "weight_ppm",
     "adjustment_type",
+    "adjusted_event_id",
     "adjusted_event_time_ms",
     "amount_micros",
     "engagement_type",
@@ -109,6 +110,40 @@ SELECT j.*, COALESCE(walk.is_first, 0) AS counted, walk.is_first IS NOT NULL AND
 FROM judged j LEFT JOIN walk ON walk.topic = j.topic AND walk.part = j.part AND walk.off = j.off;
 """
 
+TARIFF_COLUMNS: Final = ("part", "campaign", "topic", "from_off", "from_ms", "billed_topic", "price", "kind")
+BILL: Final = """
+CREATE INDEX tariffs_place ON tariffs (part, campaign, topic);
+CREATE TABLE billed AS
+SELECT s.*, t.billed_topic, t.price, t.kind FROM settled s LEFT JOIN tariffs t ON t.rowid =
+    (SELECT x.rowid FROM tariffs x WHERE x.part = s.part AND x.campaign = s.campaign_id AND x.topic = s.topic
+     AND x.from_off <= s.off AND x.from_ms <= s.event_time_ms ORDER BY x.from_ms DESC, x.rowid DESC LIMIT 1);
+"""
+NEWEST: Final = "SELECT MAX(newest) FROM judged WHERE part = ? AND topic = ? AND off < ?"
+
+_BILLABLE: Final = """topic = billed_topic AND (kind = ''
+    OR topic = 'ads.plays' AND milestone = kind AND loop = 1
+    OR topic = 'ads.conversions' AND conversion_type = kind AND has_touch AND touch_type <> 'none')"""
+REJECTED: Final = f"""
+SELECT c.part, c.off, MIN(a.off) FROM billed c JOIN billed a ON a.part = c.part AND a.topic = 'ads.adjustments'
+    AND a.counted AND a.adjustment_type = 'rejected_lead' AND a.adjusted_event_id = c.event_id
+WHERE c.off IN (SELECT off FROM billed b WHERE b.part = c.part AND topic = 'ads.conversions' AND counted
+    AND conversion_type = 'lead' AND price > 0 AND ({_BILLABLE})) AND c.topic = 'ads.conversions'
+GROUP BY 1, 2 ORDER BY 1, 3
+"""
+HORIZON: Final = """
+SELECT c.event_time_ms, a.dedupe_ms FROM billed c, billed a
+WHERE c.part = ?1 AND c.topic = 'ads.conversions' AND c.off = ?2
+    AND a.part = ?1 AND a.topic = 'ads.adjustments' AND a.off = ?3
+"""
+CREDIT_COLUMNS: Final = (
+    *("part", "conversion_off", "place", "newest", "rules_seq"),
+    *("pane_ms", "report_pane_ms", "max_pane_keys", "max_report_keys"),
+)
+RULES_BEFORE: Final = """
+SELECT rules_seq, pane_ms, report_pane_ms, max_pane_keys, max_report_keys FROM rules
+WHERE part = ? AND (rules_seq < ? OR rules_seq = 1) ORDER BY rules_seq DESC LIMIT 1
+"""
+
 LEDGER: Final = """
 SELECT topic, part, CASE WHEN reason IS NOT NULL THEN 'rejected' WHEN late THEN 'late' WHEN duplicate THEN 'duplicate'
     ELSE 'counted' END AS entry, COALESCE(reason, ''), COUNT(*)
@@ -135,7 +170,9 @@ _MEASURED: Final = {
     "duplicates": "duplicate",
     "late": "late",
     "money_rejected": "refused",
-    "spend_millimicros": _money(_PRICED, "clearing_price_millimicros"),
+    "spend_millimicros": f"CASE WHEN price IS NULL THEN {_money(_PRICED, 'clearing_price_millimicros')} "
+    f"ELSE {_when(_BILLABLE, 'price')} END",
+    "credited_millimicros": "0",
     "impressions": _when("topic = 'ads.impressions'"),
     "viewable_impressions": _when("topic = 'ads.impressions' AND viewable = 1"),
     "measured_impressions": _when("topic = 'ads.impressions' AND viewable IS NOT NULL"),
@@ -198,11 +235,24 @@ def _touches(pane: str, more: str) -> str:
     order = ", ".join(f"{_BY_ORDER[name]} AS {name}" for name in MEASURES)
     return f"""
     {head}, off * 2 AS place, event_time_ms / {pane} * {pane} / 1000 AS origin_pane, {own}
-    FROM settled WHERE reason IS NULL
+    FROM billed WHERE reason IS NULL
     UNION ALL
     {head}, off * 2 + 1, adjusted_event_time_ms / {pane} * {pane} / 1000, {order}
-    FROM settled WHERE paid AND topic = 'ads.adjustments'"""
+    FROM billed WHERE paid AND topic = 'ads.adjustments'"""
 
+
+def _credit_touches(pane: str, more: str) -> str:
+    """What was billed for rejected leads, at the tick that had read both: rows of the journal."""
+    own = ", ".join(f"{'c.price' if name == 'credited_millimicros' else '0'} AS {name}" for name in MEASURES)
+    return f"""
+    SELECT 'ads.journal' AS topic, c.part, k.rules_seq, k.{pane} AS pane_ms, k.max_{more}_keys AS max_keys, {_WHO},
+        {_DIMS}, c.dims, k.newest / k.{pane} * k.{pane} / 1000 AS effect_pane, NULL AS user, k.place,
+        c.event_time_ms / k.{pane} * k.{pane} / 1000 AS origin_pane, {own}
+    FROM credits k JOIN billed c ON c.part = k.part AND c.topic = 'ads.conversions' AND c.off = k.conversion_off"""
+
+
+CREDIT_PANES: Final = _credit_touches("pane_ms", "pane")
+CREDIT_REPORTS: Final = _credit_touches("report_pane_ms", "report")
 
 _IDENTITY: Final = ("input", "part", "pane_ms", "rules_seq")
 PANE_KEYS: Final = (*_IDENTITY, "origin_pane", "effect_pane", *WHO)
@@ -232,6 +282,7 @@ REPORT_FOLDED: Final = _OTHERS | {
     name: f"CASE WHEN instr(dims, ',{name},') > 0 THEN 'other' ELSE '' END" for name in DIMENSIONS
 }
 COHORT_FOLDED: Final = _OTHERS
+CREDIT_FOLDED: Final = _OTHERS | dict.fromkeys(DIMENSIONS, "'other'")
 
 
 _SCOPE: Final = ("topic", "part", "rules_seq", "pane_ms", "effect_pane")

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from streams.records import COLUMNS, KEY_COLUMNS, MEASURES, Row, Table
+from streams.records import COLUMNS, KEY_COLUMNS, MEASURES, PACING_COLUMNS, Row, Table
 
 PANE_S: Final = 1_790_000_000
 """The pane in which rows are unless told otherwise, epoch s: 2026-09-21 14:13:20 UTC."""
@@ -30,6 +30,26 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "time_zone": "UTC",
     "settings": "{}",
     "valid_from": 1_000,
+    "minute": PANE_S - PANE_S % 60,
+    "period_kind": "day",
+    "period_start": PANE_S - PANE_S % 86_400,
+    "period_end": PANE_S - PANE_S % 86_400 + 86_400,
+    **dict.fromkeys(PACING_COLUMNS[PACING_COLUMNS.index("budget_micros") : PACING_COLUMNS.index("rate_ppm")], 0),
+    "rate_ppm": 1_000_000,
+    "forecast_micros": None,
+    "forecast_low_micros": None,
+    "forecast_high_micros": None,
+    "exhausts_at": None,
+    "closed_credit_micros": 0,
+    "alert_id": "a1",
+    "kind": "stalled",
+    "audience": "advertiser",
+    "state": "firing",
+    "is_pushed": True,
+    "seen": None,
+    "expected": None,
+    "began": PANE_S,
+    "changed": PANE_S,
     "version": 1,
 }
 
@@ -41,8 +61,24 @@ def make_row(table: Table, **values: Any) -> Row:
     return tuple(values.get(name, _DEFAULTS.get(name, "")) for name in COLUMNS[table])
 
 
+_TIMES: Final = frozenset(
+    {
+        "origin_pane",
+        "effect_pane",
+        "click_hour",
+        "minute",
+        "period_start",
+        "period_end",
+        "exhausts_at",
+        "began",
+        "changed",
+    }
+)
+"""Columns of whole seconds, inserted as epoch s."""
+
+
 def _read(name: str) -> str:
-    if name in ("origin_pane", "effect_pane", "click_hour"):
+    if name in _TIMES:
         return f"toUnixTimestamp({name})"
     return f"toUnixTimestamp64Milli({name})" if name == "valid_from" else name
 

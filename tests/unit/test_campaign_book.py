@@ -10,6 +10,7 @@ from streams.records import Table
 from streams.state import campaigns as module
 from streams.state.campaigns import CampaignBook
 from streams.state.inputs import Batch
+from streams.topics import CAMPAIGNS
 from tests.unit.given import DAY, HOUR, MINUTE, T0, Document, Fed, document, record
 
 PANE = 10_000
@@ -85,7 +86,7 @@ def test_a_version_that_waits_survives_a_snapshot() -> None:
     restored = CampaignBook()
     restored.restore(json.loads(json.dumps(fed.state.campaigns.snapshot())))
     assert restored.zones == {"c1": "UTC"}
-    restored.activate(PANE, T0 + HOUR)
+    restored.activate(PANE, T0 + HOUR, T0 + HOUR)
     assert restored.zones == {"c1": "Asia/Shanghai"}
     assert restored.currencies == {"c1": "USD"}
 
@@ -110,7 +111,7 @@ def test_a_version_after_a_refused_one_is_taken() -> None:
 def test_a_refused_version_is_no_rejected_record() -> None:
     fed = Fed().settle(currency="EUR").settle(currency="USD")
     fed.tick()
-    assert fed.state.campaign_ledger == {("counted", ""): 2}
+    assert fed.state.notices[CAMPAIGNS].ledger == {("counted", ""): 2}
     assert fed.letters == []
 
 
@@ -134,7 +135,7 @@ def test_beyond_their_number_new_campaigns_are_refused_and_known_ones_are_not(mo
     book = CampaignBook()
     for name in ("a", "b", "c", "a"):
         book.stage(settings(name), T0)
-    accepted, _ = book.activate(PANE, T0)
+    accepted, _ = book.activate(PANE, T0, T0)
     assert [version.settings.campaign_id for version in accepted] == ["a", "b", "a"]
     assert (set(book.current), book.refused) == ({"a", "b"}, 1)
 
@@ -144,9 +145,9 @@ def test_beyond_their_number_no_more_versions_wait(monkeypatch: pytest.MonkeyPat
     book = CampaignBook()
     for tick in range(5):
         book.stage(settings(f"c{tick}", valid_from_ms=T0 + HOUR), T0)
-        book.activate(PANE, T0)
+        book.activate(PANE, T0, T0)
     assert book.refused == 3
-    _, in_force = book.activate(PANE, T0 + HOUR)
+    _, in_force = book.activate(PANE, T0 + HOUR, T0 + HOUR)
     assert len(in_force) == 2
 
 

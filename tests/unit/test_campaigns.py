@@ -3,16 +3,8 @@
 import msgspec
 import pytest
 
-from streams.campaigns import (
-    CURRENCIES,
-    CampaignSettings,
-    Problem,
-    decode_campaign,
-    encode_campaign,
-    known_zones,
-    problems_of,
-    struct_problems,
-)
+from streams.campaigns import CampaignSettings, decode_campaign, encode_campaign, problems_of
+from streams.documents import CURRENCIES, Problem, known_zones, struct_problems
 from streams.events import MAX_RECORD_BYTES, ConversionType, Reason, Rejected
 
 GOOD = {
@@ -49,7 +41,7 @@ def test_only_id_and_currency_are_needed() -> None:
 
 
 def test_fields_that_a_later_version_brings_are_tolerated_in_the_topic() -> None:
-    assert decode_campaign(encoded(budget={"daily_micros": 5})) == decode_campaign(encoded())
+    assert decode_campaign(encoded(mood={"daily": 5}, budget={"weekly": 5})) == decode_campaign(encoded())
 
 
 @pytest.mark.parametrize(

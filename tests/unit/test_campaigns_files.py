@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.campaigns import Problem
+from streams.documents import Problem
 from streams.errors import ConfigurationError
 from streams.jobs.campaign_files import read_campaign_file
 

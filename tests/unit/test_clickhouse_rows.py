@@ -46,7 +46,7 @@ def test_a_sketch_is_left_out_where_no_row_has_one() -> None:
     assert "users" in columns_of(Table.REPORTS, [make_row(Table.REPORTS), make_row(Table.REPORTS, users=[1])])[0]
 
 
-@pytest.mark.parametrize("table", [Table.COHORTS, Table.LEDGER, Table.CAMPAIGNS])
+@pytest.mark.parametrize("table", [Table.COHORTS, Table.LEDGER, Table.CAMPAIGNS, Table.PACING, Table.ALERTS])
 def test_narrow_tables_are_inserted_whole(table: Table) -> None:
     assert columns_of(table, [make_row(table)])[0] == list(COLUMNS[table])
 

@@ -8,6 +8,7 @@ from streams.adapters.memory import MemoryRecord
 from streams.events import Input
 from streams.records import MAX_LETTER_BYTES, MAX_LETTER_KEY_BYTES, DeadLetter, Entry
 from streams.state.inputs import Batch
+from streams.topics import CAMPAIGNS
 from tests.unit.given import HOUR, MINUTE, T0, Fed, document, encoded
 
 
@@ -77,7 +78,7 @@ def test_settings_that_are_none_leave_letters_of_their_own_topic() -> None:
         "missing_field",
         "$.currency",
     )
-    assert fed.state.campaign_ledger == {("rejected", "missing_field"): 1}
+    assert fed.state.notices[CAMPAIGNS].ledger == {("rejected", "missing_field"): 1}
 
 
 def test_a_letter_survives_json() -> None:

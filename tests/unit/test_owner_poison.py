@@ -11,6 +11,7 @@ from streams.stages import intake
 from streams.state import partition
 from streams.state.inputs import Batch
 from streams.state.partition import PartitionState
+from streams.topics import CAMPAIGNS
 from tests.unit.given import Document, document
 from tests.unit.owning import BEFORE, World, dirty_rows
 
@@ -216,7 +217,7 @@ async def test_a_settings_record_can_be_poison_too(monkeypatch: pytest.MonkeyPat
     owner = await world.opened()
     await world.settled(owner)
     assert set(owner.state.campaigns.current) == {"c1", "c3"}
-    assert owner.state.campaign_ledger == {("counted", ""): 2, ("rejected", "internal_error"): 1}
+    assert owner.state.notices[CAMPAIGNS].ledger == {("counted", ""): 2, ("rejected", "internal_error"): 1}
 
 
 @pytest.mark.parametrize("count", [1, 20])

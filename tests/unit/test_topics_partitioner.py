@@ -4,7 +4,17 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from streams.events import Input
-from streams.topics import CAMPAIGNS, CHECKPOINTS, CO_PARTITIONED, DEAD_LETTERS, INPUT_TOPICS, JOURNAL, partition_of
+from streams.topics import (
+    ALLOWANCES,
+    CAMPAIGNS,
+    CHECKPOINTS,
+    CO_PARTITIONED,
+    DEAD_LETTERS,
+    INPUT_TOPICS,
+    JOURNAL,
+    SESSIONS,
+    partition_of,
+)
 
 
 def murmur2(data: bytes) -> int:
@@ -57,4 +67,4 @@ def test_topics_have_the_names_that_are_stated() -> None:
 
 
 def test_inputs_settings_and_journal_have_equal_partitions() -> None:
-    assert set(CO_PARTITIONED) == {*INPUT_TOPICS.values(), CAMPAIGNS, JOURNAL}
+    assert set(CO_PARTITIONED) == {*INPUT_TOPICS.values(), CAMPAIGNS, SESSIONS, ALLOWANCES, JOURNAL}

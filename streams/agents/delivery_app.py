@@ -1,0 +1,174 @@
+"""The second Faust app: ordinary topics and agents for what is low-rate, in a consumer group of its own.
+
+Its rebalances never stall the worker's hot path. It hosts delivery, and the agents of other parts that are there
+(`PARTS`). It runs as a process of its own (`campaign-streams notifier`) or beside a worker (`LowRate`).
+"""
+
+import asyncio
+import importlib
+import importlib.util
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import faust
+from faust import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from streams.adapters.kafka_client import client_options
+from streams.agents.delivery import Delivery, DeliveryCounts, add_delivery
+from streams.agents.delivery_metrics import DeliveryCollector
+from streams.errors import CampaignStreamsError
+from streams.settings import KafkaSettings, Settings
+
+log = logging.getLogger(__name__)
+
+APP_ID: Final = "campaign-streams-delivery"
+"""Also the name of its consumer group."""
+PARTS: Final[dict[str, str]] = {"streams.agents.pools": "add_pools"}
+"""Other parts that this app hosts, where the module exists: a function of the app and the settings."""
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+POLL_S: Final = 0.25
+STOP_S: Final = 10.0
+"""The second app gets this long to stop."""
+
+
+def parts() -> list[Callable[[faust.App, Settings], None]]:
+    """The parts that are there."""
+    return [
+        getattr(importlib.import_module(module), function)
+        for module, function in PARTS.items()
+        if importlib.util.find_spec(module) is not None
+    ]
+
+
+def is_needed(settings: Settings) -> bool:
+    """Whether the second app would have anything to do."""
+    return bool(parts()) or delivers(settings)
+
+
+def delivers(settings: Settings) -> bool:
+    """Whether there is anybody to tell."""
+    return settings.delivery.enabled and bool(settings.delivery.routes)
+
+
+def create_second_app(
+    settings: Settings, counts: DeliveryCounts, *, is_strict: bool, web_port: int = 0
+) -> tuple[faust.App, Delivery | None]:
+    """The app with everything that it hosts. Nothing is connected before it starts. No web server with port 0."""
+    kafka = settings.kafka
+    app = faust.App(
+        APP_ID,
+        broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
+        broker_credentials=_credentials(kafka),
+        broker_session_timeout=kafka.session_timeout_ms / 1000,
+        broker_heartbeat_interval=min(3.0, kafka.session_timeout_ms / 3000),
+        broker_commit_interval=1.0,
+        store="memory://",
+        datadir=str(settings.worker.state_dir / "faust-second"),
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        producer_linger=0.05,
+        stream_wait_empty=False,
+        web_enabled=bool(web_port),
+        web_host=settings.worker.web_host,
+        web_bind=settings.worker.web_host,
+        web_port=web_port or None,
+        web_in_thread=False,
+        autodiscover=False,
+    )
+    delivery = add_delivery(app, settings, counts, is_strict=is_strict) if delivers(settings) else None
+    for add in parts():
+        add(app, settings)
+    return app, delivery
+
+
+def _credentials(kafka: KafkaSettings) -> Any:
+    """As `client_options` has them, in Faust's own terms; None for plain text."""
+    options = client_options(kafka)
+    context = options.get("ssl_context")
+    if kafka.security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=kafka.sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None
+
+
+class LowRate(faust.Service):
+    """Runs the second app beside a worker's own, and keeps its failures away from it.
+
+    The second app has a beacon of its own: when it crashes, only it is stopped, and started anew after a pause.
+    """
+
+    def __init__(self, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        self.counts = DeliveryCounts()
+        self.collector = DeliveryCollector(self.counts, lambda: self.delivery)
+        """To be registered with the worker's metrics."""
+        self.delivery: Delivery | None = None
+        self.restarts = 0
+
+    @faust.Service.task
+    async def run_second_app(self) -> None:
+        """Until this service stops."""
+        pause_s = FIRST_PAUSE_S
+        while not self.should_stop:
+            started = self.loop.time()
+            try:
+                await self._run_once()
+            except CampaignStreamsError as error:
+                log.error("alerts wait: %s", error)
+            except Exception:
+                log.exception("the second app ended")
+            if self.should_stop:
+                return
+            self.restarts += 1
+            pause_s = FIRST_PAUSE_S if self.loop.time() - started > LONGEST_PAUSE_S else pause_s
+            await self.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _run_once(self) -> None:
+        app, self.delivery = create_second_app(self.settings, self.counts, is_strict=False)
+        app.loop = self.loop
+        starting = asyncio.ensure_future(app.start())
+        try:
+            while not self.should_stop and not app.crashed and not (starting.done() and starting.exception()):
+                await self.sleep(POLL_S)
+            if starting.done():
+                starting.result()
+        finally:
+            self.delivery = None
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            try:
+                await asyncio.wait_for(app.stop(), STOP_S)
+            except TimeoutError:
+                log.warning("the second app did not stop in %.0f s; what it knows is in the logs", STOP_S)
+        if app.crash_reason is not None:
+            raise app.crash_reason
+
+
+def create_notifier(settings: Settings) -> faust.App:
+    """The second app as a process of its own, with metrics and health at `delivery.web_port`."""
+    counts = DeliveryCounts()
+    app, delivery = create_second_app(settings, counts, is_strict=True, web_port=settings.delivery.web_port)
+    registry = CollectorRegistry()
+    registry.register(DeliveryCollector(counts, lambda: delivery))
+
+    @app.page("/metrics")
+    async def metrics(self: web.View, request: Any) -> Any:
+        return self.bytes(generate_latest(registry), content_type=CONTENT_TYPE_LATEST.split(";")[0])
+
+    @app.page("/health/live")
+    async def live(self: web.View, request: Any) -> Any:
+        return self.json({"live": True, "owner": delivery is not None and delivery.is_owner})
+
+    app.conf.web_host  # noqa: B018 - finalises the settings, so that a wrong one is told now
+    return app

@@ -1,0 +1,91 @@
+"""What the pacing of a campaign is told at a tick, and what it answers."""
+
+from typing import NamedTuple
+
+from streams.events import Input
+from streams.signals import Allowance, LiveSession, RateReason
+
+
+class Added(NamedTuple):
+    """What one tick's folds add to a campaign at one origin pane; every amount may be negative (a correction)."""
+
+    origin_ms: int
+    """Start of the pane in which it happened, event time."""
+    impressions: int
+    plays: int
+    """Started, first loops."""
+    clicks: int
+    conversions: int
+    """Credited to a click, of the types that count towards CVR."""
+    spend_millimicros: int
+    """Gross."""
+    credited_millimicros: int = 0
+    """Given back: what was billed for events found invalid or rejected later. Never negative."""
+
+
+class Facts(NamedTuple):
+    """The world of one campaign at one look, about every five seconds of wall time."""
+
+    now_ms: int
+    """Event time of the partition: that of its newest event. Does not go back; stands while everything is silent."""
+    wall_ms: int
+    """The tick's wall time: decides nothing but a control's validity."""
+    unknown: frozenset[Input]
+    """Inputs from which nothing comes though it should: unknown, never zero. Rates then hold or fall."""
+    is_catching_up: bool
+    """Event time lags far behind the wall: controls are of no use to anyone."""
+    allowances: tuple[Allowance, ...] = ()
+    """The latest of each pool that the campaign draws on."""
+    session: LiveSession | None = None
+    """The campaign's latest live session record that happened by `now_ms`."""
+
+
+class Money(NamedTuple):
+    """Spend of one period, millimicros. gross = valid + credited, always."""
+
+    gross: int
+    credited: int
+
+    @property
+    def valid(self) -> int:
+        """What is owed."""
+        return self.gross - self.credited
+
+
+class Forecast(NamedTuple):
+    """Spend at the period's end, micros, with a 90% interval, and the event time at which the budget runs out."""
+
+    spend_micros: int
+    low_micros: int
+    high_micros: int
+    exhausts_at_ms: int | None
+
+
+class Decision(NamedTuple):
+    """One look's answer: the control, and everything that explains it."""
+
+    rate: float
+    """0 to 1, a multiple of 1e-6."""
+    rate_when_stale: float
+    reason: RateReason
+    period_kind: str
+    """day, flight or live_session."""
+    period_start_ms: int
+    period_end_ms: int
+    budget_micros: int
+    """What this period may spend: budget, over-delivery policy, caps of flight and period considered."""
+    plan_micros: int
+    """The period's budget without over-delivery: what the plan's parts sum to."""
+    target_micros: int
+    """What the plan says should be spent by now."""
+    spend: Money
+    in_flight_millimicros: int
+    forecast: Forecast | None
+    demand_micros_per_h: int
+    """What would be spent an hour at rate 1, as estimated."""
+    exhausted_at_ms: int | None
+    """When the period's spend reached its budget, event time."""
+    is_learning: bool
+    """An optimised campaign that has too few conversions to be judged."""
+    closed_credit_millimicros: int
+    """Credits that came after their period had closed: for billing, never for pacing."""

@@ -1,0 +1,307 @@
+"""The pacing desk of a partition: its campaigns' spend, plans, controls and alerts, looked at in turn at ticks.
+
+Everything here is a function of the logs and of the journal's ticks: recovery and replay give the same controls,
+alerts and ids. A campaign is looked at about every `LOOK_MS` of the ticks' wall time.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from streams.events import Input
+from streams.records import Row, Table
+from streams.signals import Alert, Allowance, Control, LiveSession, PoolKind, SpendReport
+from streams.stages.alerting.campaign import CampaignAlerts
+from streams.stages.alerting.facts import AlertFacts, PartitionFacts
+from streams.stages.alerting.partition import PartitionAlerts
+from streams.stages.pacing.campaign import CampaignPacer
+from streams.stages.pacing.facts import Added, Decision, Facts
+from streams.stages.pacing.shape import TrafficShape
+from streams.state.campaigns import Version
+from streams.state.pacing_rows import alert_row, pacing_row
+from streams.state.windows import DAY, WINDOW_INDEX, Windows, day_bounds
+
+LOOK_MS: Final = 4_000
+"""Wall time between two looks at a campaign: a control reflects a record within this, a tick and an append."""
+MAX_LOOKS: Final = 400
+"""Campaigns looked at in one tick, so that no tick takes long; beyond it looks become rarer, and a metric says so."""
+CONTROL_VALID_MS: Final = 30_000
+"""How long a control holds: several looks, so that one lost is no harm."""
+MAX_CAMPAIGNS: Final = 10_000
+"""Campaigns with settings that are looked at, in one partition; beyond it a campaign is measured only, and counted."""
+MAX_POOLS: Final = 4
+"""Pools that a campaign draws on; an allowance of a further one is not taken, and counted."""
+_SPEND: Final = WINDOW_INDEX["spend_millimicros"]
+
+
+class World(NamedTuple):
+    """What a tick lets the desk see."""
+
+    now_ms: int
+    """Newest event time of the partition; -1: no event yet."""
+    wall_ms: int
+    unknown: frozenset[Input]
+    last_heard: Mapping[Input, int]
+    """Newest event time by input."""
+    is_catching_up: bool
+    settings: Mapping[str, Version]
+    windows: Windows
+
+
+class Looked(msgspec.Struct):
+    """What a tick's looks give out: rows without their version, and messages without their sequence."""
+
+    rows: dict[Table, list[Row]] = msgspec.field(default_factory=lambda: {Table.PACING: [], Table.ALERTS: []})
+    controls: list[Control] = msgspec.field(default_factory=list)
+    alerts: list[Alert] = msgspec.field(default_factory=list)
+    reports: list[SpendReport] = msgspec.field(default_factory=list)
+
+
+class Held(msgspec.Struct):
+    """One campaign at the desk."""
+
+    pacer: CampaignPacer
+    alerts: CampaignAlerts
+    ever_millimicros: int = 0
+    """Valid spend since ever."""
+    decision: Decision | None = None
+    told: tuple[int, str] = (-1, "")
+    """Minute and reason of the last row."""
+
+
+class PacingDesk:
+    """One partition's campaigns. Feed it (`add`, `add_cohort`), then `look` at every tick."""
+
+    def __init__(self, partition: int, log_epoch: int) -> None:
+        self.partition = partition
+        self.log_epoch = log_epoch
+        self.shape = TrafficShape()
+        self.held: dict[str, Held] = {}
+        self.untracked = 0
+        self.overdue_ms = 0
+        """How much later than planned the last look came."""
+        self._partition_alerts = PartitionAlerts()
+        self._turns: deque[tuple[int, str]] = deque()
+        """When each campaign is due, wall time, in order."""
+        self._allowances: dict[str, dict[str, Allowance]] = {}
+        self._sessions: dict[str, LiveSession] = {}
+        self._staged: list[LiveSession | Allowance] = []
+
+    # What comes in
+
+    def stage_session(self, session: LiveSession, _appended_ms: int) -> None:
+        """A record was applied; it waits for the next tick."""
+        self._staged.append(session)
+
+    def stage_allowance(self, allowance: Allowance, _appended_ms: int) -> None:
+        """A record was applied; it waits for the next tick."""
+        self._staged.append(allowance)
+
+    def take_staged(self) -> None:
+        """At a tick: sessions and allowances take effect, in the order of their logs."""
+        staged, self._staged = self._staged, []
+        for notice in staged:
+            if isinstance(notice, LiveSession):
+                self._take_session(notice)
+            else:
+                self._take_allowance(notice)
+
+    def _take_session(self, session: LiveSession) -> None:
+        known = self._sessions.get(session.campaign_id)
+        if known is None and len(self._sessions) >= MAX_CAMPAIGNS:
+            self.untracked += 1
+        elif known is None or session.event_time_ms >= known.event_time_ms:
+            self._sessions[session.campaign_id] = session
+
+    def _take_allowance(self, allowance: Allowance) -> None:
+        pools = self._allowances.get(allowance.campaign_id, {})
+        name = f"{allowance.pool}:{allowance.pool_id}"
+        is_full = name not in pools and len(pools) >= MAX_POOLS
+        if is_full or (not pools and len(self._allowances) >= MAX_CAMPAIGNS):
+            self.untracked += 1
+        elif name not in pools or allowance.sequence >= pools[name].sequence:
+            self._allowances.setdefault(allowance.campaign_id, pools)[name] = allowance
+
+    def settings_changed(self, before: Version | None, after: Version, now_ms: int, wall_ms: int) -> None:
+        """A version of a campaign's settings is in force from this tick on."""
+        campaign = after.settings.campaign_id
+        held = self.held.get(campaign)
+        if held is None:
+            if len(self.held) >= MAX_CAMPAIGNS:
+                self.untracked += 1
+                return
+            held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
+            self._turns.append((wall_ms, campaign))
+        held.pacer.settings_changed(before.settings if before else None, after.settings, now_ms)
+        used = {after.settings.account_id, after.settings.budget.shared_budget_id}
+        kept = {name: a for name, a in self._allowances.pop(campaign, {}).items() if a.pool_id in used}
+        if kept:
+            self._allowances[campaign] = kept
+
+    def add(self, campaign: str, added: Added, settings: Mapping[str, Version]) -> None:
+        """What this tick adds to one campaign's origin pane."""
+        held = self.held.get(campaign)
+        if held is not None:
+            held.ever_millimicros += added.spend_millimicros - added.credited_millimicros
+            held.pacer.add(settings[campaign].settings, added)
+            held.alerts.add(added)
+
+    def add_traffic(self, origin_ms: int, impressions: int) -> None:
+        """Impressions of all campaigns in one origin pane."""
+        if impressions > 0:
+            self.shape.add(origin_ms, impressions)
+
+    def add_cohort(self, campaign: str, click_hour_ms: int, age_bucket_ms: int, conversions: int) -> None:
+        """Conversions by the hour of their click and their age."""
+        held = self.held.get(campaign)
+        if held is not None:
+            held.alerts.add_cohort(click_hour_ms, age_bucket_ms, conversions)
+
+    # Looks
+
+    def look(self, world: World) -> Looked:
+        """At a tick, after everything was added: looks at the campaigns whose turn it is."""
+        looked = Looked()
+        if world.now_ms < 0:
+            return looked
+        silent = {source: world.last_heard[source] for source in Input if source in world.unknown}
+        facts = PartitionFacts(world.now_ms, world.wall_ms, self.partition, silent, world.is_catching_up)
+        self._tell(self._partition_alerts.evaluate(facts), looked)
+        due = self._due(world.wall_ms)
+        self.overdue_ms = world.wall_ms - due[0][0] if due else 0
+        for _, campaign in due:
+            self._look_at(campaign, world, looked)
+            self._turns.append((world.wall_ms + LOOK_MS, campaign))
+        return looked
+
+    def _due(self, wall_ms: int) -> list[tuple[int, str]]:
+        due: list[tuple[int, str]] = []
+        while self._turns and self._turns[0][0] <= wall_ms and len(due) < MAX_LOOKS:
+            due.append(self._turns.popleft())
+        return due
+
+    def has_look_due(self, wall_ms: int) -> bool:
+        """Whether a tick at this time would look at a campaign."""
+        return bool(self._turns) and self._turns[0][0] <= wall_ms
+
+    def _look_at(self, campaign: str, world: World, looked: Looked) -> None:
+        held, settings = self.held[campaign], world.settings[campaign].settings
+        allowances = tuple(self._allowances.get(campaign, {}).values())
+        budget = settings.budget
+        decision = None
+        unknown = world.unknown | {Input.IMPRESSIONS} if world.is_catching_up else world.unknown
+        if budget.daily_micros or budget.total_micros or budget.session_micros or budget.shared_budget_id or allowances:
+            session = self._sessions.get(campaign)
+            facts = Facts(world.now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, session)
+            decision = held.pacer.evaluate(settings, facts, self.shape)
+            looked.controls.append(self._control(campaign, decision, world.wall_ms))
+            minute = world.now_ms // 60_000
+            if held.told != (minute, decision.reason.value):
+                held.told = (minute, decision.reason.value)
+                row = pacing_row(self.log_epoch, self.partition, settings, world.now_ms, decision)
+                looked.rows[Table.PACING].append(row)
+        held.decision = decision
+        is_alive = Input.IMPRESSIONS not in world.unknown
+        told = AlertFacts(
+            now_ms=world.now_ms,
+            wall_ms=world.wall_ms,
+            partition=self.partition,
+            unknown=world.unknown,
+            is_catching_up=world.is_catching_up,
+            decision=decision,
+            allowances=allowances,
+            partition_is_alive=is_alive,
+        )
+        self._tell(held.alerts.evaluate(settings, told), looked)
+        looked.reports.extend(self._reports(campaign, held, world))
+
+    def _tell(self, alerts: list[Alert], looked: Looked) -> None:
+        looked.alerts.extend(alerts)
+        looked.rows[Table.ALERTS].extend(alert_row(self.log_epoch, self.partition, alert) for alert in alerts)
+
+    def _control(self, campaign: str, decision: Decision, wall_ms: int) -> Control:
+        return Control(
+            campaign_id=campaign,
+            rate=decision.rate,
+            reason=decision.reason,
+            valid_until_ms=wall_ms + CONTROL_VALID_MS,
+            rate_when_stale=decision.rate_when_stale,
+            spend_micros=decision.spend.valid // 1000,
+            period_start_ms=decision.period_start_ms,
+            decided_ms=wall_ms,
+        )
+
+    def _reports(self, campaign: str, held: Held, world: World) -> list[SpendReport]:
+        """One for each pool that the campaign draws on."""
+        settings = world.settings[campaign].settings
+        pools = [(PoolKind.BALANCE, settings.account_id), (PoolKind.SHARED_BUDGET, settings.budget.shared_budget_id)]
+        named = [(kind, pool) for kind, pool in pools if pool]
+        if not named:
+            return []
+        decision = held.decision
+        in_flight = decision.in_flight_millimicros if decision else 0
+        day_start, _ = day_bounds(world.now_ms, settings.time_zone)
+        day = world.windows.totals(campaign, DAY)[_SPEND]
+        known = self._allowances.get(campaign, {})
+        found = []
+        for kind, pool in named:
+            allowance = known.get(f"{kind}:{pool}")
+            found.append(
+                SpendReport(
+                    campaign_id=campaign,
+                    advertiser_id=settings.advertiser_id or "",
+                    currency=settings.currency,
+                    pool=kind,
+                    pool_id=pool,
+                    spend_micros=(held.ever_millimicros + in_flight) // 1000,
+                    day_start_ms=day_start,
+                    day_spend_micros=(day + in_flight) // 1000,
+                    demand_micros_per_h=decision.demand_micros_per_h if decision else 0,
+                    spend_last_hour_micros=max(0, world.windows.totals(campaign, "1h")[_SPEND] // 1000),
+                    baseline_micros=allowance.baseline_micros if allowance else 0,
+                    baseline_as_of_ms=allowance.as_of_ms if allowance else 0,
+                    at_ms=world.now_ms,
+                )
+            )
+        return found
+
+    # Checkpoints
+
+    def snapshot(self) -> dict[str, Any]:
+        """The desk as plain values, without the campaigns."""
+        return {
+            "shape": self.shape.snapshot(),
+            "untracked": self.untracked,
+            "partition_alerts": self._partition_alerts.snapshot(),
+            "turns": list(self._turns),
+            "allowances": [[msgspec.to_builtins(a) for a in pools.values()] for pools in self._allowances.values()],
+            "sessions": [msgspec.to_builtins(session) for session in self._sessions.values()],
+            "staged": [(type(n) is LiveSession, msgspec.to_builtins(n)) for n in self._staged],
+            "campaigns": [
+                (campaign, held.ever_millimicros, held.told, held.pacer.snapshot(), held.alerts.snapshot())
+                for campaign, held in self.held.items()
+            ],
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Takes back what `snapshot` gave."""
+        self.shape.restore(snapshot["shape"])
+        self.untracked = snapshot["untracked"]
+        self._partition_alerts.restore(snapshot["partition_alerts"])
+        self._turns = deque((due, campaign) for due, campaign in snapshot["turns"])
+        pools = [msgspec.convert(pools, list[Allowance]) for pools in snapshot["allowances"]]
+        self._allowances = {p[0].campaign_id: {f"{a.pool}:{a.pool_id}": a for a in p} for p in pools}
+        sessions = msgspec.convert(snapshot["sessions"], list[LiveSession])
+        self._sessions = {session.campaign_id: session for session in sessions}
+        self._staged = [
+            msgspec.convert(notice, LiveSession) if is_session else msgspec.convert(notice, Allowance)
+            for is_session, notice in snapshot["staged"]
+        ]
+        self.held = {}
+        for campaign, ever, (minute, reason), pacer, alerts in snapshot["campaigns"]:
+            held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign), ever)
+            held.told = (minute, reason)
+            held.pacer.restore(pacer)
+            held.alerts.restore(alerts)
