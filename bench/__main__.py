@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("pipeline",)
+NAMES = ("pipeline", "pacing")
 RESULTS = Path(__file__).parent / "results"
 
 
