@@ -25,8 +25,10 @@ from streams.adapters.kafka_client import (
 from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.settings import KafkaSettings
 from streams.topics import (
+    ACCOUNTS,
     ALERT_COMMANDS,
     ALERTS,
+    ALLOWANCES,
     CAMPAIGNS,
     CHECKPOINTS,
     CO_PARTITIONED,
@@ -34,6 +36,9 @@ from streams.topics import (
     DELIVERIES,
     INPUT_TOPICS,
     JOURNAL,
+    PACING,
+    SESSIONS,
+    SPENDS,
 )
 
 DAY_MS = 86_400_000
@@ -96,6 +101,11 @@ def topic_plans(
     configs: dict[str, Mapping[str, str]] = {
         **dict.fromkeys(INPUT_TOPICS.values(), inputs),
         CAMPAIGNS: kept,
+        SESSIONS: kept,
+        ALLOWANCES: {**kept, "retention.ms": str(7 * DAY_MS)},
+        ACCOUNTS: compacted,
+        SPENDS: {**kept, "retention.ms": str(DAY_MS)},
+        PACING: {**kept, "retention.ms": str(DAY_MS)},
         JOURNAL: {**kept, "retention.ms": str(journal_retention_ms)},
         CHECKPOINTS: compacted,
         # the brokers' clock on each record lets `check_clock` measure the skew
