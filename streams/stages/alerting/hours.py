@@ -68,13 +68,15 @@ def local_date(hour_ms: int, zone: str) -> str:
 class Hours:
     """Recent hours and the baseline of one campaign."""
 
-    __slots__ = ("_baseline", "_overall", "floor_ms", "recent")
+    __slots__ = ("_baseline", "_overall", "floor_ms", "recent", "since_ms")
 
     def __init__(self) -> None:
         self.recent: dict[int, list[int]] = {}
         """Counts by the hour's start; not ordered."""
         self.floor_ms = 0
         """Earlier hours have been learned or forgotten: what still comes for them is in ClickHouse only."""
+        self.since_ms = -1
+        """The first hour that was learned."""
         self._baseline: npt.NDArray[np.float32] | None = None
         self._overall: Usual | None = None
 
@@ -103,6 +105,7 @@ class Hours:
             return
         if self._baseline is None:
             self._baseline = np.zeros((WEEK_HOURS, 6), dtype=np.float32)
+            self.since_ms = start_ms
         row = self._baseline[week_hour(start_ms, zone)]
         row *= np.float32(DECAY)
         row += np.array([*(max(0, count) for count in counts[:TAINT]), 1], dtype=np.float32)
@@ -120,16 +123,16 @@ class Hours:
         bucket = week_hour(start_ms, zone)
         row = self._baseline[bucket]
         if row[VISITS] >= ENOUGH_VISITS:
-            return Usual(*map(float, row), is_same_weekday=True)
+            return _usual(row, True)
         pooled = self._baseline[bucket % 24 :: 24].sum(axis=0)
         if pooled[VISITS] >= ENOUGH_DAYS:
-            return Usual(*map(float, pooled), is_same_weekday=False)
+            return _usual(pooled, False)
         return None
 
     def overall(self) -> Usual | None:
         """Everything learned, decayed."""
         if self._overall is None and self._baseline is not None:
-            self._overall = Usual(*map(float, self._baseline.sum(axis=0, dtype=np.float64)), is_same_weekday=False)
+            self._overall = _usual(self._baseline.sum(axis=0, dtype=np.float64), False)
         return self._overall
 
     def snapshot(self) -> dict[str, object]:
@@ -137,13 +140,19 @@ class Hours:
         seen = [] if self._baseline is None else np.flatnonzero(self._baseline[:, VISITS]).tolist()
         rows = b"" if self._baseline is None else self._baseline[seen].tobytes()
         recent = [[start, *self.recent[start]] for start in sorted(self.recent)]
-        return {"recent": recent, "floor_ms": self.floor_ms, "buckets": bytes(seen), "rows": rows}
+        return {"recent": recent, "times": [self.floor_ms, self.since_ms], "buckets": bytes(seen), "rows": rows}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Takes back what `snapshot` gave."""
         self.recent = {row[0]: list(row[1:]) for row in snapshot["recent"]}
-        self.floor_ms, self._baseline, self._overall = snapshot["floor_ms"], None, None
+        self.floor_ms, self.since_ms = snapshot["times"]
+        self._baseline = self._overall = None
         buckets = list(snapshot["buckets"])
         if buckets:
             self._baseline = np.zeros((WEEK_HOURS, 6), dtype=np.float32)
             self._baseline[buckets] = np.frombuffer(snapshot["rows"], dtype=np.float32).reshape(-1, 6)
+
+
+def _usual(sums: npt.NDArray[Any], is_same_weekday: bool) -> Usual:
+    impressions, clicks, conversions, spend, early, visits = sums.tolist()
+    return Usual(impressions, clicks, conversions, spend, early, visits, is_same_weekday)

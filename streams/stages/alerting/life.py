@@ -63,7 +63,7 @@ class Change(NamedTuple):
 
 def alert_id_of(kind: AlertKind, subject: str, step: str, began_ms: int) -> str:
     """Deterministic: the same occurrence has the same id in every run over the same log. 128 bits, hex."""
-    return xxhash.xxh3_128_hexdigest("\0".join((kind.value, subject, step, str(began_ms))))
+    return xxhash.xxh3_128_hexdigest("\0".join((kind.value, subject, step, str(began_ms))).encode())
 
 
 class Life:

@@ -25,6 +25,9 @@ ALPHA_PER_DAY: Final = 1 / 5_000
 EVIDENCE: Final = log(24 / ALPHA_PER_DAY)
 SIGMAS: Final = 4.0
 """Some 1,700 hours in ten weeks: at 3 sigma natural variation alone would tell of four of them."""
+LOW: Final = 0.7
+HIGH: Final = 1 / LOW
+"""A material change: by three tenths, or up by as much."""
 STARTS_MS: Final = 24 * HOUR_MS
 PARTIAL_MS: Final = 10 * MINUTE_MS
 """The current hour counts from then on: topics may be seconds apart, which is nothing of ten minutes."""
@@ -71,7 +74,10 @@ class Window(NamedTuple):
     events: float
     expected: float
     exposure: float
+    spread: float
+    """Relative variance of what is natural and of knowing the baseline."""
     evidence: float
+    """Logarithm; 0 where the difference is not material."""
     is_same_weekday: bool
 
     @property
@@ -175,11 +181,8 @@ class RatioWatch:
         """From each of the last 24 hours' starts until now, the shortest first."""
         measure = self.measure
         newest = now_ms - now_ms % HOUR_MS
-        last = newest - (-(-EARLY_COMPLETE_MS // HOUR_MS) - 1) * HOUR_MS if measure.is_early else newest
-        if measure.is_early and last + EARLY_COMPLETE_MS > now_ms:
-            last -= HOUR_MS
-        elif not measure.is_early and now_ms - newest < PARTIAL_MS:
-            last -= HOUR_MS
+        complete_ms = now_ms - (EARLY_COMPLETE_MS if measure.is_early else PARTIAL_MS)
+        last = complete_ms - complete_ms % HOUR_MS
         found: list[Window] = []
         events = expected = exposure = squares = variances = 0.0
         is_same_weekday = True
@@ -199,8 +202,9 @@ class RatioWatch:
             variances += mean * mean * ratio.variance
             is_same_weekday = is_same_weekday and ratio.is_same_weekday
             spread = day_variance + (hour_variance * squares + variances) / (expected * expected)
-            evidence = edge_evidence(events, expected, exp(SIGMAS * sqrt(spread)))
-            found.append(Window(start, max(0.0, events), expected, exposure, evidence, is_same_weekday))
+            is_material = not LOW * expected < events < HIGH * expected
+            evidence = edge_evidence(events, expected, exp(SIGMAS * sqrt(spread))) if is_material else 0.0
+            found.append(Window(start, max(0.0, events), expected, exposure, spread, evidence, is_same_weekday))
         return found
 
     def snapshot(self) -> list[object]:
@@ -217,11 +221,11 @@ class RatioWatch:
         self._day = list(day)
 
 
-def telling(windows: list[Window], least_events: float, low: float, high: float) -> Window | None:
+def telling(windows: list[Window], least_expected: float, low: float, high: float) -> Window | None:
     """The window with the most evidence among those of enough volume that are off by a material ratio."""
     best = None
     for window in windows:
-        if window.evidence < EVIDENCE or max(window.expected, window.events) < least_events:
+        if window.evidence < EVIDENCE or window.expected < least_expected:
             continue
         if low < window.ratio < high:
             continue
@@ -230,9 +234,9 @@ def telling(windows: list[Window], least_events: float, low: float, high: float)
     return best
 
 
-def current(windows: list[Window], least_events: float) -> Window | None:
+def current(windows: list[Window], least_expected: float) -> Window | None:
     """The shortest window of enough volume: how things stand now."""
     for window in windows:
-        if window.expected >= least_events:
+        if window.expected >= least_expected:
             return window
     return None

@@ -1,0 +1,165 @@
+"""Rules about a budget: how much of it is spent, against its plan, and how its period will end."""
+
+from math import sqrt
+from typing import Final
+
+from streams.campaigns import CampaignSettings
+from streams.rules import HOUR_MS
+from streams.signals import PoolKind, RateReason
+from streams.stages.alerting.facts import CLEAR, UNKNOWN, AlertFacts, Condition, Signal
+from streams.stages.pacing.facts import Decision
+from streams.terms import PPM, AlertKind, BillingModel
+
+NEAR_END_PPM: Final = 980_000
+"""Exhausted in the last fiftieth of its period (half an hour of a day) is what pacing aims at: the ladder tells."""
+OPEN_PERIOD_MS: Final = 400 * 24 * HOUR_MS
+"""A longer period has no end that exhaustion could be early for."""
+NOISE_SIGMAS: Final = 4.0
+"""Distance from plan that the number of billable events alone explains, standard deviations."""
+SETTLED_SHARE: Final = 0.1
+"""Of the period: before it, a forecast rests on yesterday."""
+UNSTEERED: Final = frozenset(
+    {RateReason.SLOW_START, RateReason.ALLOWANCE, RateReason.EXHAUSTED, RateReason.UNKNOWN_INPUT}
+)
+"""Why a rate may be off its plan for a reason that is told otherwise, or is none of the market's."""
+_PER_MILLE: Final = frozenset({BillingModel.CPM, BillingModel.OCPM})
+
+
+def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind, Signal]:
+    """Exhausted, or exhausted early: one of the two; by the time at which the spend reached its budget."""
+    at_ms = decision.exhausted_at_ms
+    if at_ms is None or decision.budget_micros <= 0:
+        return AlertKind.EXHAUSTED, CLEAR
+    length = decision.period_end_ms - decision.period_start_ms
+    share_ppm = (at_ms - decision.period_start_ms) * PPM // max(1, length)
+    is_open = length > OPEN_PERIOD_MS
+    if share_ppm >= NEAR_END_PPM and not is_open:
+        return AlertKind.EXHAUSTED, CLEAR
+    is_early = share_ppm < settings.alerts.early_share_ppm and not is_open
+    signal = Signal(
+        Condition.MET,
+        seen=decision.spend.valid / 1_000,
+        expected=float(decision.budget_micros),
+        unit="micros",
+        figures=(
+            ("spend", decision.spend.valid // 1_000),
+            ("budget", decision.budget_micros),
+            ("at", at_ms),
+            ("ends", None if is_open else decision.period_end_ms),
+            ("left_ms", None if is_open else decision.period_end_ms - at_ms),
+            ("share", share_ppm),
+        ),
+        began_ms=at_ms,
+        step=f"{decision.period_kind}:{decision.period_start_ms}:{at_ms}",
+        form=decision.period_kind,
+    )
+    return (AlertKind.EXHAUSTED_EARLY if is_early else AlertKind.EXHAUSTED), signal
+
+
+def delivery(settings: CampaignSettings, decision: Decision) -> tuple[Signal, Signal]:
+    """(over, under): spend against plan, as a share of the period's budget."""
+    if decision.reason in UNSTEERED:
+        return UNKNOWN, UNKNOWN
+    if decision.reason is RateReason.AS_SOON_AS_POSSIBLE or decision.plan_micros <= 0:
+        return CLEAR, CLEAR
+    spend = decision.spend.valid // 1_000
+    off = spend - decision.target_micros
+    noise = NOISE_SIGMAS * sqrt(max(0, decision.target_micros) * unit_micros(settings))
+    limit = max(settings.alerts.delivery_ppm * decision.plan_micros / PPM, noise)
+    return _off_plan(decision, off, limit, spend), _off_plan(decision, -off, limit, spend)
+
+
+def _off_plan(decision: Decision, off: float, limit: float, spend: int) -> Signal:
+    if off <= limit:
+        return CLEAR if off <= limit / 2 else Signal(Condition.BETWEEN)
+    return Signal(
+        Condition.MET,
+        seen=float(spend),
+        expected=float(decision.target_micros),
+        unit="micros",
+        figures=(
+            ("spend", spend),
+            ("target", decision.target_micros),
+            ("budget", decision.plan_micros),
+            ("off", abs(spend - decision.target_micros)),
+            ("share", abs(spend - decision.target_micros) * PPM // decision.plan_micros),
+        ),
+        form=decision.period_kind,
+    )
+
+
+def expected_under(settings: CampaignSettings, decision: Decision, now_ms: int) -> Signal:
+    """The forecast's upper end misses the budget."""
+    forecast, budget = decision.forecast, decision.plan_micros
+    if forecast is None or decision.reason in UNSTEERED or budget <= 0:
+        return UNKNOWN
+    length = decision.period_end_ms - decision.period_start_ms
+    if length > OPEN_PERIOD_MS or now_ms - decision.period_start_ms < SETTLED_SHARE * length:
+        return UNKNOWN
+    miss_ppm = (budget - forecast.high_micros) * PPM / budget
+    limit = settings.alerts.expected_under_ppm
+    if miss_ppm <= limit:
+        return CLEAR if miss_ppm <= limit / 2 else Signal(Condition.BETWEEN)
+    return Signal(
+        Condition.MET,
+        seen=float(forecast.spend_micros),
+        expected=float(budget),
+        unit="micros",
+        figures=(
+            ("forecast", forecast.spend_micros),
+            ("high", forecast.high_micros),
+            ("budget", budget),
+            ("share", forecast.spend_micros * PPM // budget),
+            ("ends", decision.period_end_ms),
+        ),
+        form=decision.period_kind,
+    )
+
+
+def ladder(settings: CampaignSettings, decision: Decision, told: tuple[str, int]) -> tuple[tuple[str, int], Signal]:
+    """The highest step that is reached and higher than what was told in this period (period, percent).
+
+    Steps that are passed between two looks are told as one. A credit takes no step back.
+    """
+    period = f"{decision.period_kind}:{decision.period_start_ms}"
+    if told[0] != period:
+        told = (period, 0)
+    spend = decision.spend.valid // 1_000
+    if decision.plan_micros <= 0:
+        return told, UNKNOWN
+    reached = max((s for s in settings.alerts.ladder_percent if spend * 100 >= s * decision.plan_micros), default=0)
+    if reached == 0:
+        return told, CLEAR
+    if reached <= told[1]:
+        return told, Signal(Condition.BETWEEN)
+    signal = Signal(
+        Condition.MET,
+        seen=spend * 100 / decision.plan_micros,
+        expected=float(reached),
+        unit="percent",
+        figures=(("step", reached), ("spend", spend), ("budget", decision.plan_micros)),
+        step=f"{period}:{reached}",
+        form=decision.period_kind,
+    )
+    return (period, reached), signal
+
+
+def pool_exhausted(facts: AlertFacts) -> list[tuple[str, Signal]]:
+    """Shared budgets of which nothing is left, by pool: the campaign stands still until its pool's next day."""
+    found = []
+    for allowance in facts.allowances:
+        if allowance.pool is not PoolKind.SHARED_BUDGET or allowance.left_micros > 0:
+            continue
+        figures = (("pool", allowance.pool_id),)
+        step = f"{allowance.pool_id}:{allowance.day_start_ms}"
+        signal = Signal(Condition.MET, 0.0, None, "micros", figures, None, step, "shared")
+        found.append((allowance.pool_id, signal))
+    return found
+
+
+def unit_micros(settings: CampaignSettings) -> float:
+    """What one billable event costs; 0 where only the events know."""
+    billing = settings.billing
+    if billing.price_micros is None:
+        return 0.0
+    return billing.price_micros / 1_000 if billing.model in _PER_MILLE else float(billing.price_micros)

@@ -1,0 +1,206 @@
+"""Rules about what a campaign's money brings: click-through, conversions, their cost, and invalid traffic."""
+
+from math import exp, sqrt
+from typing import Any, Final
+
+from streams.campaigns import CampaignSettings
+from streams.rules import DAY_MS, HOUR_MS
+from streams.stages.alerting.evidence import log_evidence
+from streams.stages.alerting.facts import CLEAR, UNKNOWN, Condition, Figures, Signal
+from streams.stages.alerting.hours import (
+    CLICKS,
+    CONVERSIONS,
+    EARLY,
+    IMPRESSIONS,
+    SPEND,
+    TAINT_CLICKS,
+    TAINT_CONVERSIONS,
+    TAINT_IMPRESSIONS,
+    Hours,
+    local_date,
+)
+from streams.stages.alerting.ratios import EVIDENCE, HIGH, LOW, Measure, RatioWatch, Window, current, telling
+from streams.stages.rates import wilson
+from streams.terms import PPM, AlertKind
+
+_SPENT: Final = TAINT_IMPRESSIONS | TAINT_CLICKS | TAINT_CONVERSIONS
+CTR: Final = Measure("ctr", CLICKS, IMPRESSIONS, False, TAINT_IMPRESSIONS | TAINT_CLICKS)
+CVR: Final = Measure("cvr", EARLY, CLICKS, True, TAINT_CLICKS | TAINT_CONVERSIONS)
+CPA: Final = Measure("cpa", EARLY, SPEND, True, _SPENT)
+RETURN: Final = Measure("return", CONVERSIONS, SPEND, False, _SPENT)
+"""Conversions by their own time per spend: tells of a collapse before a cohort is an hour old."""
+
+CALM_LOW: Final = LOW**0.5
+CALM_HIGH: Final = HIGH**0.5
+"""Half of the material change, in logarithms, is how far a ratio must come back."""
+COLLAPSED: Final = 0.25
+RECOVERED: Final = 0.5
+FLAT_SPEND: Final = 0.5
+"""Share of the usual spend that still counts as spending as usual."""
+COST_SIGMAS: Final = 2.0
+COST_AGE_MS: Final = 7 * DAY_MS
+"""Half of the conversions come later than a day after their click (Criteo, FACTS): before a week of history, a cost
+per conversion says more about waiting than about cost."""
+COST_RESOLVED: Final = 0.8
+"""Resolved when the cost is below 0.8 of the threshold."""
+INVALID_LEAST: Final = 200
+INVALID_Z: Final = 4.0
+"""Instead of 1.96: the window slides and is looked at all day long."""
+INVALID_RESOLVED: Final = 0.7
+
+
+class QualityWatch:
+    """The four ratios of one campaign, and the rules that ask them."""
+
+    __slots__ = ("ratios",)
+
+    def __init__(self) -> None:
+        self.ratios = tuple(RatioWatch(measure) for measure in (CTR, CVR, CPA, RETURN))
+
+    def learn(self, hours: Hours, start_ms: int, zone: str, excused: frozenset[str]) -> None:
+        """Takes a complete hour, before it becomes part of the baseline."""
+        date = local_date(start_ms, zone)
+        for ratio in self.ratios:
+            ratio.learn(hours, start_ms, zone, date, ratio.measure.name in excused)
+
+    def fix(self, hours: Hours, start_ms: int, zone: str) -> None:
+        """Fixes what is expected of an hour that begins."""
+        for ratio in self.ratios:
+            ratio.ratio(hours, start_ms, zone)
+
+    def forget(self, before_ms: int) -> None:
+        """Drops what is known of hours before a time."""
+        for ratio in self.ratios:
+            ratio.forget(before_ms)
+
+    def look(self, settings: CampaignSettings, hours: Hours, now_ms: int) -> dict[AlertKind, Signal]:
+        """What every rule sees; a kind with too little to judge by is UNKNOWN."""
+        zone, alerting = settings.time_zone, settings.alerts
+        ctr, cvr, cpa, collapse = (ratio.windows(hours, now_ms, zone) for ratio in self.ratios)
+        clicks, conversions = float(alerting.anomaly_min_clicks), float(alerting.anomaly_min_conversions)
+        date = local_date(now_ms, zone)
+        return {
+            AlertKind.CTR_ANOMALY: _anomaly(ctr, clicks, HIGH, date, 1.0, "ratio"),
+            AlertKind.CVR_ANOMALY: _anomaly(cvr, conversions, HIGH, date, 1.0, "ratio"),
+            AlertKind.CPA_ANOMALY: _anomaly(cpa, conversions, float("inf"), date, 1_000.0, "micros"),
+            AlertKind.CONVERSIONS_COLLAPSED: self._collapse(hours, collapse, conversions, now_ms, zone),
+            AlertKind.COST_OVERRUN: self._overrun(settings, hours, cpa, conversions, now_ms),
+        }
+
+    def _collapse(self, hours: Hours, windows: list[Window], least: float, now_ms: int, zone: str) -> Signal:
+        window = telling(windows, least, COLLAPSED, float("inf"))
+        if window is None or not _spends_as_usual(hours, window, now_ms, zone):
+            now = current(windows, least)
+            if now is None:
+                return UNKNOWN
+            return CLEAR if now.ratio >= RECOVERED else Signal(Condition.BETWEEN)
+        figures = (
+            ("since", window.start_ms),
+            ("seen", int(window.events)),
+            ("expected", round(window.expected)),
+            ("spend", int(window.exposure) // 1_000),
+        )
+        return Signal(Condition.MET, window.events, window.expected, "conversions", figures, began_ms=window.start_ms)
+
+    def _overrun(
+        self, settings: CampaignSettings, hours: Hours, windows: list[Window], least: float, now_ms: int
+    ) -> Signal:
+        """Cost per conversion of the goal against its target.
+
+        Conversions of clicks' first hour are compared with how many there would be at the target cost: as many as
+        usual at this hour, scaled by usual cost over target. So neither the time of day nor waiting for conversions
+        looks like cost.
+        """
+        target, overall = settings.billing.target_cost_micros, hours.overall()
+        if target is None or overall is None or overall.conversions <= 0 or overall.spend <= 0:
+            return UNKNOWN
+        if hours.since_ms < 0 or now_ms - hours.since_ms < COST_AGE_MS:
+            return UNKNOWN
+        level = exp(self.ratios[2].level)
+        scale = overall.spend / overall.conversions / (target * 1_000) / level
+        severe = settings.alerts.cost_overrun_ppm / PPM
+        now, best, most = None, None, EVIDENCE
+        for window in windows:
+            expected = window.expected * scale
+            if expected < least:
+                continue
+            ratio = window.events / expected
+            now = ratio if now is None else now
+            if ratio >= 1 / severe:
+                continue
+            edge = expected / severe / exp(COST_SIGMAS * sqrt(window.spread))
+            evidence = log_evidence(window.events, edge) if window.events < edge else 0.0
+            if evidence >= most:
+                best, most = window, evidence
+        if best is None:
+            if now is None:
+                return UNKNOWN
+            return CLEAR if now * severe * COST_RESOLVED >= 1 else Signal(Condition.BETWEEN)
+        ratio = best.events / (best.expected * scale)
+        cost = target / ratio if ratio > 0 else None
+        figures = (
+            ("since", best.start_ms),
+            ("cost", int(cost) if cost is not None else None),
+            ("target", target),
+            ("times", round(1 / ratio, 1) if ratio > 0 else None),
+            ("spend", int(best.exposure) // 1_000),
+        )
+        return Signal(
+            Condition.MET, cost, float(target), "micros", figures, began_ms=best.start_ms, form="" if cost else "none"
+        )
+
+    def snapshot(self) -> list[object]:
+        """Builtin values."""
+        return [ratio.snapshot() for ratio in self.ratios]
+
+    def restore(self, snapshot: list[Any]) -> None:
+        """Takes back what `snapshot` gave."""
+        for ratio, held in zip(self.ratios, snapshot, strict=True):
+            ratio.restore(held)
+
+
+def _anomaly(windows: list[Window], least: float, high: float, date: str, scale: float, unit: str) -> Signal:
+    window = telling(windows, least, LOW, high)
+    if window is None:
+        now = current(windows, least)
+        if now is None:
+            return UNKNOWN
+        return CLEAR if CALM_LOW <= now.ratio <= (CALM_HIGH if high < 1e9 else high) else Signal(Condition.BETWEEN)
+    is_money = unit == "micros"
+    usual = window.expected / window.exposure
+    rate = window.events / window.exposure
+    if is_money:
+        seen = 1 / rate / scale if rate > 0 else None
+        expected = 1 / usual / scale
+    else:
+        seen, expected = rate, usual
+    figures: Figures = (
+        ("since", window.start_ms),
+        ("seen", seen),
+        ("expected", expected),
+        ("change", abs(round((window.ratio - 1) * 100))),
+        ("events", int(window.events)),
+    )
+    form = ("up" if window.ratio > 1 else "down") + ("" if window.is_same_weekday else "_other_days")
+    return Signal(Condition.MET, seen, expected, unit, figures, window.start_ms, date, form)
+
+
+def _spends_as_usual(hours: Hours, window: Window, now_ms: int, zone: str) -> bool:
+    usual = 0.0
+    for start in range(window.start_ms, now_ms, HOUR_MS):
+        found = hours.usual(start, zone)
+        if found is not None and start in hours.recent:
+            usual += found.spend / found.visits * min(1.0, (now_ms - start) / HOUR_MS)
+    return window.exposure >= FLAT_SPEND * usual
+
+
+def invalid_share(settings: CampaignSettings, counted: tuple[int, int] | None) -> Signal:
+    """Share of invalid clicks and impressions of the last hour: its Wilson bound at four sigma exceeds the limit."""
+    if counted is None or counted[1] < INVALID_LEAST:
+        return UNKNOWN
+    rate, limit = wilson(*counted, z=INVALID_Z), settings.alerts.invalid_share_ppm / PPM
+    assert rate is not None
+    if rate.low <= limit:
+        return CLEAR if rate.value <= INVALID_RESOLVED * limit else Signal(Condition.BETWEEN)
+    figures = (("invalid", counted[0]), ("gross", counted[1]), ("seen", rate.value), ("limit", limit))
+    return Signal(Condition.MET, rate.value, limit, "ratio", figures)
