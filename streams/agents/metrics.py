@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from streams.agents.keeper import Keeper
+from streams.agents.metrics_pacing import pacing_metrics
 from streams.agents.publisher import Publisher
 from streams.events import Input
 from streams.records import OTHER
@@ -39,7 +40,9 @@ class PipelineCollector(Collector):
         yield from _ledger(owners)
         yield from self._progress(owners)
         yield from self._worker(owners)
-        yield from campaign_metrics([owner.state.windows for owner in owners], self.top)
+        windows = [owner.state.windows for owner in owners]
+        yield from campaign_metrics(windows, self.top)
+        yield from pacing_metrics([owner.state.desk for owner in owners], ranked(windows)[: self.top])
 
     def _progress(self, owners: list[Owner]) -> Iterator[Metric]:
         lag = GaugeMetricFamily(PREFIX + "lag_records", "Records not applied yet.", labels=["topic", "partition"])
@@ -72,6 +75,11 @@ class PipelineCollector(Collector):
             "last_insertion_duration_seconds": (publisher.last_seconds, "One insertion into ClickHouse."),
             "sink_up": (int(publisher.failures_in_a_row == 0), "Whether the last insertion was acknowledged."),
             "window_campaigns": (sum(len(o.state.windows) for o in owners), "Campaigns with windows in memory."),
+            "paced_campaigns": (sum(len(o.state.desk.held) for o in owners), "Campaigns with settings at the desks."),
+            "look_delay_seconds": (
+                max((o.state.desk.overdue_ms for o in owners), default=0) / 1000,
+                "How late campaigns are looked at.",
+            ),
             "dedupe_ids": (_dedupe_ids(owners), "Event ids remembered."),
             "dedupe_packed_bytes": (_dedupe_bytes(owners), "Memory of the packed ids."),
         }
@@ -86,6 +94,8 @@ class PipelineCollector(Collector):
             "misrouted_campaigns": (sum(o.state.misrouted for o in owners), "Campaigns seen in a wrong partition."),
             "settings_refused": (sum(o.state.campaigns.refused for o in owners), "Campaign settings refused."),
             "other_key_rows": (_folded(owners), "Keys, per fold, that went into `other` beyond the key limit."),
+            "credits_unmatched": (_unmatched(owners), "Rejections without a billed conversion in memory."),
+            "desk_untracked": (sum(o.state.desk.untracked for o in owners), "Beyond the bounds of the pacing desk."),
             "windows_untracked": (sum(o.state.windows.untracked for o in owners), "Additions beyond the windows."),
         }
         for name, (value, text) in counters.items():
@@ -98,6 +108,10 @@ def _dedupe_ids(owners: list[Owner]) -> int:
 
 def _dedupe_bytes(owners: list[Owner]) -> int:
     return sum(state.dedupe.bytes_packed() for owner in owners for state in owner.state.inputs.values())
+
+
+def _unmatched(owners: list[Owner]) -> int:
+    return sum(owner.state.credits.unmatched for owner in owners)
 
 
 def _folded(owners: list[Owner]) -> int:
@@ -128,19 +142,28 @@ def _ledger(owners: list[Owner]) -> Iterator[Metric]:
 
 def top_campaigns(windows: list[Windows], top: int) -> dict[str, dict[str, Totals]]:
     """By window: totals of the top campaigns by today's spend, then impressions; the rest summed under `other`."""
-    spend, shown = WINDOW_INDEX["spend_millimicros"], WINDOW_INDEX["impressions"]
     today = _all(windows, DAY)
-    ranked = sorted(
-        today.keys() - {OTHER}, key=lambda campaign: (-today[campaign][spend], -today[campaign][shown], campaign)
-    )
+    order = _by_spend(today)
     found: dict[str, dict[str, Totals]] = {}
     for window in WINDOWS:
         totals = today if window == DAY else _all(windows, window)
-        shares = found[window] = {campaign: totals[campaign] for campaign in ranked[:top]}
-        rest = [totals[campaign] for campaign in (*ranked[top:], OTHER) if campaign in totals]
+        shares = found[window] = {campaign: totals[campaign] for campaign in order[:top]}
+        rest = [totals[campaign] for campaign in (*order[top:], OTHER) if campaign in totals]
         if rest:
             shares[OTHER] = tuple(map(sum, zip(*rest, strict=True)))
     return found
+
+
+def ranked(windows: list[Windows]) -> list[str]:
+    """Campaigns by today's spend, then impressions."""
+    return _by_spend(_all(windows, DAY))
+
+
+def _by_spend(today: dict[str, Totals]) -> list[str]:
+    spend, shown = WINDOW_INDEX["spend_millimicros"], WINDOW_INDEX["impressions"]
+    return sorted(
+        today.keys() - {OTHER}, key=lambda campaign: (-today[campaign][spend], -today[campaign][shown], campaign)
+    )
 
 
 def _all(windows: list[Windows], window: str) -> dict[str, Totals]:

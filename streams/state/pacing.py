@@ -12,7 +12,7 @@ import msgspec
 
 from streams.events import Input
 from streams.records import Row, Table
-from streams.signals import Alert, Allowance, Control, LiveSession, PoolKind, SpendReport
+from streams.signals import Alert, AlertState, Allowance, Control, LiveSession, PoolKind, SpendReport
 from streams.stages.alerting.campaign import CampaignAlerts
 from streams.stages.alerting.facts import AlertFacts, PartitionFacts
 from streams.stages.alerting.partition import PartitionAlerts
@@ -33,6 +33,8 @@ MAX_CAMPAIGNS: Final = 10_000
 """Campaigns with settings that are looked at, in one partition; beyond it a campaign is measured only, and counted."""
 MAX_POOLS: Final = 4
 """Pools that a campaign draws on; an allowance of a further one is not taken, and counted."""
+MAX_FIRING: Final = 20_000
+"""Firing alerts that are listed; one beyond it is told all the same, and counted."""
 _SPEND: Final = WINDOW_INDEX["spend_millimicros"]
 
 
@@ -79,10 +81,14 @@ class PacingDesk:
         self.log_epoch = log_epoch
         self.shape = TrafficShape()
         self.held: dict[str, Held] = {}
+        self.firing: dict[str, Alert] = {}
+        """Alerts that fire now, by id."""
+        self.told: dict[tuple[str, str], int] = {}
+        """Alerts told so far, by kind and state."""
         self.untracked = 0
         self.overdue_ms = 0
         """How much later than planned the last look came."""
-        self._partition_alerts = PartitionAlerts()
+        self._partition_alerts = PartitionAlerts(partition)
         self._turns: deque[tuple[int, str]] = deque()
         """When each campaign is due, wall time, in order."""
         self._allowances: dict[str, dict[str, Allowance]] = {}
@@ -218,6 +224,15 @@ class PacingDesk:
         looked.reports.extend(self._reports(campaign, held, world))
 
     def _tell(self, alerts: list[Alert], looked: Looked) -> None:
+        for alert in alerts:
+            change = (alert.kind.value, alert.state.value)
+            self.told[change] = self.told.get(change, 0) + 1
+            if alert.state is not AlertState.FIRING:
+                self.firing.pop(alert.alert_id, None)
+            elif len(self.firing) < MAX_FIRING:
+                self.firing[alert.alert_id] = alert
+            else:
+                self.untracked += 1
         looked.alerts.extend(alerts)
         looked.rows[Table.ALERTS].extend(alert_row(self.log_epoch, self.partition, alert) for alert in alerts)
 
@@ -274,6 +289,8 @@ class PacingDesk:
         return {
             "shape": self.shape.snapshot(),
             "untracked": self.untracked,
+            "firing": [msgspec.to_builtins(alert) for alert in self.firing.values()],
+            "told": list(self.told.items()),
             "partition_alerts": self._partition_alerts.snapshot(),
             "turns": list(self._turns),
             "allowances": [[msgspec.to_builtins(a) for a in pools.values()] for pools in self._allowances.values()],
@@ -289,6 +306,8 @@ class PacingDesk:
         """Takes back what `snapshot` gave."""
         self.shape.restore(snapshot["shape"])
         self.untracked = snapshot["untracked"]
+        self.firing = {alert.alert_id: alert for alert in msgspec.convert(snapshot["firing"], list[Alert])}
+        self.told = {(kind, state): count for (kind, state), count in snapshot["told"]}
         self._partition_alerts.restore(snapshot["partition_alerts"])
         self._turns = deque((due, campaign) for due, campaign in snapshot["turns"])
         pools = [msgspec.convert(pools, list[Allowance]) for pools in snapshot["allowances"]]

@@ -99,7 +99,7 @@ async def test_each_family_and_each_sample_stands_once() -> None:
     assert len(lines) == len(set(lines))
 
 
-LABELS = {"topic", "partition", "input", "entry", "reason", "campaign", "window"}
+LABELS = {"topic", "partition", "input", "entry", "reason", "campaign", "window", "kind"}
 
 
 async def test_labels_are_few_and_none_is_a_person() -> None:
