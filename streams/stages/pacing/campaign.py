@@ -68,7 +68,8 @@ class CampaignPacer:
         self._period: tuple[str, int, int] | None = None
         self._amounts = Amounts(0, 0, 0)
         self._plan: Plan | None = None
-        self._replan: tuple[int, int] | None = None
+        self._is_stale = False
+        """Whether the rest of the period is to be planned anew."""
         self._exhausted_ms: int | None = None
         self._curve: Curve | None = None
         self._curve_at = -1
@@ -76,6 +77,7 @@ class CampaignPacer:
         self._minutes: list[float] = []
         self._excess_closed = 0
         self._excess = 0
+        self._excess_of: list[str | int] = []
 
     # In
 
@@ -101,7 +103,7 @@ class CampaignPacer:
             self.ledger.open_from_ms = min(self.ledger.open_from_ms, new_day)
         same = ("budget", "pacing", "time_zone", "flight_start_ms", "flight_end_ms")
         if any(getattr(before, name) != getattr(after, name) for name in same):
-            self._replan = (now_ms, -1)
+            self._is_stale, self._curve_at = True, -1
 
     def unthrottled(self, impressions: float) -> float:
         """What impressions of the last panes would have been at rate 1: what a `TrafficShape` learns from best."""
@@ -154,13 +156,13 @@ class CampaignPacer:
         if known is None or known[0] != period.kind or known[1] != period.start_ms:
             self._roll(settings, period)
         elif known[2] != period.end_ms:
-            self._replan = self._replan or (now, -1)
+            self._is_stale, self._curve_at = True, -1
         self._period = (period.kind, period.start_ms, period.end_ms)
         self._close_before(period)
         if period.stage is Stage.RUNNING:
             self._think_over(settings, period, now, shape)
             limit = shared_limit(facts, period.day_ms) if is_shared_only(settings) else 0
-            if self._plan is None or self._replan is not None or (limit != 0 and differs(limit, self._amounts.budget)):
+            if self._plan is None or self._is_stale or (limit != 0 and differs(limit, self._amounts.budget)):
                 self._make_plan(settings, period, now, shape, limit)
         elif period.kind == "live_session" and period.stage is Stage.ENDED:
             self._end_minutes(shape)
@@ -168,10 +170,11 @@ class CampaignPacer:
 
     def _roll(self, settings: CampaignSettings, period: Period) -> None:
         """Another period begins."""
-        self._plan, self._replan, self._exhausted_ms = None, None, None
+        self._plan, self._is_stale, self._exhausted_ms = None, False, None
         self._curve_at = -1
-        self._excess_closed += self._excess
-        self._excess = 0
+        key: list[str | int] = [period.kind, period.day_ms if period.kind == "day" else period.start_ms]
+        if key != self._excess_of:
+            self._excess_closed, self._excess, self._excess_of = self._excess_closed + self._excess, 0, key
         self.ledger.day(period.day_ms)
 
     def _close_before(self, period: Period) -> None:
@@ -197,9 +200,9 @@ class CampaignPacer:
     def _make_plan(self, settings: CampaignSettings, period: Period, now: int, shape: TrafficShape, limit: int) -> None:
         money = self.money(period.kind, period.day_ms)
         spent, made = money.valid, now
-        if self._plan is None and now - period.start_ms <= PROMPT_MS and self._replan is None:
+        if self._plan is None and now - period.start_ms <= PROMPT_MS and not self._is_stale:
             spent, made = 0, period.start_ms
-        self._replan = None
+        self._is_stale = False
         self._amounts = amounts_of(settings, period, self.ledger, now, money, shape, limit)
         self.ledger.day(period.day_ms)[2] = settings.budget.daily_micros or 0
         mode, micros = self._mode(settings, period, shape), max(0, spent) // 1_000
@@ -353,14 +356,14 @@ class CampaignPacer:
             rate = most
             reason = RateReason.ALLOWANCE if look.room >= look.allowed else RateReason.CLOSING
         if look.is_exhausted:
-            reason = RateReason.EXHAUSTED
+            reason = RateReason.ALLOWANCE if look.budget <= 0 and is_shared_only(settings) else RateReason.EXHAUSTED
         if (is_blind or self._silence.is_held(look.now_ms)) and rate >= before:
             rate = min(rate, before)
             if is_unknown and not look.is_exhausted:
                 reason = RateReason.UNKNOWN_INPUT
         self.rate = control.quantized(rate)
         self._note_exhaustion(look)
-        self._excess = self._excess_now(settings, period, look)
+        self._excess = self._excess_now(settings, look, plan)
         share = self._traffic.share_within(max(1, look.end_ms - look.now_ms))
         return Decision(
             rate=self.rate,
@@ -374,11 +377,12 @@ class CampaignPacer:
             target_micros=target // 1_000,
             spend=self.money(period.kind, period.day_ms),
             in_flight_millimicros=int(look.in_flight),
-            forecast=forecast_of(look, self.rate, share, self._spread),
+            forecast=forecast_of(look, self.rate, share, self._spread, period.kind == "flight"),
             demand_micros_per_h=int(look.value * look.supply_now * HOUR_MS / 1_000),
             exhausted_at_ms=self._exhausted_ms,
             is_learning=self._is_learning(settings),
             closed_credit_millimicros=self.ledger.closed_credit,
+            excess_credit_millimicros=self._excess_closed + self._excess,
         )
 
     def _target(self, plan: Plan, look: control.Look, at_ms: int) -> int:
@@ -391,16 +395,19 @@ class CampaignPacer:
         return base + int((planned - base) * (aimed / made))
 
     def _note_exhaustion(self, look: control.Look) -> None:
-        if look.budget - look.spent < max(look.unit, control.SPENT_SHARE * look.budget):
+        if look.budget > 0 and look.budget - look.spent < control.least_room(look):
             self._exhausted_ms = look.now_ms if self._exhausted_ms is None else self._exhausted_ms
         elif self._exhausted_ms is not None and look.spent < 0.99 * look.budget:
             self._exhausted_ms = None
 
-    def _excess_now(self, settings: CampaignSettings, period: Period, look: control.Look) -> int:
-        """What the running period spent beyond the over-delivery policy, millimicros: to be credited."""
+    def _excess_now(self, settings: CampaignSettings, look: control.Look, plan: Plan) -> int:
+        """What the running period spent beyond the over-delivery policy, millimicros: to be credited.
+
+        Not what had been spent when the budget was lowered: that was right when it was spent.
+        """
         if not settings.pacing.over_delivery.credits_excess:
             return 0
-        return max(0, look.spent - look.budget)
+        return max(0, look.spent - max(look.budget, plan.spent_micros * 1_000))
 
     def _is_learning(self, settings: CampaignSettings) -> bool:
         return is_optimised(settings.billing) and self.conversions < settings.billing.learning_conversions
@@ -426,6 +433,7 @@ class CampaignPacer:
             exhausted_at_ms=self._exhausted_ms,
             is_learning=self._is_learning(settings),
             closed_credit_millimicros=self.ledger.closed_credit,
+            excess_credit_millimicros=self._excess_closed + self._excess,
         )
 
     # Kept
@@ -444,13 +452,13 @@ class CampaignPacer:
             "period": self._period,
             "amounts": list(self._amounts),
             "plan": self._plan.pack() if self._plan is not None else None,
-            "replan": self._replan,
+            "is_stale": self._is_stale,
             "exhausted_ms": self._exhausted_ms,
             "curve": self._curve.pack() if self._curve is not None else None,
             "curve_at": self._curve_at,
             "spread": self._spread,
             "minutes": list(self._minutes),
-            "excess": [self._excess_closed, self._excess],
+            "excess": [self._excess_closed, self._excess, self._excess_of],
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -461,16 +469,16 @@ class CampaignPacer:
         self._clock.restore(snapshot["clock"])
         self.rate, self.conversions = snapshot["rate"], snapshot["conversions"]
         self._now_ms, self._is_begun = snapshot["now_ms"], snapshot["is_begun"]
-        period, replan, curve, plan = (snapshot[name] for name in ("period", "replan", "curve", "plan"))
+        period, curve, plan = (snapshot[name] for name in ("period", "curve", "plan"))
         self._period = (period[0], period[1], period[2]) if period is not None else None
         self._amounts = Amounts(*snapshot["amounts"])
         self._plan = unpack_plan(plan) if plan is not None else None
-        self._replan = (replan[0], replan[1]) if replan is not None else None
+        self._is_stale = snapshot["is_stale"]
         self._exhausted_ms = snapshot["exhausted_ms"]
         self._curve = Curve(curve[0], curve[1], list(curve[2])) if curve is not None else None
         self._curve_at, self._spread = snapshot["curve_at"], snapshot["spread"]
         self._minutes = list(snapshot["minutes"])
-        self._excess_closed, self._excess = snapshot["excess"]
+        self._excess_closed, self._excess, self._excess_of = snapshot["excess"]
         self._day = (0, 0, "")
 
 

@@ -30,8 +30,10 @@ LOOP_MS: Final = 25_000
 """Room is never spent faster than in this time: twice the loop's latency of 10 s, and a pane."""
 PEAK: Final = 1.3
 """Traffic may be that much more than the last minutes say."""
-SAFE_DEVIATIONS: Final = 1.3
-"""Of what is in flight (a Poisson number), which must fit as well."""
+SAFE_DEVIATIONS: Final = 1.7
+"""Of what is in flight, which must fit as well."""
+MODEL_ERROR: Final = 0.12
+"""How wrong the expectation of what is in flight may be besides: delays are assumed, the response drifts."""
 SCARCE_RATE: Final = 0.7
 """Where the rest of the period needs a rate beyond this, being on plan is not enough: traffic may run out."""
 SPENT_SHARE: Final = 0.001
@@ -75,13 +77,22 @@ class Look(NamedTuple):
     @property
     def room(self) -> float:
         """What may be added to the traffic now in flight, safely."""
-        deviation = SAFE_DEVIATIONS * sqrt(self.unit * self.in_flight) if self.in_flight > 0 else 0.0
-        return min(self.budget - self.committed - deviation, self.allowed)
+        flying = self.in_flight
+        deviation = sqrt(self.unit * flying + (MODEL_ERROR * flying) ** 2) if flying > 0 else 0.0
+        return min(self.budget - self.committed - SAFE_DEVIATIONS * deviation, self.allowed)
 
     @property
     def is_exhausted(self) -> bool:
         """What is left cannot be steered, or does not pay one more billable event."""
-        return self.budget - self.spent - self.in_flight < max(self.unit, SPENT_SHARE * self.budget)
+        return self.budget - self.spent - self.in_flight < least_room(self) or self.budget <= 0
+
+
+def least_room(look: Look) -> float:
+    """What is left and less than this cannot be steered: a thousandth, or one billable event.
+
+    An event that costs more than half of the budget is let through all the same while half of it is left.
+    """
+    return max(min(look.unit, 0.5 * look.budget), SPENT_SHARE * look.budget)
 
 
 def finish_ms(look: Look) -> int:
@@ -137,7 +148,7 @@ def highest(look: Look) -> float:
     room = look.room
     if room <= 0 or look.is_exhausted:
         return 0.0
-    if room < look.unit and room < look.allowed:
+    if room < min(look.unit, 0.5 * look.budget) and room < look.allowed:
         return 0.0
     supply = look.value * max(look.supply_now, 0.0) * PEAK * LOOP_MS
     return room / supply if supply > room else 1.0

@@ -21,13 +21,18 @@ class Curve:
         self.step_ms = step_ms
         self.sums = sums
 
+    @property
+    def length_ms(self) -> int:
+        """How long a time it covers."""
+        return self.step_ms * (len(self.sums) - 1)
+
     def _at(self, at_ms: float) -> float:
         place = (at_ms - self.start_ms) / self.step_ms
-        step = int(place)
         if place <= 0:
             return 0.0
-        if step >= len(self.sums) - 1:
+        if place >= len(self.sums) - 1:
             return self.sums[-1]
+        step = int(place)
         below = self.sums[step]
         return below + (self.sums[step + 1] - below) * (place - step)
 

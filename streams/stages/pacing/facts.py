@@ -89,3 +89,6 @@ class Decision(NamedTuple):
     """An optimised campaign that has too few conversions to be judged."""
     closed_credit_millimicros: int
     """Credits that came after their period had closed: for billing, never for pacing."""
+    excess_credit_millimicros: int = 0
+    """Since ever: what periods spent beyond the over-delivery policy, owed back where it credits the excess. Not
+    part of `spend`, whose credits are those of invalid events."""
