@@ -14,6 +14,7 @@ from streams.commands import (
     generate,
     load,
     notifier,
+    pacing,
     query,
     reconcile,
     top,
@@ -36,6 +37,7 @@ app.command("load", help=prose(load.load.__doc__), epilog=prose(load.EPILOG))(lo
 app.command("generate", help=prose(generate.generate.__doc__), epilog=prose(generate.EPILOG))(generate.generate)
 app.add_typer(campaigns.app, name="campaigns")
 app.command("query", help=prose(query.query.__doc__), epilog=prose(query.EPILOG))(query.query)
+app.add_typer(pacing.app, name="pacing")
 app.command("top", help=prose(top.top.__doc__))(top.top)
 app.command("doctor", help=prose(doctor.doctor.__doc__))(doctor.doctor)
 app.command("reconcile", help=prose(reconcile.reconcile.__doc__), epilog=prose(reconcile.EPILOG))(reconcile.reconcile)

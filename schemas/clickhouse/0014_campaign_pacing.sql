@@ -76,7 +76,7 @@ measured AS (
     SELECT
         p.*,
         place.2 AS minute,
-        place = last_place AS is_current,
+        toBool(place = last_place) AS is_current,
         toUnixTimestamp(p.period_start) = 0 OR p.period_end >= open_end AS is_open,
         toInt64(toUnixTimestamp(p.period_end)) - toInt64(toUnixTimestamp(p.period_start)) AS whole_s,
         toInt64(toUnixTimestamp(minute)) + 60 - toInt64(toUnixTimestamp(p.period_start)) AS passed_s,

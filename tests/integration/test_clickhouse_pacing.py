@@ -170,6 +170,7 @@ async def test_a_period_is_shown_as_it_was_looked_at_last(database: Database) ->
     }
     assert {name: row[name] for name in told} == told
     assert row["elapsed_share"] == 0.5
+    assert row["is_current"] is True
     assert [row[name] for name in ("spent_share", "progress", "osi", "off_plan_points")] == pytest.approx(
         [0.49, 0.98, 0.98, -1.0]
     )

@@ -229,6 +229,7 @@ def test_the_queries_ask_the_views_that_are_explained() -> None:
         "campaign_cohorts",
         "campaign_days",
         "campaign_reach",
+        "campaign_pacing",
         "ledger",
     }
     assert asked <= explained
