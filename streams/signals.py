@@ -46,25 +46,47 @@ class PoolKind(StrEnum):
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):
-    """What a campaign may draw on a pool (topic ads.allowances, keyed by campaign): an absolute limit of its spend."""
+    """What a campaign may draw on a pool (topic ads.allowances, keyed by campaign): an absolute limit of its spend.
 
-    campaign_id: Id
-    pool: PoolKind
-    pool_id: Id
-    currency: str
-    limit_micros: SignedAmountMicros
-    """The campaign's spend may reach this: of the day that begins at `day_start_ms`, or, without one, since ever."""
-    day_start_ms: int | None = None
-    left_micros: SignedAmountMicros
-    """What the pool has left for all of its campaigns."""
-    burn_micros_per_h: AmountMicros = 0
-    """What its campaigns spent together in the last hour."""
-    baseline_micros: SignedAmountMicros = 0
-    """The campaign's spend since ever that `as_of_ms` stands for: told back in its reports."""
-    as_of_ms: int = 0
-    """Of the balance; 0 for a shared budget."""
-    sequence: Sequence64
-    """Later is higher."""
+    `baseline_micros` and `as_of_ms` are told back in the campaign's reports, so that whoever adds them up needs to
+    remember nothing.
+    """
+
+    campaign_id: Annotated[Id, Meta(description="Campaign. The record's key.")]
+    pool: Annotated[PoolKind, Meta(description="balance or shared_budget.")]
+    pool_id: Annotated[Id, Meta(description="Account, or shared budget.")]
+    currency: Annotated[str, Meta(description="ISO 4217 code of the pool, and of the campaign.")]
+    limit_micros: Annotated[
+        SignedAmountMicros,
+        Meta(
+            description="The campaign's spend may reach this, micros: of the day that begins at day_start_ms, "
+            "or, without one, since ever."
+        ),
+    ]
+    day_start_ms: Annotated[
+        int | None, Meta(description="Begin of the day that the limit is for, epoch ms UTC; null: it has none.")
+    ] = None
+    left_micros: Annotated[
+        SignedAmountMicros, Meta(description="What the pool has left for all of its campaigns, micros.")
+    ]
+    burn_micros_per_h: Annotated[
+        AmountMicros, Meta(description="What its campaigns spent together in the last hour, micros.")
+    ] = 0
+    baseline_micros: Annotated[
+        SignedAmountMicros,
+        Meta(
+            description="Of a balance: the campaign's spend since ever as of as_of_ms, micros. "
+            "Of a shared budget: the limit."
+        ),
+    ] = 0
+    as_of_ms: Annotated[
+        int,
+        Meta(
+            description="Of a balance: the time that it is stated for, epoch ms UTC. "
+            "Of a shared budget: when the limit was reckoned, wall time, epoch ms UTC; its sequence."
+        ),
+    ] = 0
+    sequence: Annotated[Sequence64, Meta(description="Later is higher; consumers keep the highest of each pool.")]
 
 
 _SESSION: Final = msgspec.json.Decoder(LiveSession)
@@ -107,20 +129,20 @@ class RateReason(StrEnum):
 class Control(msgspec.Struct, frozen=True, kw_only=True):
     """How much of a campaign's traffic the ad server lets through (topic ads.pacing, keyed by campaign)."""
 
-    campaign_id: str
-    rate: float
-    """Share of auctions or requests to take part in, 0 to 1, in steps of a millionth."""
-    reason: RateReason
-    valid_until_ms: int
-    """Wall time, epoch ms UTC. Behind it, assume `rate_when_stale`."""
-    rate_when_stale: float
-    """What to assume when no newer control has come by then: never more than `rate`."""
-    spend_micros: int
-    """Spend of the period that this control reflects, valid, micros."""
-    period_start_ms: int
-    decided_ms: int
-    """The tick's wall time, epoch ms UTC."""
-    sequence: int = 0
+    campaign_id: Annotated[str, Meta(description="Campaign. The record's key.")]
+    rate: Annotated[
+        float, Meta(description="Share of auctions or requests to take part in, 0 to 1, in steps of a millionth.")
+    ]
+    reason: Annotated[RateReason, Meta(description="Why the rate is what it is.")]
+    valid_until_ms: Annotated[int, Meta(description="Wall time, epoch ms UTC. Behind it, assume rate_when_stale.")]
+    rate_when_stale: Annotated[
+        float,
+        Meta(description="What to assume when no newer control has come by then, 0 to 1: never more than rate."),
+    ]
+    spend_micros: Annotated[int, Meta(description="Valid spend of the period that this control reflects, micros.")]
+    period_start_ms: Annotated[int, Meta(description="Begin of that period, epoch ms UTC.")]
+    decided_ms: Annotated[int, Meta(description="Wall time of the tick that decided it, epoch ms UTC.")]
+    sequence: Annotated[int, Meta(description="Later is higher; consumers keep the highest of each campaign.")] = 0
 
 
 class AlertState(StrEnum):
@@ -137,68 +159,69 @@ class Audience(StrEnum):
 class Text(msgspec.Struct, frozen=True):
     """One sentence that a person understands, in both languages."""
 
-    en: str
-    zh: str
+    en: Annotated[str, Meta(description="English.")]
+    zh: Annotated[str, Meta(description="Chinese.")]
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One change in the life of an alert (topic ads.alerts, keyed by campaign; operations': by partition)."""
 
-    alert_id: str
-    """Of this occurrence: derived from kind, campaign, and the event time at which it began."""
-    kind: AlertKind
-    state: AlertState
-    audience: Audience
-    is_pushed: bool
-    """Pushed; otherwise told in the digest."""
-    campaign_id: str = ""
-    campaign_name: str = ""
-    advertiser_id: str = ""
-    agency_id: str = ""
-    account_id: str = ""
-    routes: tuple[str, ...] = ()
-    language: str = "en"
-    quiet_begins: str = ""
-    quiet_ends: str = ""
-    time_zone: str = "UTC"
-    cause: str
-    """What alerts of one cause share, for example `account:a-7`: one message tells of all of them."""
-    seen: float | None = None
-    expected: float | None = None
-    unit: str = ""
-    """Of `seen` and `expected`: micros, ratio, percent, hours, ms."""
-    began_ms: int
-    """Event time, epoch ms UTC."""
-    changed_ms: int
-    """Event time of this change."""
-    decided_ms: int
-    """Wall time of the tick that decided it."""
-    text: Text
-    sequence: int = 0
+    alert_id: Annotated[
+        str, Meta(description="Of this occurrence: of kind, campaign, and the event time at which it began.")
+    ]
+    kind: Annotated[AlertKind, Meta(description="What it tells about.")]
+    state: Annotated[AlertState, Meta(description="pending, firing or resolved.")]
+    audience: Annotated[Audience, Meta(description="advertiser or operations.")]
+    is_pushed: Annotated[bool, Meta(description="Pushed; otherwise told in the digest.")]
+    campaign_id: Annotated[str, Meta(description="Campaign; empty: it is about none.")] = ""
+    campaign_name: Annotated[str, Meta(description="Name for people.")] = ""
+    advertiser_id: Annotated[str, Meta(description="Advertiser.")] = ""
+    agency_id: Annotated[str, Meta(description="Agency.")] = ""
+    account_id: Annotated[str, Meta(description="Account that is billed.")] = ""
+    routes: Annotated[
+        tuple[str, ...], Meta(description="Names of the routes that it takes; none: the advertiser's.")
+    ] = ()
+    language: Annotated[str, Meta(description="en or zh: what the receiver reads.")] = "en"
+    quiet_begins: Annotated[str, Meta(description="HH:MM, when nothing is pushed from; empty: never.")] = ""
+    quiet_ends: Annotated[str, Meta(description="HH:MM, when nothing is pushed until.")] = ""
+    time_zone: Annotated[str, Meta(description="IANA time zone of the quiet hours, and of times in texts.")] = "UTC"
+    cause: Annotated[
+        str,
+        Meta(description="What alerts of one cause share, as account:a-7: one message tells of all of them."),
+    ]
+    seen: Annotated[float | None, Meta(description="What was seen, in unit; null: there is no number.")] = None
+    expected: Annotated[float | None, Meta(description="What was expected, in unit; null: there is no number.")] = None
+    unit: Annotated[str, Meta(description="Of seen and expected: micros, ratio, percent, hours, ms.")] = ""
+    began_ms: Annotated[int, Meta(description="When it began, event time, epoch ms UTC.")]
+    changed_ms: Annotated[int, Meta(description="When this change happened, event time, epoch ms UTC.")]
+    decided_ms: Annotated[int, Meta(description="Wall time of the tick that decided it, epoch ms UTC.")]
+    text: Annotated[Text, Meta(description="One sentence.")]
+    sequence: Annotated[int, Meta(description="Later is higher; consumers keep the highest of each alert.")] = 0
 
 
 class SpendReport(msgspec.Struct, frozen=True, kw_only=True):
     """A campaign's absolute spend, for the pools that it draws on (topic ads.spends, keyed by pool)."""
 
-    campaign_id: str
-    advertiser_id: str
-    currency: str
-    pool: PoolKind
-    pool_id: str
-    spend_micros: int
-    """Valid spend since ever, in flight included."""
-    day_start_ms: int
-    day_spend_micros: int
-    """Valid spend of the day that begins at `day_start_ms`, in flight included."""
-    demand_micros_per_h: int
-    """What it would spend an hour unthrottled, as estimated."""
-    spend_last_hour_micros: int
-    baseline_micros: int = 0
-    """As the latest allowance of this pool told it."""
-    baseline_as_of_ms: int = 0
-    at_ms: int
-    """Event time of the partition, epoch ms UTC."""
-    sequence: int = 0
+    campaign_id: Annotated[str, Meta(description="Campaign.")]
+    advertiser_id: Annotated[str, Meta(description="Advertiser; empty: unknown.")]
+    currency: Annotated[str, Meta(description="ISO 4217 code of all amounts.")]
+    pool: Annotated[PoolKind, Meta(description="balance or shared_budget.")]
+    pool_id: Annotated[str, Meta(description="Account, or shared budget. The record's key.")]
+    spend_micros: Annotated[int, Meta(description="Valid spend since ever, in flight included, micros.")]
+    day_start_ms: Annotated[int, Meta(description="Begin of the campaign's day, epoch ms UTC.")]
+    day_spend_micros: Annotated[int, Meta(description="Valid spend of that day, in flight included, micros.")]
+    demand_micros_per_h: Annotated[
+        int, Meta(description="What it would spend an hour unthrottled, as estimated, micros; 0: unknown.")
+    ]
+    spend_last_hour_micros: Annotated[int, Meta(description="Valid spend of the last hour, micros.")]
+    baseline_micros: Annotated[
+        int, Meta(description="As the latest allowance of this pool told it, micros; 0: there was none.")
+    ] = 0
+    baseline_as_of_ms: Annotated[
+        int, Meta(description="as_of_ms of the latest allowance of this pool, epoch ms UTC; 0: there was none.")
+    ] = 0
+    at_ms: Annotated[int, Meta(description="Event time of the partition, epoch ms UTC.")]
+    sequence: Annotated[int, Meta(description="Later is higher; consumers keep the highest of each campaign.")] = 0
 
 
 Signal = Alert | Control | SpendReport

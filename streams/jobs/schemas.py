@@ -1,4 +1,4 @@
-"""Writes the JSON Schemas of what comes in and of dead letters from the types: `python -m streams.jobs.schemas`.
+"""Writes the JSON Schemas of what comes in and goes out from the types: `python -m streams.jobs.schemas`.
 
 The committed files in schemas/ are these documents, byte for byte; a test keeps them so.
 """
@@ -7,13 +7,15 @@ import inspect
 import json
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from streams.accounts import Account
 from streams.campaigns import CampaignSettings
 from streams.events import EVENT_TYPES
 from streams.records import DeadLetter
+from streams.signals import Alert, Allowance, Control, LiveSession
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 SCHEMAS_DIRECTORY: Final = Path(__file__).resolve().parents[2] / "schemas"
@@ -34,12 +36,23 @@ DEAD_LETTER_FIELDS: Final[dict[str, str]] = {
 }
 
 
+DOCUMENTS: Final[dict[str, Any]] = {
+    "campaign_settings": CampaignSettings,
+    "account": Account,
+    "live_session": LiveSession,
+    "allowance": Allowance,
+    "control": Control,
+    "alert": Alert,
+    "dead_letter": DeadLetter,
+}
+"""What stands beside the events, by the name of its file."""
+
+
 def schema_documents() -> dict[str, bytes]:
     """Every schema file: its path below schemas/, and its bytes."""
-    types: dict[str, type[msgspec.Struct]] = {f"events/{i}.json": kind for i, kind in EVENT_TYPES.items()}
-    types["campaign_settings.json"] = CampaignSettings
-    types["dead_letter.json"] = DeadLetter
-    return {path: _document(kind) for path, kind in types.items()}
+    kinds: dict[str, Any] = {f"events/{i}.json": kind for i, kind in EVENT_TYPES.items()}
+    kinds |= {f"{name}.json": kind for name, kind in DOCUMENTS.items()}
+    return {path: _document(kind) for path, kind in kinds.items()}
 
 
 def write_schemas(directory: Path = SCHEMAS_DIRECTORY) -> list[Path]:
@@ -53,15 +66,24 @@ def write_schemas(directory: Path = SCHEMAS_DIRECTORY) -> list[Path]:
     return written
 
 
-def _document(kind: type[msgspec.Struct]) -> bytes:
+def _document(kind: Any) -> bytes:
     schema = msgspec.json.schema(kind)
     for definition in schema["$defs"].values():
         if "description" in definition:
             definition["description"] = inspect.cleandoc(definition["description"])
+        _describe_tag(definition.get("properties", {}))
     if kind is DeadLetter:
         _describe(schema["$defs"]["DeadLetter"]["properties"], DEAD_LETTER_FIELDS)
-    text = json.dumps({"$schema": DIALECT, "title": kind.__name__, **schema}, indent=2, sort_keys=True)
+    title = getattr(kind, "__name__", "Account")  # a union has no name
+    text = json.dumps({"$schema": DIALECT, "title": title, **schema}, indent=2, sort_keys=True)
     return f"{text}\n".encode()
+
+
+def _describe_tag(properties: dict[str, dict[str, object]]) -> None:
+    """What tells the kinds of a union apart is no field of the type."""
+    for schema in properties.values():
+        if len(schema.get("enum", ())) == 1 and "description" not in schema:  # type: ignore[arg-type]
+            schema["description"] = "What this document is."
 
 
 def _describe(properties: dict[str, dict[str, object]], descriptions: dict[str, str]) -> None:

@@ -7,10 +7,24 @@ import jsonschema
 import msgspec
 import pytest
 
+from streams.accounts import AccountBalance, SharedBudget
 from streams.events import EVENT_TYPES, Input
 from streams.jobs.generate import generate, generate_campaigns, traffic_profile
 from streams.jobs.schemas import SCHEMAS_DIRECTORY, schema_documents, write_schemas
 from streams.records import DeadLetter, Entry
+from streams.signals import (
+    Alert,
+    AlertState,
+    Allowance,
+    Audience,
+    Control,
+    LiveSession,
+    PoolKind,
+    RateReason,
+    SessionState,
+    Text,
+)
+from streams.terms import AlertKind
 
 DOCUMENTS = schema_documents()
 
@@ -27,6 +41,7 @@ def test_no_schema_is_left_over() -> None:
         == {name for name in DOCUMENTS if name.startswith("events/")}
         == {f"events/{source}.json" for source in Input}
     )
+    assert {path.name for path in SCHEMAS_DIRECTORY.glob("*.json")} == {n for n in DOCUMENTS if "/" not in n}
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTS))
@@ -57,6 +72,59 @@ def test_every_generated_event_is_valid_by_its_schema() -> None:
         validators[event.input].validate(json.loads(event.value))
         seen.add(event.input)
     assert seen == set(EVENT_TYPES)
+
+
+def valid_by(name: str, document: msgspec.Struct) -> None:
+    jsonschema.Draft202012Validator(json.loads(DOCUMENTS[name])).validate(json.loads(msgspec.json.encode(document)))
+
+
+def test_what_the_loop_around_a_campaign_exchanges_is_valid_by_its_schema() -> None:
+    balance = AccountBalance(account_id="a", currency="CNY", cash_micros=-1, as_of_ms=1)
+    shared = SharedBudget(shared_budget_id="s", advertiser_id="v", currency="CNY", daily_micros=1)
+    valid_by("account.json", balance)
+    valid_by("account.json", shared)
+    valid_by(
+        "live_session.json",
+        LiveSession(campaign_id="c", live_session_id="l", state=SessionState.STARTED, event_time_ms=1),
+    )
+    valid_by(
+        "allowance.json",
+        Allowance(
+            campaign_id="c",
+            pool=PoolKind.BALANCE,
+            pool_id="a",
+            currency="CNY",
+            limit_micros=-1,
+            left_micros=-1,
+            sequence=1,
+        ),
+    )
+    control = Control(
+        campaign_id="c",
+        rate=0.5,
+        reason=RateReason.ON_PLAN,
+        valid_until_ms=1,
+        rate_when_stale=0.0,
+        spend_micros=1,
+        period_start_ms=0,
+        decided_ms=1,
+    )
+    valid_by("control.json", control)
+    alert = Alert(
+        alert_id="i",
+        kind=AlertKind.STALLED,
+        state=AlertState.FIRING,
+        audience=Audience.ADVERTISER,
+        is_pushed=True,
+        cause="campaign:c",
+        began_ms=1,
+        changed_ms=1,
+        decided_ms=1,
+        text=Text("It stands.", "停了。"),
+    )
+    valid_by("alert.json", alert)
+    validator = jsonschema.Draft202012Validator(json.loads(DOCUMENTS["account.json"]))
+    assert not validator.is_valid({**json.loads(msgspec.json.encode(shared)), "kind": "balance"})
 
 
 def test_settings_and_dead_letters_are_valid_by_their_schemas() -> None:
