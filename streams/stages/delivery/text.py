@@ -131,7 +131,7 @@ def _sentence(words: _Words, alert: Alert) -> str:
 def _title(words: _Words, kind: MessageKind, alerts: Sequence[Alert]) -> str:
     firing = sum(alert.state is AlertState.FIRING for alert in alerts)
     resolved = len(alerts) - firing
-    if kind is MessageKind.PUSH:
+    if kind is MessageKind.PUSH and alerts:
         kinds = {alert.kind for alert in alerts}
         what = _kind(words, next(iter(kinds))) if len(kinds) == 1 else words.alerts.format(n=len(alerts))
         state = words.alert if firing else words.resolved
