@@ -207,7 +207,11 @@ class Delivery(faust.Service):
         since_ms = self.clock.now_ms() - self.settings.delivery.lookback_ms
         for topic, begin_ms in ((ALERT_COMMANDS, 0), (DELIVERIES, 0), (ALERTS, since_ms)):
             async for record in records_since(self.settings.kafka, topic, begin_ms):
-                self._take(topic, record.value, dispatcher)
+                try:
+                    self._take(topic, record.value, dispatcher)
+                except Exception:  # the others are not to wait for a mistake to be mended
+                    log.exception("delivery: %s at offset %d is passed over", topic, record.offset)
+                    self.counts.internal_errors += 1
             await asyncio.sleep(0)
         for receipt in self._meanwhile:
             dispatcher.take_receipt(receipt)
