@@ -128,7 +128,7 @@ class _Line:
         self.promises.append(_Promise(sequence, limit))
         if len(self.promises) > MAX_PROMISES:
             oldest, following = self.promises[:2]
-            self.promises[:2] = [_Promise(following.sequence, max(oldest.limit, following.limit))]
+            self.promises[:2] = [_Promise(oldest.sequence, max(oldest.limit, following.limit))]
 
     def holds(self, sequence: int, limit: int) -> None:
         """The campaign has told which allowance it holds: older ones are out of force."""
@@ -237,6 +237,8 @@ class Pools:
                 if pool is None:
                     return False
                 pool.account = account
+                for member in pool.members.values():
+                    _note_baseline(account, member)
             elif pool is not None:  # an id has one document, of one kind
                 pool.account = None
         return True
@@ -268,6 +270,7 @@ class Pools:
             return Refusal.STALE
         pool.heard(now_ms)
         member.take(report, sent_ms, now_ms)
+        _note_baseline(pool.account, member)
         return _refusal(pool.account, member)
 
     def _new_pool(self, key: PoolKey) -> _Pool | None:
@@ -326,8 +329,9 @@ class Pools:
         burn = _burn(sound, now_ms)
         total = account.cash_micros + account.grant_micros
         claims = [
-            _Claim(member, member.lines[0], _baseline(account, member), weights.get(member.report.campaign_id, 0))
+            _Claim(member, member.lines[0], member.baseline[1], weights.get(member.report.campaign_id, 0))
             for member in sound
+            if member.baseline
         ]
         left = total - sum(claim.line.spend - claim.base for claim in claims)
         for claim, limit in _divided(total, claims):
@@ -373,19 +377,19 @@ def _refusal(account: Account | None, member: _Member) -> Refusal | None:
             return Refusal.OTHER_ADVERTISER
         is_whole = day_bounds(report.day_start_ms, account.time_zone)[0] == report.day_start_ms
         return None if is_whole else Refusal.OTHER_DAY
-    has_baseline = account.as_of_ms in (member.baseline or (-1,))[:1] or report.baseline_as_of_ms == account.as_of_ms
-    return None if has_baseline or report.at_ms >= account.as_of_ms else Refusal.BEFORE_BALANCE
+    is_known = member.baseline is not None and member.baseline[0] == account.as_of_ms
+    return None if is_known else Refusal.BEFORE_BALANCE
 
 
-def _baseline(account: AccountBalance, member: _Member) -> int:
-    """Spend since ever as of the balance: as it was told back, or else from this report, and then for good."""
-    known = member.baseline
-    if known is None or known[0] != account.as_of_ms:
-        report = member.report
-        is_told_back = report.baseline_as_of_ms == account.as_of_ms
-        micros = report.baseline_micros if is_told_back else _spend_as_of(report, account.as_of_ms)
-        known = member.baseline = (account.as_of_ms, micros)
-    return known[1]
+def _note_baseline(account: Account | None, member: _Member) -> None:
+    """Spend since ever as of the balance: as it was told back, or else from the first report that is late enough."""
+    report = member.report
+    if not isinstance(account, AccountBalance) or (member.baseline or (-1,))[0] == account.as_of_ms:
+        return
+    if report.baseline_as_of_ms == account.as_of_ms:
+        member.baseline = (account.as_of_ms, report.baseline_micros)
+    elif report.at_ms >= account.as_of_ms:
+        member.baseline = (account.as_of_ms, _spend_as_of(report, account.as_of_ms))
 
 
 def _spend_as_of(report: SpendReport, at_ms: int) -> int:
