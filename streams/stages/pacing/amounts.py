@@ -41,12 +41,16 @@ def amounts_of(
     settings: CampaignSettings,
     period: Period,
     ledger: Ledger,
-    now: int,
+    made_ms: int,
+    spent: int,
     money: Money,
     shape: TrafficShape,
     limit: int,
 ) -> Amounts:
-    """What a period may spend; `limit` is what a shared budget allots, for a campaign that has none of its own."""
+    """What a period may spend, as planned at `made_ms` with `spent` (millimicros) gone by then.
+
+    `limit` is what a shared budget allots, for a campaign that has none of its own.
+    """
     budget = settings.budget
     left = inf if budget.total_micros is None else budget.total_micros * 1_000 - valid_of(ledger.flight) + money.valid
     if period.kind == "live_session":
@@ -60,8 +64,8 @@ def amounts_of(
     elif budget.daily_micros is not None:
         amounts = capped_day(settings, *_block(settings, period, ledger))
     elif budget.total_micros is not None and settings.flight_end_ms is not None:
-        rest = (left - money.valid) * share_of_day(now, period.end_ms, settings.flight_end_ms, shape)
-        plan = money.valid + int(max(0.0, rest))
+        rest = (left - spent) * share_of_day(made_ms, period.end_ms, settings.flight_end_ms, shape)
+        plan = spent + round(max(0.0, rest))
         most = plan * settings.pacing.over_delivery.daily_multiplier_ppm // PPM
         amounts = Amounts(plan, plan, most)
     else:

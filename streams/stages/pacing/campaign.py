@@ -203,7 +203,7 @@ class CampaignPacer:
         if self._plan is None and now - period.start_ms <= PROMPT_MS and not self._is_stale:
             spent, made = 0, period.start_ms
         self._is_stale = False
-        self._amounts = amounts_of(settings, period, self.ledger, now, money, shape, limit)
+        self._amounts = amounts_of(settings, period, self.ledger, made, spent, money, shape, limit)
         self.ledger.day(period.day_ms)[2] = settings.budget.daily_micros or 0
         mode, micros = self._mode(settings, period, shape), max(0, spent) // 1_000
         if period.kind == "flight":
