@@ -172,13 +172,14 @@ class Oracle:
         places = ", ".join("?" * len(sql.TARIFF_COLUMNS))
         self.db.executemany(f"INSERT INTO tariffs VALUES ({places})", list(self._tariffs()))
         self.db.executescript(sql.BILL)
+        self.db.executescript(sql.REJECTED)
         self.db.execute(f"CREATE TABLE credits ({', '.join(sql.CREDIT_COLUMNS)})")
         places = ", ".join("?" * len(sql.CREDIT_COLUMNS))
         self.db.executemany(f"INSERT INTO credits VALUES ({places})", list(self._credits()))
 
     def _credits(self) -> Iterable[Key]:
         """Rejected leads that cost something: each at the first tick that had read it and its rejection."""
-        for partition, conversion, rejection in self.db.execute(sql.REJECTED).fetchall():
+        for partition, conversion, rejection in self.db.execute("SELECT * FROM rejected").fetchall():
             for tick in self.ticks[partition]:
                 applied, seq = tick.document["applied"], tick.document["seq"]
                 if applied["ads.conversions"] <= conversion or applied["ads.adjustments"] <= rejection:
@@ -198,8 +199,8 @@ class Oracle:
                 break
 
     def _newest_at(self, partition: int, applied: Mapping[str, int]) -> int:
-        reached = [self.db.execute(sql.NEWEST, (partition, t, applied[t])).fetchone()[0] for t in EVENT_TOPICS]
-        return max((at for at in reached if at is not None), default=-1)
+        reached = [self.db.execute(sql.NEWEST, (partition, t, applied[t])).fetchone() for t in EVENT_TOPICS]
+        return max((at for row in reached if row for at in row if at is not None), default=-1)
 
     def _tariffs(self) -> Iterable[Key]:
         """By topic: from which offset on a version is known, and from which event time on it holds."""

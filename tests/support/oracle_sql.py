@@ -88,6 +88,7 @@ paced AS (
         OVER (PARTITION BY topic, part ORDER BY off ROWS UNBOUNDED PRECEDING) AS newest
     FROM reasoned)
 SELECT *, reason IS NULL AND event_time_ms < newest - lateness_ms AS late FROM paced;
+CREATE INDEX judged_place ON judged (part, topic, off);
 
 CREATE TABLE candidates AS
 SELECT topic, part, event_id, off, event_time_ms / bucket_ms AS bucket, bucket_ms, dedupe_ms, newest,
@@ -118,17 +119,20 @@ SELECT s.*, t.billed_topic, t.price, t.kind FROM settled s LEFT JOIN tariffs t O
     (SELECT x.rowid FROM tariffs x WHERE x.part = s.part AND x.campaign = s.campaign_id AND x.topic = s.topic
      AND x.from_off <= s.off AND x.from_ms <= s.event_time_ms ORDER BY x.from_ms DESC, x.rowid DESC LIMIT 1);
 """
-NEWEST: Final = "SELECT MAX(newest) FROM judged WHERE part = ? AND topic = ? AND off < ?"
+NEWEST: Final = "SELECT newest FROM judged WHERE part = ? AND topic = ? AND off < ? ORDER BY off DESC LIMIT 1"
 
 _BILLABLE: Final = """topic = billed_topic AND (kind = ''
     OR topic = 'ads.plays' AND milestone = kind AND loop = 1
     OR topic = 'ads.conversions' AND conversion_type = kind AND has_touch AND touch_type <> 'none')"""
 REJECTED: Final = f"""
-SELECT c.part, c.off, MIN(a.off) FROM billed c JOIN billed a ON a.part = c.part AND a.topic = 'ads.adjustments'
-    AND a.counted AND a.adjustment_type = 'rejected_lead' AND a.adjusted_event_id = c.event_id
-WHERE c.off IN (SELECT off FROM billed b WHERE b.part = c.part AND topic = 'ads.conversions' AND counted
-    AND conversion_type = 'lead' AND price > 0 AND ({_BILLABLE})) AND c.topic = 'ads.conversions'
-GROUP BY 1, 2 ORDER BY 1, 3
+CREATE INDEX billed_place ON billed (part, topic, off);
+CREATE TABLE billed_leads AS SELECT part, off, event_id FROM billed
+WHERE topic = 'ads.conversions' AND counted AND conversion_type = 'lead' AND price > 0 AND ({_BILLABLE});
+CREATE INDEX billed_leads_id ON billed_leads (part, event_id);
+CREATE TABLE rejected AS SELECT c.part, c.off, MIN(a.off) AS rejection
+FROM billed a JOIN billed_leads c ON c.part = a.part AND c.event_id = a.adjusted_event_id
+WHERE a.topic = 'ads.adjustments' AND a.counted AND a.adjustment_type = 'rejected_lead'
+GROUP BY 1, 2 ORDER BY 1, 3;
 """
 HORIZON: Final = """
 SELECT c.event_time_ms, a.dedupe_ms FROM billed c, billed a

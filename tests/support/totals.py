@@ -19,12 +19,12 @@ from streams.settings import ClickHouseSettings, KafkaSettings
 from streams.topics import DEAD_LETTERS, JOURNAL
 from tests.support.brokers import everything_in
 from tests.support.clickhouse_http import ClickHouseHttp
-from tests.support.events import EVENT_TOPICS, SETTINGS_TOPIC, RawRecord
+from tests.support.events import EVENT_TOPICS, NOTICE_TOPICS, SETTINGS_TOPIC, RawRecord
 from tests.support.live_events import ABORTED
 from tests.support.oracle import Key, Logs, Lost, Oracle, Place, Truth, ticks_of
 from tests.support.rows import stored_rows
 
-TOPICS: Final = (*EVENT_TOPICS, SETTINGS_TOPIC)
+TOPICS: Final = (*EVENT_TOPICS, *NOTICE_TOPICS)
 REACH_SAMPLE: Final = 256
 READ_TIMEOUT_S: Final = 120.0
 DRAIN_TIMEOUT_S: Final = 120.0
