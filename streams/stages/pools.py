@@ -38,7 +38,7 @@ import msgspec
 
 from streams.accounts import Account, AccountBalance, SharedBudget
 from streams.documents import Fault, decode_document
-from streams.events import Rejected
+from streams.events import Reason, Rejected
 from streams.signals import Allowance, PoolKind, SpendReport
 from streams.state.windows import day_bounds
 
@@ -64,6 +64,8 @@ MAX_CAMPAIGNS: Final = 100_000
 """Of all pools together. Campaigns and pools beyond are refused and counted: they get no allowance."""
 MAX_PROMISES: Final = 64
 """Kept for each campaign; older ones are merged, at the highest of them."""
+LATEST_MS: Final = 4_102_444_800_000
+"""Up to the year 2100."""
 MOST: Final = 10**15
 """Amounts in allowances lie within this, either way."""
 
@@ -90,11 +92,14 @@ class Refusal(StrEnum):
 
 def decode_report(raw: bytes | None) -> SpendReport | Rejected:
     """Decodes a value of ads.spends. Never raises."""
-    return decode_document(_REPORT, raw, _no_rules)
+    return decode_document(_REPORT, raw, _faults_of)
 
 
-def _no_rules(_report: SpendReport) -> Sequence[Fault]:
-    return ()
+def _faults_of(report: SpendReport) -> Sequence[Fault]:
+    """Times beyond the calendar would not be times of any day."""
+    times = {"day_start_ms": report.day_start_ms, "at_ms": report.at_ms}
+    wrong = [name for name, at_ms in times.items() if not 0 <= at_ms <= LATEST_MS]
+    return [Fault(Reason.OUT_OF_RANGE, name, "is no time from 1970 to 2100") for name in wrong]
 
 
 class _Promise(NamedTuple):

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from streams.accounts import AccountBalance, SharedBudget
+from streams.events import Reason, Rejected
 from streams.signals import Allowance, PoolKind, SpendReport
 from streams.stages import pools as module
 from streams.stages.pools import HOLD_MS, LAPSE_MS, REPEAT_MS, SETTLE_MS, SILENT_MS, Pools, Refusal, decode_report
@@ -345,4 +346,24 @@ def test_promises_that_are_never_taken_up_are_merged_at_the_highest() -> None:
 
 def test_what_is_no_report_is_a_value() -> None:
     for raw in (None, b"", b"{", b"[]", b'{"campaign_id":"c"}'):
-        assert not isinstance(decode_report(raw), SpendReport)
+        assert isinstance(decode_report(raw), Rejected)
+
+
+@pytest.mark.parametrize("field", ["day_start_ms", "at_ms"])
+@pytest.mark.parametrize("value", [-1, 10**18])
+def test_a_report_of_no_possible_day_is_rejected_and_harms_nobody(field: str, value: int) -> None:
+    document = {
+        "campaign_id": "c1",
+        "advertiser_id": "a1",
+        "currency": "CNY",
+        "pool": "shared_budget",
+        "pool_id": "s1",
+        "spend_micros": 1,
+        "day_start_ms": DAY,
+        "day_spend_micros": 1,
+        "demand_micros_per_h": 0,
+        "spend_last_hour_micros": 0,
+        "at_ms": NOON,
+    }
+    assert isinstance(decode_report(msgspec.json.encode(document)), SpendReport)
+    assert decode_report(msgspec.json.encode({**document, field: value})) == Rejected(Reason.OUT_OF_RANGE, f"$.{field}")
