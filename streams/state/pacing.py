@@ -23,10 +23,12 @@ from streams.state.campaigns import Version
 from streams.state.pacing_rows import alert_row, pacing_row
 from streams.state.windows import DAY, WINDOW_INDEX, Windows, day_bounds
 
-LOOK_MS: Final = 4_000
+LOOK_MS: Final = 5_000
 """Wall time between two looks at a campaign: a control reflects a record within this, a tick and an append."""
 MAX_LOOKS: Final = 400
 """Campaigns looked at in one tick, so that no tick takes long; beyond it looks become rarer, and a metric says so."""
+ROW_MS: Final = 15_000
+"""Wall time between two rows of a campaign's minute, where only its spend has changed."""
 CONTROL_VALID_MS: Final = 30_000
 """How long a control holds: several looks, so that one lost is no harm."""
 MAX_CAMPAIGNS: Final = 10_000
@@ -61,6 +63,21 @@ class Looked(msgspec.Struct):
     reports: list[SpendReport] = msgspec.field(default_factory=list)
 
 
+class Told(NamedTuple):
+    """What the last row said, and the wall time at which it did."""
+
+    minute: int = -1
+    reason: str = ""
+    spend: int = 0
+    wall_ms: int = 0
+
+    def is_outdated(self, minute: int, reason: str, spend: int, wall_ms: int) -> bool:
+        """Whether another row is due: at once for another minute or reason, a little later for what was spent since."""
+        if (minute, reason) != (self.minute, self.reason):
+            return True
+        return spend != self.spend and wall_ms >= self.wall_ms + ROW_MS
+
+
 class Held(msgspec.Struct):
     """One campaign at the desk."""
 
@@ -69,8 +86,7 @@ class Held(msgspec.Struct):
     ever_millimicros: int = 0
     """Valid spend since ever."""
     decision: Decision | None = None
-    told: tuple[int, str] = (-1, "")
-    """Minute and reason of the last row."""
+    told: Told = Told()
 
 
 class PacingDesk:
@@ -203,9 +219,9 @@ class PacingDesk:
             facts = Facts(world.now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, session)
             decision = held.pacer.evaluate(settings, facts, self.shape)
             looked.controls.append(self._control(campaign, decision, world.wall_ms))
-            minute = world.now_ms // 60_000
-            if held.told != (minute, decision.reason.value):
-                held.told = (minute, decision.reason.value)
+            now = (world.now_ms // 60_000, decision.reason.value, decision.spend.valid, world.wall_ms)
+            if held.told.is_outdated(*now):
+                held.told = Told(*now)
                 row = pacing_row(self.log_epoch, self.partition, settings, world.now_ms, decision)
                 looked.rows[Table.PACING].append(row)
         held.decision = decision
@@ -319,8 +335,8 @@ class PacingDesk:
             for is_session, notice in snapshot["staged"]
         ]
         self.held = {}
-        for campaign, ever, (minute, reason), pacer, alerts in snapshot["campaigns"]:
+        for campaign, ever, told, pacer, alerts in snapshot["campaigns"]:
             held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign), ever)
-            held.told = (minute, reason)
+            held.told = Told(*told)
             held.pacer.restore(pacer)
             held.alerts.restore(alerts)
