@@ -1,0 +1,249 @@
+"""The pacing desk of a partition: looks in turn, unknown inputs, what it tells, its bounds, and what survives."""
+
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+
+from streams.events import Input
+from streams.records import Table
+from streams.signals import Alert, AlertState, Audience, Control, RateReason, SpendReport
+from streams.state import pacing
+from streams.state.journal import Tick
+from streams.state.outgoing import outgoing
+from streams.state.partition import Output, PartitionState
+from streams.state.silence import UsualRates
+from streams.terms import AlertKind
+from streams.topics import ALERTS, ALLOWANCES, INPUT_TOPICS, PACING, SESSIONS, SPENDS
+from tests.unit.given import MINUTE, SECOND, T0, Document, Fed, batch, document, quick_rules
+
+STEP = 10 * SECOND
+BUDGET: Document = {"billing": {"model": "cpc", "price_micros": 1_000}, "budget": {"daily_micros": 10_000_000}}
+
+
+class Evening:
+    """A partition that is fed and ticked every ten seconds, event time and wall time alike."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.fed = Fed(quick_rules())
+        self.at_ms = T0
+        self.controls: list[Control] = []
+        self.alerts: list[Alert] = []
+        self.reports: list[SpendReport] = []
+        self._serial = 0
+        self.settle("c1", **{**BUDGET, **settings})
+
+    @property
+    def state(self) -> PartitionState:
+        return self.fed.state
+
+    def settle(self, campaign: str, **settings: Any) -> None:
+        self.fed.settle(campaign, appended_ms=self.at_ms, **settings)
+
+    def notice(self, topic: str, *documents: Document) -> None:
+        self.state.apply(batch(topic, self.state.position(topic), documents))
+
+    def step(self, impressions: int = 20, clicks: int = 2, campaign: str = "c1") -> Output:
+        """Ten seconds: events, then a tick that says which inputs were silent."""
+        self.at_ms += STEP
+        for source, count in ((Input.IMPRESSIONS, impressions), (Input.CLICKS, clicks)):
+            self._serial += 1
+            events = [
+                document(source, f"e{self._serial}-{n}", self.at_ms + n * 100, campaign_id=campaign)
+                for n in range(count)
+            ]
+            self.fed.feed(source, *events)
+        counts = {Input.IMPRESSIONS: impressions, Input.CLICKS: clicks}
+        silent = tuple(topic for source, topic in INPUT_TOPICS.items() if not counts.get(source))
+        tick = Tick("claim", self.state.seq + 1, self.at_ms, self.state.positions(), silent=silent)
+        output = self.state.tick(tick)
+        self.take(output)
+        return output
+
+    def take(self, output: Output) -> None:
+        for signal in output.signals:
+            kinds: dict[type, list[Any]] = {
+                Control: self.controls,
+                Alert: self.alerts,
+                SpendReport: self.reports,
+            }
+            kinds[type(signal)].append(signal)
+
+
+def test_the_death_of_the_impressions_producer_opens_no_campaign_and_alerts_no_advertiser() -> None:
+    evening = Evening()
+    for _ in range(180):
+        evening.step()
+    before = evening.controls[-1].rate
+    assert 0.0 < before <= 1.0
+    told, at = len(evening.alerts), len(evening.controls)
+    for _ in range(270):  # 45 minutes: longer than any campaign may stall
+        evening.step(impressions=0)
+    rates = [before, *(control.rate for control in evening.controls[at:])]
+    assert all(after <= earlier for earlier, after in pairwise(rates))
+    assert evening.controls[-1].reason is RateReason.UNKNOWN_INPUT
+    alerts = evening.alerts[told:]
+    assert [(a.kind, a.state) for a in alerts] == [(AlertKind.INPUT_SILENT, AlertState.FIRING)]
+    assert alerts[0].audience is Audience.OPERATIONS
+    assert evening.state.desk.firing.keys() == {alerts[0].alert_id}
+    for _ in range(30):
+        evening.step()
+    later = evening.alerts[told + 1 :]
+    assert [a.state for a in later if a.kind is AlertKind.INPUT_SILENT] == [AlertState.RESOLVED]
+    assert not [a for a in later if a.audience is Audience.ADVERTISER]
+    assert not evening.state.desk.firing
+
+
+def test_a_silent_partition_holds_or_lowers_every_rate() -> None:
+    evening = Evening()
+    for _ in range(60):
+        evening.step()
+    last = evening.controls[-1].rate
+    for _ in range(60):
+        evening.step(impressions=0, clicks=0)
+        assert evening.controls[-1].rate <= last
+        last = evening.controls[-1].rate
+
+
+def test_conversions_that_are_rare_are_not_unknown_when_none_comes() -> None:
+    rates = UsualRates()
+    consumed = dict.fromkeys(Input, 0)
+    for step in range(60):
+        consumed[Input.IMPRESSIONS] += 50
+        consumed[Input.CLICKS] += 50
+        consumed[Input.CONVERSIONS] += step % 30 == 0
+        rates.unknown(step * STEP + STEP, consumed, [] if step % 30 == 0 else [Input.CONVERSIONS], False)
+    silent = [Input.CLICKS, Input.CONVERSIONS, Input.PLAYS, Input.IMPRESSIONS]
+    assert rates.unknown(61 * STEP, consumed, silent, False) == {Input.CLICKS, Input.IMPRESSIONS}
+
+
+def test_usual_rates_survive_a_snapshot() -> None:
+    rates, restored = UsualRates(), UsualRates()
+    for step in range(1, 20):
+        rates.unknown(step * STEP, dict.fromkeys(Input, step * 50), [], False)
+    restored.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(rates.snapshot()), strict=False))
+    for each in (rates, restored):
+        assert each.unknown(21 * STEP, dict.fromkeys(Input, 950), list(Input), False) == frozenset(Input)
+    assert rates.snapshot() == restored.snapshot()
+
+
+def test_a_control_tells_its_spend_how_long_it_holds_and_what_to_assume_then() -> None:
+    evening = Evening()
+    evening.step(clicks=0)  # the settings hold from the first tick on
+    evening.step(clicks=3)
+    control = evening.controls[-1]
+    assert control.spend_micros == 3_000
+    assert control.decided_ms == evening.at_ms
+    assert control.valid_until_ms == evening.at_ms + pacing.CONTROL_VALID_MS
+    assert 0.0 <= control.rate_when_stale <= control.rate <= 1.0
+
+
+def test_what_goes_out_carries_the_place_of_its_tick_and_its_key() -> None:
+    evening = Evening(account_id="a1")
+    output = evening.step()
+    messages = [message for _, message in outgoing(output, 77)]
+    assert {message.topic for message in messages} == {PACING, SPENDS}
+    assert {message.key for message in messages} == {b"c1", b"a1"}
+    assert all(msgspec.json.decode(message.value or b"")["sequence"] == 77 for message in messages)
+
+
+def test_of_two_controls_of_a_campaign_only_the_later_need_be_sent_but_every_alert() -> None:
+    evening = Evening(budget={"daily_micros": 2_000})
+    about = []
+    for _ in range(40):
+        about += [key for key, _ in outgoing(evening.step(), 1)]
+    controls = [key for key in about if key[0] == PACING]
+    alerts = [key for key in about if key[0] == ALERTS]
+    assert len(set(controls)) == 1 < len(controls)
+    assert len(set(alerts)) == len(alerts) >= 1
+
+
+def test_an_exhausted_budget_stops_the_campaign_and_is_told_once() -> None:
+    evening = Evening(budget={"daily_micros": 20_000})
+    for _ in range(30):
+        evening.step()
+    assert (evening.controls[-1].rate, evening.controls[-1].reason) == (0.0, RateReason.EXHAUSTED)
+    exhausted = [a for a in evening.alerts if a.kind in (AlertKind.EXHAUSTED, AlertKind.EXHAUSTED_EARLY)]
+    assert len(exhausted) == 1
+    assert exhausted[0].text.en
+    assert exhausted[0].text.zh
+
+
+def test_an_allowance_caps_a_campaign_and_a_report_echoes_its_baseline() -> None:
+    evening = Evening(budget={"daily_micros": 10_000_000, "shared_budget_id": "s1"})
+    evening.step()
+    document = {
+        "campaign_id": "c1",
+        "pool": "shared_budget",
+        "pool_id": "s1",
+        "currency": "USD",
+        "limit_micros": 1_000,
+        "left_micros": 0,
+        "baseline_micros": 44,
+        "as_of_ms": 55,
+        "sequence": 9,
+    }
+    evening.notice(ALLOWANCES, document, {**document, "limit_micros": 10**9, "sequence": 8})
+    evening.step()
+    assert evening.controls[-1].rate == 0.0
+    report = evening.reports[-1]
+    assert (report.pool_id, report.baseline_micros, report.baseline_as_of_ms) == ("s1", 44, 55)
+    assert report.spend_micros >= report.day_spend_micros >= 2_000
+
+
+def test_a_live_session_opens_its_campaign_and_its_end_closes_it() -> None:
+    evening = Evening(budget={"session_micros": 10_000_000}, pacing={"period": "live_session"})
+    evening.step()
+    assert evening.controls[-1].rate == 0.0
+    session = {"campaign_id": "c1", "live_session_id": "l1", "creator_id": "h1", "state": "started"}
+    evening.notice(SESSIONS, {**session, "event_time_ms": evening.at_ms})
+    evening.step()
+    evening.step()
+    assert evening.controls[-1].rate > 0.0
+    evening.notice(SESSIONS, {**session, "state": "ended", "event_time_ms": evening.at_ms})
+    evening.step()
+    evening.step()
+    assert evening.controls[-1].rate == 0.0
+
+
+def test_campaigns_are_looked_at_in_turn_a_bounded_number_at_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "MAX_LOOKS", 3)
+    evening = Evening()
+    for n in range(2, 9):
+        evening.settle(f"c{n}", **BUDGET)
+    seen = []
+    for _ in range(3):
+        output = evening.step()
+        found = [signal.campaign_id for signal in output.signals if isinstance(signal, Control)]
+        assert len(found) <= 3
+        seen += found
+    assert set(seen) == {f"c{n}" for n in range(1, 9)}
+    assert evening.state.desk.overdue_ms > 0
+
+
+def test_beyond_their_number_campaigns_are_measured_only_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "MAX_CAMPAIGNS", 1)
+    evening = Evening()
+    evening.step()
+    evening.settle("c2", **BUDGET)
+    evening.step(campaign="c2")
+    assert evening.state.desk.held.keys() == {"c1"}
+    assert evening.state.desk.untracked == 1
+    assert evening.fed.state.windows.totals("c2", "1h")[0] == 20
+
+
+def test_a_campaign_without_a_budget_has_no_control() -> None:
+    evening = Evening(budget={})
+    evening.step()
+    assert evening.controls == []
+
+
+def test_rows_stand_by_the_minute_and_explain_the_control() -> None:
+    evening = Evening()
+    rows = [row for _ in range(12) for row in evening.step().rows.get(Table.PACING, [])]
+    minutes = {row[3] for row in rows}
+    assert len(minutes) == 3
+    gross, credited, valid = rows[-1][10:13]
+    assert gross - credited == valid
+    assert all(row[3] % (MINUTE // SECOND) == 0 for row in rows)
