@@ -5,6 +5,74 @@
 -- definition); OSI, the on-schedule indicator, is spend over the plan, whose parts follow the expected traffic. For an
 -- even plan both are the same. Bands of status, in percentage points of the budget between spend and plan: up to 2 on
 -- pace, up to 5 behind or ahead, up to 10 well behind or ahead, then far. Every statement can be run again.
+--
+-- A list of campaigns must not read every minute of each, so the latest look at a period has a table of its own, filled
+-- with what is inserted into pacing_rows. Its rows are absolute, and the highest version wins: inserting twice, or an
+-- older row later, is harmless.
+
+CREATE TABLE IF NOT EXISTS pacing_periods
+(
+    log_epoch UInt32 COMMENT 'Raised by one whenever the topics were created anew.',
+    partition UInt32 COMMENT 'Partition of the campaign.',
+    campaign_id LowCardinality(String) COMMENT 'Campaign.',
+    minute DateTime('UTC') COMMENT 'Minute of the partition’s event time at which it was looked at last, UTC.',
+    currency LowCardinality(String) COMMENT 'ISO 4217 code of every amount in this row.',
+    period_kind LowCardinality(String) COMMENT 'day, flight or live_session.',
+    period_start DateTime('UTC') COMMENT 'Start of the period, UTC, included.',
+    period_end DateTime('UTC') COMMENT 'End of the period, UTC, excluded.',
+    budget_micros Int64 COMMENT 'What the period may spend, caps and over-delivery considered, micros.',
+    target_micros Int64 COMMENT 'What should be spent by now according to the plan, micros.',
+    gross_spend_micros Int64 COMMENT 'Billed in the period so far, micros.',
+    credited_micros Int64 COMMENT 'Given back of it: billed for events found invalid or rejected later, micros.',
+    spend_micros Int64 COMMENT 'Billed less given back, micros.',
+    in_flight_micros Int64 COMMENT 'Expected cost of what was served and may still be billed, micros.',
+    rate_ppm UInt32 COMMENT 'Pass-through rate: share of requests to take part in, millionths.',
+    reason LowCardinality(String) COMMENT 'Why the rate is what it is (streams.signals.RateReason).',
+    forecast_micros Nullable(Int64) COMMENT 'Spend expected at the period’s end, micros; NULL: nothing to go by.',
+    forecast_low_micros Nullable(Int64) COMMENT 'Lower end of the 90 % interval of forecast_micros, micros.',
+    forecast_high_micros Nullable(Int64) COMMENT 'Upper end of the 90 % interval of forecast_micros, micros.',
+    exhausts_at Nullable(DateTime('UTC')) COMMENT 'When the budget runs out, UTC; NULL: not in this period.',
+    closed_credit_micros Int64 COMMENT 'Given back after its day had closed: for billing, never for pacing, micros.',
+    version UInt64 COMMENT 'Place of the tick in the journal, with its epoch: the highest version of a key wins.',
+    written_at DateTime('UTC') MATERIALIZED now() COMMENT 'When this row was inserted, UTC. Retention counts from here.'
+)
+ENGINE = ReplacingMergeTree(version)
+PARTITION BY toYYYYMM(period_start)
+ORDER BY (campaign_id, period_kind, period_start, log_epoch, partition)
+TTL written_at + INTERVAL 400 DAY
+COMMENT 'The latest look at each period of each paced campaign: filled from pacing_rows. Kept 400 days.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS pacing_periods_from_rows TO pacing_periods
+(
+    log_epoch UInt32 COMMENT 'Raised by one whenever the topics were created anew.',
+    partition UInt32 COMMENT 'Partition of the campaign.',
+    campaign_id LowCardinality(String) COMMENT 'Campaign.',
+    minute DateTime('UTC') COMMENT 'Minute of the partition’s event time at which it was looked at last, UTC.',
+    currency LowCardinality(String) COMMENT 'ISO 4217 code of every amount in this row.',
+    period_kind LowCardinality(String) COMMENT 'day, flight or live_session.',
+    period_start DateTime('UTC') COMMENT 'Start of the period, UTC, included.',
+    period_end DateTime('UTC') COMMENT 'End of the period, UTC, excluded.',
+    budget_micros Int64 COMMENT 'What the period may spend, caps and over-delivery considered, micros.',
+    target_micros Int64 COMMENT 'What should be spent by now according to the plan, micros.',
+    gross_spend_micros Int64 COMMENT 'Billed in the period so far, micros.',
+    credited_micros Int64 COMMENT 'Given back of it: billed for events found invalid or rejected later, micros.',
+    spend_micros Int64 COMMENT 'Billed less given back, micros.',
+    in_flight_micros Int64 COMMENT 'Expected cost of what was served and may still be billed, micros.',
+    rate_ppm UInt32 COMMENT 'Pass-through rate: share of requests to take part in, millionths.',
+    reason LowCardinality(String) COMMENT 'Why the rate is what it is (streams.signals.RateReason).',
+    forecast_micros Nullable(Int64) COMMENT 'Spend expected at the period’s end, micros; NULL: nothing to go by.',
+    forecast_low_micros Nullable(Int64) COMMENT 'Lower end of the 90 % interval of forecast_micros, micros.',
+    forecast_high_micros Nullable(Int64) COMMENT 'Upper end of the 90 % interval of forecast_micros, micros.',
+    exhausts_at Nullable(DateTime('UTC')) COMMENT 'When the budget runs out, UTC; NULL: not in this period.',
+    closed_credit_micros Int64 COMMENT 'Given back after its day had closed: for billing, never for pacing, micros.',
+    version UInt64 COMMENT 'Place of the tick in the journal, with its epoch: the highest version of a key wins.'
+)
+AS SELECT
+    log_epoch, partition, campaign_id, minute, currency, period_kind, period_start, period_end, budget_micros,
+    target_micros, gross_spend_micros, credited_micros, spend_micros, in_flight_micros, rate_ppm, reason,
+    forecast_micros, forecast_low_micros, forecast_high_micros, exhausts_at, closed_credit_micros, version
+FROM pacing_rows
+COMMENT 'Fills pacing_periods with what is inserted into pacing_rows.';
 
 CREATE OR REPLACE VIEW campaign_pacing
 (
@@ -66,7 +134,7 @@ periods AS (
         argMax(tuple(r.forecast_low_micros), (r.log_epoch, r.minute, r.version)).1 AS forecast_low_micros,
         argMax(tuple(r.forecast_high_micros), (r.log_epoch, r.minute, r.version)).1 AS forecast_high_micros,
         argMax(tuple(r.exhausts_at), (r.log_epoch, r.minute, r.version)).1 AS exhausts_at
-    FROM pacing_rows AS r FINAL
+    FROM pacing_periods AS r FINAL
     GROUP BY r.campaign_id, r.period_kind, r.period_start
 ),
 places AS (

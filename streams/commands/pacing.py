@@ -159,9 +159,11 @@ def show_all(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     behind; up to 2 is on pace, up to 5 behind or ahead, up to 10 well, beyond that far. A campaign without a budget is
     measured but not paced, and not listed.
     """
-    sql = """SELECT p.*, countIf(a.state = 'firing') AS alerts_firing
-FROM campaign_pacing AS p LEFT JOIN alerts AS a ON a.campaign_id = p.campaign_id
-WHERE p.is_current GROUP BY ALL
+    sql = """SELECT p.*, f.alerts AS alerts_firing
+FROM campaign_pacing AS p
+LEFT JOIN (SELECT campaign_id, count() AS alerts FROM alerts WHERE state = 'firing' GROUP BY campaign_id) AS f
+    ON f.campaign_id = p.campaign_id
+WHERE p.is_current
 ORDER BY status IN ('exhausted', 'as_soon_as_possible', 'not_started', 'ended'),
     abs(off_plan_points) DESC NULLS LAST, campaign_id"""
     asker = asker_for(data_dir)

@@ -188,6 +188,20 @@ async def test_periods_stay_apart_and_the_latest_is_current(database: Database) 
     assert [tuple(row.values()) for row in rows] == [("c1", False, 990), ("c1", True, 5), ("c2", True, 7)]
 
 
+async def test_the_state_of_a_period_is_that_of_its_newest_minute_whatever_is_inserted_again(
+    database: Database,
+) -> None:
+    looks = [looked(minute=NOON_S + 60 * at, spend_micros=100 * at, version=at) for at in (1, 2, 3)]
+    await database.fill(Table.PACING, looks[2], looks[0], looks[1], looks[2], looks[0])
+    joined = """
+        SELECT p.spend_micros AS shown, m.spend_micros AS newest FROM campaign_pacing AS p
+        INNER JOIN (SELECT * FROM campaign_pacing_minutes ORDER BY minute DESC LIMIT 1) AS m ON m.minute = p.minute"""
+    assert await database.one(joined) == {"shown": 300, "newest": 300}
+    database.command("OPTIMIZE TABLE pacing_periods FINAL")
+    assert await database.one(joined) == {"shown": 300, "newest": 300}
+    assert (await database.one("SELECT count() AS n FROM pacing_periods"))["n"] == 1
+
+
 async def test_a_later_log_epoch_is_what_holds_even_at_an_earlier_minute(database: Database) -> None:
     await database.fill(
         Table.PACING,

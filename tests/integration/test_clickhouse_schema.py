@@ -57,6 +57,13 @@ def test_tables_have_the_columns_of_the_records(client: Any, table: Table) -> No
     assert stored == list(COLUMNS[table])
 
 
+@pytest.mark.parametrize("table", ["pacing_periods", "pacing_periods_from_rows"])
+def test_the_latest_looks_have_all_columns_of_a_look(client: Any, table: str) -> None:
+    stored = {c["name"]: c["type"] for c in columns(client, table) if c["default_kind"] != "MATERIALIZED"}
+    looked = {c["name"]: c["type"] for c in columns(client, Table.PACING) if c["default_kind"] != "MATERIALIZED"}
+    assert stored == looked
+
+
 @pytest.mark.parametrize("table", list(Table))
 def test_the_sorting_key_is_the_rows_key(client: Any, table: Table) -> None:
     key = client.command(
@@ -131,6 +138,15 @@ def test_migrating_keeps_rows(empty: Any) -> None:
     empty.command("DELETE FROM schema_migrations WHERE version > 0")
     migrate(empty)
     assert int(empty.command("SELECT sum(records) FROM ledger_rows")) == 5
+
+
+def test_a_database_of_the_first_release_keeps_its_spend_and_has_given_nothing_back(empty: Any) -> None:
+    known = load_migrations()
+    assert migrate(empty, known[:8]) == list(range(1, 9))
+    empty.command("INSERT INTO pane_rows (campaign_id, validity, spend_millimicros) VALUES ('c1', 'valid', 7000)")
+    assert migrate(empty) == [migration.version for migration in known[8:]]
+    answer = empty.query("SELECT gross_spend_micros, spend_micros, credited_micros FROM campaign_totals")
+    assert answer.result_rows == [(7, 7, 0)]
 
 
 def test_a_newer_database_is_refused(empty: Any) -> None:

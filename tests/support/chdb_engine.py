@@ -48,7 +48,7 @@ def chdb_settings() -> Iterator[ClickHouseSettings]:
     keeper.close()
 
 
-TABLES = (*(table.value for table in Table), "rule_sets")
+TABLES = (*(table.value for table in Table), "rule_sets", "pacing_periods")
 
 
 def empty_tables(settings: ClickHouseSettings) -> None:
