@@ -99,6 +99,8 @@ class CampaignAlerts:
         self._hour_ms = -1
         self._looked_ms = -1
         self._conversions = 0
+        self._usual: tuple[int, float | None] = (-1, None)
+        """Impressions that the running hour usually has: a function of the hours, so not kept."""
 
     # In
 
@@ -227,9 +229,10 @@ class CampaignAlerts:
         if decision is not None:
             rate = decision.rate
             can_judge = can_judge and rate > 0 and decision.exhausted_at_ms is None
-        usual = self.hours.usual(self._hour_ms, settings.time_zone)
-        usual_per_h = usual.impressions / usual.visits if usual is not None else None
-        return self._stall.look(facts.now_ms, rate, can_judge, usual_per_h, settings.alerts.stalled_ms)
+        if self._usual[0] != self._hour_ms:
+            usual = self.hours.usual(self._hour_ms, settings.time_zone)
+            self._usual = (self._hour_ms, usual.impressions / usual.visits if usual is not None else None)
+        return self._stall.look(facts.now_ms, rate, can_judge, self._usual[1], settings.alerts.stalled_ms)
 
     def _about_quality(self, settings: CampaignSettings, facts: AlertFacts, own: str) -> list[Finding]:
         now = facts.now_ms

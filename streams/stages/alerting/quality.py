@@ -83,17 +83,22 @@ class QualityWatch:
             AlertKind.CTR_ANOMALY: _anomaly(ctr, clicks, HIGH, date, 1.0, "ratio"),
             AlertKind.CVR_ANOMALY: _anomaly(cvr, conversions, HIGH, date, 1.0, "ratio"),
             AlertKind.CPA_ANOMALY: _anomaly(cpa, conversions, float("inf"), date, 1_000.0, "micros"),
-            AlertKind.CONVERSIONS_COLLAPSED: self._collapse(hours, collapse, conversions, now_ms, zone),
+            AlertKind.CONVERSIONS_COLLAPSED: self._collapse(hours, (collapse, cpa), conversions, zone),
             AlertKind.COST_OVERRUN: self._overrun(settings, hours, cpa, conversions, now_ms),
         }
 
-    def _collapse(self, hours: Hours, windows: list[Window], least: float, now_ms: int, zone: str) -> Signal:
-        window = telling(windows, least, COLLAPSED, float("inf"))
-        if window is None or not _spends_as_usual(hours, window, now_ms, zone):
-            now = current(windows, least)
-            if now is None:
+    def _collapse(self, hours: Hours, judged: tuple[list[Window], ...], least: float, now_ms: int, zone: str) -> Signal:
+        """By conversions as they come, or by those of clicks' first hour: late conversions of earlier clicks keep
+        coming for hours and days, and hide a collapse from the former.
+        """
+        found = [telling(windows, least, COLLAPSED, float("inf")) for windows in judged]
+        told = [window for window in found if window is not None and _spends_as_usual(hours, window, zone)]
+        if not told:
+            now = [window for windows in judged if (window := current(windows, least)) is not None]
+            if not now:
                 return UNKNOWN
-            return CLEAR if now.ratio >= RECOVERED else Signal(Condition.BETWEEN)
+            return CLEAR if all(window.ratio >= RECOVERED for window in now) else Signal(Condition.BETWEEN)
+        window = told[0]
         figures = (
             ("since", window.start_ms),
             ("seen", int(window.events)),
@@ -185,12 +190,12 @@ def _anomaly(windows: list[Window], least: float, high: float, date: str, scale:
     return Signal(Condition.MET, seen, expected, unit, figures, window.start_ms, date, form)
 
 
-def _spends_as_usual(hours: Hours, window: Window, now_ms: int, zone: str) -> bool:
+def _spends_as_usual(hours: Hours, window: Window, zone: str) -> bool:
     usual = 0.0
-    for start in range(window.start_ms, now_ms, HOUR_MS):
+    for start in range(window.start_ms, window.end_ms, HOUR_MS):
         found = hours.usual(start, zone)
         if found is not None and start in hours.recent:
-            usual += found.spend / found.visits * min(1.0, (now_ms - start) / HOUR_MS)
+            usual += found.spend / found.visits * min(1.0, (window.end_ms - start) / HOUR_MS)
     return window.exposure >= FLAT_SPEND * usual
 
 

@@ -20,11 +20,11 @@ from streams.rules import HOUR_MS, MINUTE_MS
 from streams.stages.alerting.evidence import edge_evidence
 from streams.stages.alerting.hours import EARLY_COMPLETE_MS, TAINT, Hours
 
-ALPHA_PER_DAY: Final = 1 / 5_000
-"""Three ratios for ten weeks: 210 days, so about 0.04 false alerts by sampling."""
+ALPHA_PER_DAY: Final = 1 / 2_000
+"""Four ratios for ten weeks: 280 days, so at most 0.14 false alerts by sampling; a campaign may have one."""
 EVIDENCE: Final = log(24 / ALPHA_PER_DAY)
-SIGMAS: Final = 4.0
-"""Some 1,700 hours in ten weeks: at 3 sigma natural variation alone would tell of four of them."""
+SIGMAS: Final = 3.0
+"""Natural variation beyond it is rare, and a difference must be material and have evidence beyond it, too."""
 LOW: Final = 0.7
 HIGH: Final = 1 / LOW
 """A material change: by three tenths, or up by as much."""
@@ -68,9 +68,10 @@ class Ratio(NamedTuple):
 
 
 class Window(NamedTuple):
-    """From an hour's start until now."""
+    """From an hour's start until now, or until the last hour that is complete."""
 
     start_ms: int
+    end_ms: int
     events: float
     expected: float
     exposure: float
@@ -183,6 +184,7 @@ class RatioWatch:
         newest = now_ms - now_ms % HOUR_MS
         complete_ms = now_ms - (EARLY_COMPLETE_MS if measure.is_early else PARTIAL_MS)
         last = complete_ms - complete_ms % HOUR_MS
+        end_ms = min(now_ms, last + HOUR_MS)
         found: list[Window] = []
         events = expected = exposure = squares = variances = 0.0
         is_same_weekday = True
@@ -204,7 +206,7 @@ class RatioWatch:
             spread = day_variance + (hour_variance * squares + variances) / (expected * expected)
             is_material = not LOW * expected < events < HIGH * expected
             evidence = edge_evidence(events, expected, exp(SIGMAS * sqrt(spread))) if is_material else 0.0
-            found.append(Window(start, max(0.0, events), expected, exposure, spread, evidence, is_same_weekday))
+            found.append(Window(start, end_ms, max(0.0, events), expected, exposure, spread, evidence, is_same_weekday))
         return found
 
     def snapshot(self) -> list[object]:
