@@ -1,0 +1,100 @@
+"""From a record's append to the control that reflects it: a real broker, a worker, and a consumer beside them."""
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+from aiokafka import TopicPartition
+
+from bench.probes import Pump
+from streams.adapters.kafka_client import make_consumer, started, stopped
+from streams.adapters.kafka_outbox import KafkaOutbox
+from streams.events import Input
+from streams.jobs.embedded import EmbeddedSystem
+from streams.ports import Outgoing
+from streams.signals import Control
+from streams.topics import CAMPAIGNS, INPUT_TOPICS, PACING
+
+PROBES = 20
+"""Campaigns that are probed in turn."""
+PAUSE_S = 0.37
+"""Between two probes: no multiple of a tick or of a look."""
+PRICE_MICROS = 1_000_000
+"""Per mille: an impression costs a thousandth."""
+WAIT_S = 30.0
+
+
+async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[str, float]:
+    """Probes under load: `rate` events/s of the standard workload, whose campaigns are paced too."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with EmbeddedSystem(Path(directory), settings={"DELIVERY__ENABLED": "false"}) as system:
+            outbox = KafkaOutbox(system.kafka)
+            await outbox.start()
+            names = [f"probe-{n:02d}" for n in range(PROBES)]
+            await outbox.publish([_settings(name) for name in [*names, *(f"c{n:05d}" for n in range(paced))]])
+            pump = Pump(outbox, rate)
+            load = asyncio.create_task(pump.run())
+            sent: dict[tuple[str, int], float] = {}
+            waits: list[float] = []
+            watcher = asyncio.create_task(_watch(system, sent, waits))
+            await asyncio.sleep(5.0)
+            await _probe(outbox, names, sent, seconds)
+            deadline = time.monotonic() + WAIT_S
+            while sent and time.monotonic() < deadline:  # noqa: ASYNC110 - another task empties it
+                await asyncio.sleep(0.1)
+            pump.stopping = True
+            await load
+            watcher.cancel()
+            await outbox.stop()
+    waits.sort()
+    return {
+        "control_ms_p50": waits[len(waits) // 2],
+        "control_ms_p99": waits[round((len(waits) - 1) * 0.99)],
+        "control_probes": len(waits),
+        "control_probes_unanswered": len(sent),
+    }
+
+
+def _settings(campaign: str) -> Outgoing:
+    document = {
+        "campaign_id": campaign,
+        "currency": "CNY",
+        "billing": {"model": "cpm", "price_micros": PRICE_MICROS},
+        "budget": {"daily_micros": 10**12},
+    }
+    return Outgoing(CAMPAIGNS, None, campaign.encode(), msgspec.json.encode(document))
+
+
+async def _probe(outbox: KafkaOutbox, names: list[str], sent: dict[tuple[str, int], float], seconds: float) -> None:
+    shown = dict.fromkeys(names, 0)
+    ends, turn = time.monotonic() + seconds, 0
+    while time.monotonic() < ends:
+        name = names[turn % len(names)]
+        turn += 1
+        shown[name] += 1
+        at = time.time_ns() // 1_000_000
+        value = f'{{"event_id":"{name}-{shown[name]}","event_time_ms":{at},"campaign_id":"{name}"}}'.encode()
+        began = time.monotonic()
+        await outbox.publish([Outgoing(INPUT_TOPICS[Input.IMPRESSIONS], None, name.encode(), value, at)])
+        sent[name, shown[name] * PRICE_MICROS // 1000] = began
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _watch(system: EmbeddedSystem, sent: dict[tuple[str, int], float], waits: list[float]) -> None:
+    """Follows ads.pacing as an ad server would."""
+    consumer = await started(make_consumer(system.kafka), system.kafka)
+    try:
+        places = [TopicPartition(PACING, p) for p in range(system.partitions)]
+        consumer.assign(places)
+        await consumer.seek_to_beginning(*places)
+        while True:
+            for records in (await consumer.getmany(timeout_ms=50)).values():
+                now = time.monotonic()
+                for record in records:
+                    control = msgspec.json.decode(record.value, type=Control)
+                    reached = [key for key in sent if key[0] == control.campaign_id and key[1] <= control.spend_micros]
+                    waits.extend((now - sent.pop(key)) * 1000 for key in reached)
+    finally:
+        await stopped(consumer)
