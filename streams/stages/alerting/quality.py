@@ -87,7 +87,7 @@ class QualityWatch:
             AlertKind.COST_OVERRUN: self._overrun(settings, hours, cpa, conversions, now_ms),
         }
 
-    def _collapse(self, hours: Hours, judged: tuple[list[Window], ...], least: float, now_ms: int, zone: str) -> Signal:
+    def _collapse(self, hours: Hours, judged: tuple[list[Window], ...], least: float, zone: str) -> Signal:
         """By conversions as they come, or by those of clicks' first hour: late conversions of earlier clicks keep
         coming for hours and days, and hide a collapse from the former.
         """
