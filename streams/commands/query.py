@@ -34,7 +34,8 @@ Examples:
   campaign-streams query --data-dir DIR "SELECT * FROM ledger"
   echo "SHOW TABLES" | campaign-streams query -
 
-Views: campaign_totals, campaign_days, campaign_minutes, campaign_cohorts, campaign_reach, campaigns, ledger.
+Views: campaign_totals, campaign_days, campaign_minutes, campaign_cohorts, campaign_reach, campaign_pacing,
+campaign_pacing_minutes, alerts, campaigns, ledger.
 "DESCRIBE campaign_totals" explains each column.
 """
 
