@@ -6,6 +6,7 @@ import typer
 
 from streams import __version__
 from streams.commands import (
+    accounts,
     alerts,
     campaigns,
     dead_letters,
@@ -17,6 +18,7 @@ from streams.commands import (
     pacing,
     query,
     reconcile,
+    sessions,
     top,
     worker,
 )
@@ -36,6 +38,8 @@ app.command("worker", help=prose(worker.worker.__doc__))(worker.worker)
 app.command("load", help=prose(load.load.__doc__), epilog=prose(load.EPILOG))(load.load)
 app.command("generate", help=prose(generate.generate.__doc__), epilog=prose(generate.EPILOG))(generate.generate)
 app.add_typer(campaigns.app, name="campaigns")
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(sessions.app, name="sessions")
 app.command("query", help=prose(query.query.__doc__), epilog=prose(query.EPILOG))(query.query)
 app.add_typer(pacing.app, name="pacing")
 app.command("top", help=prose(top.top.__doc__))(top.top)

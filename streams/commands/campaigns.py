@@ -1,8 +1,9 @@
 """`campaign-streams campaigns put | list`: campaign settings, of which the topic ads.campaigns keeps every version."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import msgspec
 import typer
@@ -12,12 +13,14 @@ from rich.text import Text
 
 from streams.campaigns import CampaignSettings, decode_campaign
 from streams.commands.options import notes, out, print_json, prose, run, time_text
+from streams.documents import Problem
 from streams.events import Rejected
 from streams.settings import KafkaSettings, load_settings
+from streams.terms import Budget, PacingMode, PacingPeriod
 from streams.topics import CAMPAIGNS
 
 if TYPE_CHECKING:
-    from streams.ports import Outbox
+    from streams.ports import Outbox, Outgoing
 
 EPILOG = """
 A file holds one campaign, or several under `campaigns`:
@@ -25,12 +28,16 @@ A file holds one campaign, or several under `campaigns`:
   campaigns:
   - {campaign_id: c1, currency: CNY, time_zone: Asia/Shanghai}
 
+With a budget, a campaign is paced:
+
+  - {campaign_id: c2, currency: CNY, billing: {model: cpc, price_micros: 800000}, budget: {daily_micros: 500000000}}
+
 Fields: schemas/campaign_settings.json. Times may be written as dates (flight_start, flight_end, valid_from).
 """
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Campaign settings: names, currencies, time zones, goals and flights, in versions.",
+    help="Campaign settings: names, currencies, flights, billing, budgets, pacing and alerts, in versions.",
     rich_markup_mode="rich",
 )
 
@@ -57,20 +64,29 @@ def put(
     are. A campaign keeps the currency of its first version; workers refuse a later one with another.
     """
     from streams.jobs.campaign_files import read_campaign_file
+    from streams.jobs.generate import campaign_messages
 
     found = read_campaign_file(file)
     if found.problems:
-        console = notes()
-        console.print(Text(f"{file}: {len(found.problems)} faults; nothing was appended", style="bold red"))
-        for problem in found.problems:
-            console.print(Text(f"  {problem.path or '(file)'}: {problem.problem}"), soft_wrap=True)
-        raise typer.Exit(2)
+        refused(file, found.problems)
     count = _campaigns(len(found.campaigns))
     if check:
         out().print(f"{file}: {count} without a fault")
         return
-    run(_append(load_settings().kafka, found.campaigns))
+    run(publish(load_settings().kafka, campaign_messages(found.campaigns)))
     out().print(f"{count} appended to {CAMPAIGNS} as new versions")
+    if found.accounts:
+        notes().print(f"the {len(found.accounts):,} accounts of this file were checked only; use `accounts put`")
+
+
+def refused(file: Path, problems: list[Problem]) -> NoReturn:
+    """Shows every fault of a file, and ends with exit code 2."""
+    console = notes()
+    faults = f"{len(problems):,} fault{'' if len(problems) == 1 else 's'}"
+    console.print(Text(f"{file}: {faults}; nothing was appended", style="bold red"))
+    for problem in problems:
+        console.print(Text(f"  {problem.path or '(file)'}: {problem.problem}"), soft_wrap=True)
+    raise typer.Exit(2)
 
 
 def _campaigns(count: int) -> str:
@@ -80,14 +96,23 @@ def _campaigns(count: int) -> str:
 async def append(outbox: "Outbox", campaigns: list[CampaignSettings]) -> None:
     """Publishes the versions, in order."""
     from streams.jobs.generate import campaign_messages
+
+    await _in_batches(outbox, campaign_messages(campaigns))
+
+
+async def _in_batches(outbox: "Outbox", records: "Sequence[Outgoing]") -> None:
     from streams.jobs.load import BATCH_RECORDS, publish_patiently
 
-    records = campaign_messages(campaigns)
     for start in range(0, len(records), BATCH_RECORDS):
         await publish_patiently(outbox, records[start : start + BATCH_RECORDS])
 
 
-async def _append(kafka: KafkaSettings, campaigns: list[CampaignSettings]) -> None:
+async def publish(kafka: KafkaSettings, records: "Sequence[Outgoing]") -> None:
+    """Publishes records in order, to topics that are as they must be.
+
+    Raises:
+        ConfigurationError, BrokerUnavailable: topics are missing or unequal, or nobody answers.
+    """
     from streams.adapters.kafka_admin import partitions_for_worker
     from streams.adapters.kafka_outbox import KafkaOutbox
 
@@ -95,7 +120,7 @@ async def _append(kafka: KafkaSettings, campaigns: list[CampaignSettings]) -> No
     outbox = KafkaOutbox(kafka)
     await outbox.start()
     try:
-        await append(outbox, campaigns)
+        await _in_batches(outbox, records)
     finally:
         await outbox.stop()
 
@@ -155,17 +180,41 @@ def _show(known: list[KnownCampaign]) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), caption="Times are UTC.")
     table.caption_justify = "left"
-    for name in ("campaign", "name", "currency", "time zone", "goal", "flight", "holds from"):
+    for name in ("campaign", "name", "currency", "time zone", "goal", "budget", "pacing", "flight", "holds from"):
         table.add_column(name, overflow="fold")
     table.columns[-1].no_wrap = True
     table.add_column("versions", justify="right")
     for campaign in known:
         settings = campaign.settings
-        cells = (settings.campaign_id, settings.name, settings.currency, settings.time_zone, settings.goal or "–")
+        who = (settings.campaign_id, settings.name, settings.currency, settings.time_zone, settings.goal or "–")
+        cells = (*who, _budget(settings), _pacing(settings))
         table.add_row(
             *map(Text, (*cells, _flight(settings), _minute(_holds_from_ms(campaign)))), f"{campaign.versions:,}"
         )
     out().print(table)
+
+
+def money(micros: int) -> str:
+    """Micros as an amount: whole units without decimals."""
+    units, rest = divmod(abs(micros), 1_000_000)
+    text = f"{units:,}" if not rest else f"{units:,}.{rest:06d}".rstrip("0")
+    return f"-{text}" if micros < 0 else text
+
+
+def _budget(settings: CampaignSettings) -> str:
+    budget = settings.budget
+    amounts = {"a day": budget.daily_micros, "in total": budget.total_micros, "a session": budget.session_micros}
+    told = [f"{money(micros)} {name}" for name, micros in amounts.items() if micros is not None]
+    told += [f"shares {budget.shared_budget_id}"] if budget.shared_budget_id else []
+    return ", ".join(told) or "–"
+
+
+def _pacing(settings: CampaignSettings) -> str:
+    if settings.budget == Budget():
+        return "–"
+    is_session = settings.pacing.period is PacingPeriod.LIVE_SESSION
+    usual = PacingMode.AS_SOON_AS_POSSIBLE if is_session else PacingMode.TRAFFIC_SHAPED
+    return (settings.pacing.mode or usual).replace("_", " ")
 
 
 def _flight(settings: CampaignSettings) -> str:

@@ -4,11 +4,12 @@ A file holds one campaign (a table with `campaign_id`), a list of campaigns (YAM
 Besides the fields of `CampaignSettings` a file may give times as people write them: `flight_start`, `flight_end` and
 `valid_from` take a date or a date with a time. Without an offset they are in the campaign's time zone. A bare date is
 the begin of that day, and as `flight_end` its end: the last day of the flight is included.
+
+Beside `campaigns` may stand `accounts` (`streams.jobs.account_files`): both are then checked together.
 """
 
 import tomllib
-from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -16,21 +17,25 @@ from zoneinfo import ZoneInfo
 import msgspec
 import yaml  # type: ignore[import-untyped]  # has no stubs of its own
 
+from streams.accounts import Account
 from streams.campaigns import CampaignSettings, problems_of
 from streams.documents import Problem, known_zones
 from streams.errors import ConfigurationError
+from streams.jobs.account_files import Placed, accounts_in, epoch_ms, shared_money_problems, under
 
 MAX_FILE_BYTES: Final = 32 * 1024 * 1024
 MAX_CAMPAIGNS: Final = 100_000
 WRITTEN_TIMES: Final = ("flight_start", "flight_end", "valid_from")
-_DAY: Final = timedelta(days=1)
+_NO_CAMPAIGNS: Final = Problem("", "holds no campaigns: give one with `campaign_id`, or a list under `campaigns`")
+_NO_ACCOUNTS: Final = Problem("", "holds no accounts: give a list under `accounts`")
 
 
 class CampaignFile(NamedTuple):
-    """What a file holds: campaigns without a fault, and every fault (`campaigns[3].currency`, what is wrong)."""
+    """What a file holds: what is without a fault, and every fault (`campaigns[3].currency`, what is wrong)."""
 
     campaigns: list[CampaignSettings]
     problems: list[Problem]
+    accounts: Sequence[Account] = ()
 
 
 def read_campaign_file(path: Path) -> CampaignFile:
@@ -39,22 +44,57 @@ def read_campaign_file(path: Path) -> CampaignFile:
     Raises:
         ConfigurationError: the file is absent, unreadable, too large, or of another format.
     """
+    parsed = _parsed(path)
+    return CampaignFile([], [parsed]) if isinstance(parsed, Problem) else campaigns_in(parsed)
+
+
+def read_account_file(path: Path) -> CampaignFile:
+    """Like `read_campaign_file`, of a file that must hold accounts and may hold campaigns.
+
+    Raises:
+        ConfigurationError: as there.
+    """
+    parsed = _parsed(path)
+    if isinstance(parsed, Problem):
+        return CampaignFile([], [parsed])
+    if not isinstance(parsed, dict) or "accounts" not in parsed:
+        return CampaignFile([], [_NO_ACCOUNTS])
+    return _of_both(parsed)
+
+
+def _parsed(path: Path) -> object | Problem:
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
         raise ConfigurationError(f"{path}: campaigns are read from .yaml, .yml or .toml; rename or convert the file")
     try:
-        parsed = parse(_text_of(path))
+        return parse(_text_of(path))
     except (yaml.YAMLError, tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        return CampaignFile([], [Problem("", f"cannot be parsed: {' '.join(str(error).split())}")])
-    return campaigns_in(parsed)
+        return Problem("", f"cannot be parsed: {' '.join(str(error).split())}")
 
 
 def campaigns_in(parsed: object) -> CampaignFile:
     """Checks what was parsed: builtin values, dates and times."""
+    if isinstance(parsed, dict) and "accounts" in parsed and "campaigns" not in parsed:
+        return CampaignFile([], [_NO_CAMPAIGNS])
+    return _of_both(parsed)
+
+
+def _of_both(parsed: object) -> CampaignFile:
+    accounts: Sequence[Account] = ()
+    problems: list[Problem] = []
+    if isinstance(parsed, dict) and "accounts" in parsed:
+        accounts, problems = accounts_in(parsed["accounts"])
+        parsed = {name: value for name, value in parsed.items() if name != "accounts"}
+    placed, faults = ([], []) if parsed == {} and (accounts or problems) else _campaigns(parsed)
+    problems += faults + shared_money_problems(placed, accounts)
+    return CampaignFile([campaign.settings for campaign in placed], problems, accounts)
+
+
+def _campaigns(parsed: object) -> tuple[list[Placed], list[Problem]]:
     documents = _documents(parsed)
     if isinstance(documents, Problem):
-        return CampaignFile([], [documents])
-    campaigns: list[CampaignSettings] = []
+        return [], [documents]
+    placed: list[Placed] = []
     problems: list[Problem] = []
     first_at: dict[tuple[str, int | None], str] = {}
     for where, document in documents:
@@ -63,9 +103,9 @@ def campaigns_in(parsed: object) -> CampaignFile:
             earlier = first_at.setdefault((found.campaign_id, found.valid_from_ms), where)
             if earlier != where:
                 faults = [Problem("campaign_id", f"repeats {earlier} with the same valid_from_ms")]
-            campaigns.append(found)
-        problems += [Problem(_under(where, fault.path), fault.problem) for fault in faults]
-    return CampaignFile(campaigns, problems)
+            placed.append(Placed(where, found))
+        problems += [Problem(under(where, fault.path), fault.problem) for fault in faults]
+    return placed, problems
 
 
 def _text_of(path: Path) -> str:
@@ -83,12 +123,13 @@ def _documents(parsed: object) -> list[tuple[str, object]] | Problem:
     if isinstance(parsed, dict) and "campaigns" in parsed:
         others = [str(name) for name in parsed if name != "campaigns"]
         if others:
-            return Problem("", f"beside `campaigns` nothing may stand, but there is {', '.join(others)}")
+            text = f"beside `campaigns` only `accounts` may stand, but there is {', '.join(others)}"
+            return Problem("", text)
         parsed = parsed["campaigns"]
     elif isinstance(parsed, dict) and parsed:
         return [("", parsed)]
     if not isinstance(parsed, list) or not parsed:
-        return Problem("", "holds no campaigns: give one with `campaign_id`, or a list under `campaigns`")
+        return _NO_CAMPAIGNS
     if len(parsed) > MAX_CAMPAIGNS:
         return Problem("", f"holds {len(parsed)} campaigns, more than {MAX_CAMPAIGNS}; split it")
     return [(f"campaigns[{i}]", document) for i, document in enumerate(parsed)]
@@ -113,7 +154,7 @@ def _with_epoch_times(document: dict[str, object]) -> tuple[dict[str, object], l
         if f"{name}_ms" in document:
             faults.append(Problem(name, f"stands beside {name}_ms; give one of them"))
             continue
-        moment = _epoch_ms(document[name], zone, ends=name == "flight_end")
+        moment = epoch_ms(document[name], zone, ends=name == "flight_end")
         if moment is None:
             faults.append(Problem(name, "must be a date or a date with a time, for example 2026-11-30T08:00:00Z"))
         else:
@@ -124,26 +165,6 @@ def _with_epoch_times(document: dict[str, object]) -> tuple[dict[str, object], l
 def _zone_of(document: dict[str, object]) -> ZoneInfo:
     name = document.get("time_zone", "UTC")
     return ZoneInfo(name) if isinstance(name, str) and name in known_zones() else ZoneInfo("UTC")
-
-
-def _epoch_ms(value: object, zone: ZoneInfo, ends: bool) -> int | None:
-    if isinstance(value, str):
-        try:
-            value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if not isinstance(value, date):
-        return None
-    if not isinstance(value, datetime):
-        if value == date.max:
-            return None
-        value = datetime.combine(value + _DAY if ends else value, time())
-    aware = value if value.tzinfo else value.replace(tzinfo=zone)
-    return round(aware.timestamp() * 1000)
-
-
-def _under(where: str, path: str) -> str:
-    return ".".join(filter(None, (where, path)))
 
 
 _PARSERS: Final[dict[str, Callable[[str], object]]] = {

@@ -5,12 +5,13 @@ topics through `streams.jobs.load.load(generate(profile, seed), outbox)`, as fas
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
+from streams.accounts import Account, encode_account, key_of
 from streams.campaigns import CampaignSettings, encode_campaign
 from streams.events import Input
 from streams.jobs.load import GIVE_UP_AFTER_S, publish_patiently
@@ -18,7 +19,8 @@ from streams.jobs.traffic_catalogue import generate_campaigns
 from streams.jobs.traffic_profile import TrafficProfile, traffic_profile
 from streams.jobs.traffic_simulation import GeneratedEvent, Simulation
 from streams.ports import Clock, Outbox, Outgoing
-from streams.topics import CAMPAIGNS, INPUT_TOPICS
+from streams.signals import LiveSession
+from streams.topics import ACCOUNTS, CAMPAIGNS, INPUT_TOPICS, SESSIONS
 
 BATCH_MS: Final = 20
 MAX_BATCH: Final = 2_000
@@ -28,10 +30,12 @@ __all__ = [
     "GeneratedEvent",
     "GeneratorReport",
     "TrafficProfile",
+    "account_messages",
     "campaign_messages",
     "generate",
     "generate_campaigns",
     "run_generator",
+    "session_messages",
     "traffic_profile",
 ]
 
@@ -59,6 +63,16 @@ def generate(profile: TrafficProfile, seed: int) -> Iterator[GeneratedEvent]:
 def campaign_messages(campaigns: list[CampaignSettings]) -> list[Outgoing]:
     """Records of ads.campaigns, to be published before the first event."""
     return [Outgoing(CAMPAIGNS, None, c.campaign_id.encode(), encode_campaign(c)) for c in campaigns]
+
+
+def account_messages(accounts: Iterable[Account]) -> list[Outgoing]:
+    """Records of ads.accounts."""
+    return [Outgoing(ACCOUNTS, None, key_of(a).encode(), encode_account(a)) for a in accounts]
+
+
+def session_messages(sessions: Iterable[LiveSession]) -> list[Outgoing]:
+    """Records of ads.sessions."""
+    return [Outgoing(SESSIONS, None, s.campaign_id.encode(), msgspec.json.encode(s)) for s in sessions]
 
 
 async def run_generator(
