@@ -23,7 +23,7 @@ from streams.state.campaigns import Version
 from streams.state.pacing_rows import alert_row, pacing_row
 from streams.state.windows import DAY, WINDOW_INDEX, Windows, day_bounds
 
-LOOK_MS: Final = 5_000
+LOOK_MS: Final = 3_000
 """Wall time between two looks at a campaign: a control reflects a record within this, a tick and an append."""
 MAX_LOOKS: Final = 400
 """Campaigns looked at in one tick, so that no tick takes long; beyond it looks become rarer, and a metric says so."""
