@@ -17,7 +17,7 @@ from streams.events import Input
 from streams.rules import HOUR_MS, MINUTE_MS
 from streams.signals import Alert, AlertState, Audience, PoolKind, RateReason
 from streams.stages.alerting.delivery import delivery, exhausted, expected_under, ladder, pool_exhausted
-from streams.stages.alerting.facts import CLEAR, UNKNOWN, AlertFacts, Condition, Finding, Signal
+from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, AlertFacts, Condition, Finding, Signal
 from streams.stages.alerting.figures import Place
 from streams.stages.alerting.hours import (
     CLICKS,
@@ -263,7 +263,7 @@ class CampaignAlerts:
         if signal.condition == Condition.MET and self._is_silenced(kind):
             if life.is_firing and self._is_stopped(kind):
                 return [self._alert(settings, facts, life, c, "moot") for c in life.end(CLEAR, facts.now_ms)]
-            signal = UNKNOWN if life.is_firing else Signal(Condition.BETWEEN)
+            signal = UNKNOWN if life.is_firing else BETWEEN
         changes = life.look(signal, facts.now_ms)
         return [self._alert(settings, facts, life, change, "") for change in changes] if changes else []
 

@@ -6,7 +6,7 @@ from typing import Final
 from streams.campaigns import CampaignSettings
 from streams.rules import HOUR_MS
 from streams.signals import PoolKind, RateReason
-from streams.stages.alerting.facts import CLEAR, UNKNOWN, AlertFacts, Condition, Signal
+from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, AlertFacts, Condition, Signal
 from streams.stages.pacing.facts import Decision
 from streams.terms import PPM, AlertKind, BillingModel
 
@@ -71,7 +71,7 @@ def delivery(settings: CampaignSettings, decision: Decision) -> tuple[Signal, Si
 
 def _off_plan(decision: Decision, off: float, limit: float, spend: int) -> Signal:
     if off <= limit:
-        return CLEAR if off <= limit / 2 else Signal(Condition.BETWEEN)
+        return CLEAR if off <= limit / 2 else BETWEEN
     return Signal(
         Condition.MET,
         seen=float(spend),
@@ -99,7 +99,7 @@ def expected_under(settings: CampaignSettings, decision: Decision, now_ms: int) 
     miss_ppm = (budget - forecast.high_micros) * PPM / budget
     limit = settings.alerts.expected_under_ppm
     if miss_ppm <= limit:
-        return CLEAR if miss_ppm <= limit / 2 else Signal(Condition.BETWEEN)
+        return CLEAR if miss_ppm <= limit / 2 else BETWEEN
     return Signal(
         Condition.MET,
         seen=float(forecast.spend_micros),
@@ -131,7 +131,7 @@ def ladder(settings: CampaignSettings, decision: Decision, told: tuple[str, int]
     if reached == 0:
         return told, CLEAR
     if reached <= told[1]:
-        return told, Signal(Condition.BETWEEN)
+        return told, BETWEEN
     signal = Signal(
         Condition.MET,
         seen=spend * 100 / decision.plan_micros,

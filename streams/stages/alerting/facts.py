@@ -77,6 +77,7 @@ class Signal(NamedTuple):
 
 
 CLEAR: Final = Signal(Condition.CLEAR)
+BETWEEN: Final = Signal(Condition.BETWEEN)
 UNKNOWN: Final = Signal(Condition.UNKNOWN)
 
 

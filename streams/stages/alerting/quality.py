@@ -6,7 +6,7 @@ from typing import Any, Final
 from streams.campaigns import CampaignSettings
 from streams.rules import DAY_MS, HOUR_MS
 from streams.stages.alerting.evidence import log_evidence
-from streams.stages.alerting.facts import CLEAR, UNKNOWN, Condition, Figures, Signal
+from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, Condition, Figures, Signal
 from streams.stages.alerting.hours import (
     CLICKS,
     CONVERSIONS,
@@ -91,13 +91,15 @@ class QualityWatch:
         """By conversions as they come, or by those of clicks' first hour: late conversions of earlier clicks keep
         coming for hours and days, and hide a collapse from the former.
         """
+        now = [window for windows in judged if (window := current(windows, least)) is not None]
+        if not now:
+            return UNKNOWN
+        if all(window.ratio >= RECOVERED for window in now):
+            return CLEAR
         found = [telling(windows, least, COLLAPSED, float("inf")) for windows in judged]
         told = [window for window in found if window is not None and _spends_as_usual(hours, window, zone)]
         if not told:
-            now = [window for windows in judged if (window := current(windows, least)) is not None]
-            if not now:
-                return UNKNOWN
-            return CLEAR if all(window.ratio >= RECOVERED for window in now) else Signal(Condition.BETWEEN)
+            return BETWEEN
         window = told[0]
         figures = (
             ("since", window.start_ms),
@@ -137,10 +139,12 @@ class QualityWatch:
             evidence = log_evidence(window.events, edge) if window.events < edge else 0.0
             if evidence >= most:
                 best, most = window, evidence
+        if now is None:
+            return UNKNOWN
+        if now * severe * COST_RESOLVED >= 1:
+            return CLEAR
         if best is None:
-            if now is None:
-                return UNKNOWN
-            return CLEAR if now * severe * COST_RESOLVED >= 1 else Signal(Condition.BETWEEN)
+            return BETWEEN
         ratio = best.events / (best.expected * scale)
         cost = target / ratio if ratio > 0 else None
         figures = (
@@ -165,12 +169,13 @@ class QualityWatch:
 
 
 def _anomaly(windows: list[Window], least: float, high: float, date: str, scale: float, unit: str) -> Signal:
+    """What is over by now is no news: where the latest window is calm, earlier ones are not asked."""
+    now = current(windows, least)
+    if now is not None and CALM_LOW <= now.ratio <= (CALM_HIGH if high == HIGH else high):
+        return CLEAR
     window = telling(windows, least, LOW, high)
     if window is None:
-        now = current(windows, least)
-        if now is None:
-            return UNKNOWN
-        return CLEAR if CALM_LOW <= now.ratio <= (CALM_HIGH if high < 1e9 else high) else Signal(Condition.BETWEEN)
+        return UNKNOWN if now is None else BETWEEN
     is_money = unit == "micros"
     usual = window.expected / window.exposure
     rate = window.events / window.exposure
@@ -206,6 +211,6 @@ def invalid_share(settings: CampaignSettings, counted: tuple[int, int] | None) -
     rate, limit = wilson(*counted, z=INVALID_Z), settings.alerts.invalid_share_ppm / PPM
     assert rate is not None
     if rate.low <= limit:
-        return CLEAR if rate.value <= INVALID_RESOLVED * limit else Signal(Condition.BETWEEN)
+        return CLEAR if rate.value <= INVALID_RESOLVED * limit else BETWEEN
     figures = (("invalid", counted[0]), ("gross", counted[1]), ("seen", rate.value), ("limit", limit))
     return Signal(Condition.MET, rate.value, limit, "ratio", figures)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from streams.rules import HOUR_MS, MINUTE_MS
 from streams.signals import Allowance
-from streams.stages.alerting.facts import CLEAR, UNKNOWN, Condition, Signal
+from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, Condition, Signal
 from streams.terms import Alerting
 
 MEMORY_MS: Final = 2 * HOUR_MS
@@ -18,7 +18,7 @@ RECENT_MS: Final = 48 * HOUR_MS
 KNOWN_MS: Final = 5 * MINUTE_MS
 BURN_MEMORY_MS: Final = 24 * HOUR_MS
 """The burn of the last hour swings with the day: a balance is judged by its average over about a day."""
-URGENT_HOURS: Final = 3.0
+URGENT_HOURS: Final = 6.0
 """Below this at the last hour's burn, a balance is low whatever its average says."""
 LASTS_AGAIN: Final = 1.25
 """Resolved when it lasts so many times the threshold: a top-up, not a quiet hour."""
@@ -69,14 +69,14 @@ class StallWatch:
         if now_ms - self.last_ms < min(stalled_ms / 4, 2 * MINUTE_MS):
             return CLEAR
         if gap < stalled_ms or self._exposure < KNOWN_MS * 1e-3 or self.last_ms < now_ms - RECENT_MS:
-            return Signal(Condition.BETWEEN)
+            return BETWEEN
         missed = self._impressions / self._exposure * self._waited
         if usual_per_h is not None:
             missed = min(missed, usual_per_h * gap / HOUR_MS)
         if missed < LEAST_MISSED:
-            return Signal(Condition.BETWEEN)
+            return BETWEEN
         figures = (("since", self.since_ms), ("gap_ms", gap), ("missed", int(missed)))
-        return Signal(Condition.MET, 0.0, missed, "impressions", figures, began_ms=self.since_ms)
+        return Signal(Condition.MET, float(gap), float(stalled_ms), "ms", figures, began_ms=self.since_ms)
 
     def snapshot(self) -> list[object]:
         """Builtin values."""
@@ -110,7 +110,7 @@ class BalanceWatch:
         least = float(alerting.balance_hours)
         is_low = left <= 0 or hours < least or urgent < min(URGENT_HOURS, least)
         if not is_low:
-            return CLEAR if min(hours, urgent * 4) >= LASTS_AGAIN * least else Signal(Condition.BETWEEN)
+            return CLEAR if min(hours, urgent * 4) >= LASTS_AGAIN * least else BETWEEN
         burn = max(smooth, float(latest)) if urgent < min(URGENT_HOURS, least) else smooth
         lasts = min(hours, urgent) if urgent < min(URGENT_HOURS, least) else hours
         figures = (
