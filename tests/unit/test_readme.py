@@ -10,6 +10,7 @@ import click
 import msgspec
 import pytest
 import typer
+import yaml  # type: ignore[import-untyped]
 
 from streams import __version__
 from streams.adapters.clickhouse_query import ClickHouseReader
@@ -17,6 +18,7 @@ from streams.adapters.kafka_admin import topic_plans
 from streams.cli import app
 from streams.events import Conversion, Event, Impression, Rejected
 from streams.jobs import readme
+from streams.jobs.campaign_files import campaigns_in
 from streams.records import Table
 from streams.rules import DAY_MS, DEFAULT_HORIZONS, Horizon, Rules
 from streams.settings import ClickHouseSettings, KafkaSettings, Settings, load_settings
@@ -146,11 +148,19 @@ def test_the_commented_lines_of_the_example_are_settings_too(clean_environment: 
 
 
 def test_the_settings_in_the_text_load(clean_environment: pytest.MonkeyPatch) -> None:
-    blocks = fenced("toml")
-    assert len(blocks) == 1
-    settings = loaded(blocks[0], clean_environment)
-    assert settings.kafka.sasl_username == tomllib.loads(blocks[0])["kafka"]["sasl_username"]
+    routes, services = fenced("toml")
+    delivery = loaded(routes, clean_environment).delivery
+    assert {name: route.kind for name, route in delivery.routes.items()} == {"default": "webhook", "ops": "apprise"}
+    settings = loaded(services, clean_environment)
+    assert settings.kafka.sasl_username == tomllib.loads(services)["kafka"]["sasl_username"]
     assert settings.clickhouse.dsn.get_secret_value().startswith("clickhouses://")
+
+
+def test_the_campaigns_in_the_text_are_without_a_fault() -> None:
+    (text,) = fenced("yaml")
+    found = campaigns_in(yaml.safe_load(text))
+    assert found.problems == []
+    assert found.campaigns[0].budget.daily_micros == 5_000_000_000
 
 
 def test_the_variables_in_the_text_are_read(clean_environment: pytest.MonkeyPatch) -> None:
@@ -242,6 +252,7 @@ async def test_every_view_for_people_is_explained(migrated_settings: ClickHouseS
     finally:
         await reader.close()
     tables = {table.value for table in Table} | {"rule_sets", "schema_migrations", "all_rows"}
+    tables |= {"pacing_periods", "pacing_periods_from_rows"}  # what campaign_pacing reads
     explained = re.findall(r"^\| `(\w+)` \|", TEXT.split("## Reading the numbers")[1].split("## ")[0], re.MULTILINE)
     assert sorted(explained) == sorted(found - tables)
 
