@@ -15,7 +15,8 @@ from streams.accounts import Account, encode_account, key_of
 from streams.campaigns import CampaignSettings, encode_campaign
 from streams.events import Input
 from streams.jobs.load import GIVE_UP_AFTER_S, publish_patiently
-from streams.jobs.traffic_catalogue import generate_campaigns
+from streams.jobs.traffic_catalogue import generate_accounts, generate_campaigns
+from streams.jobs.traffic_money import live_sessions
 from streams.jobs.traffic_profile import TrafficProfile, traffic_profile
 from streams.jobs.traffic_simulation import GeneratedEvent, Simulation
 from streams.ports import Clock, Outbox, Outgoing
@@ -33,7 +34,9 @@ __all__ = [
     "account_messages",
     "campaign_messages",
     "generate",
+    "generate_accounts",
     "generate_campaigns",
+    "generate_sessions",
     "run_generator",
     "session_messages",
     "traffic_profile",
@@ -58,6 +61,14 @@ class GeneratorReport:
 def generate(profile: TrafficProfile, seed: int) -> Iterator[GeneratedEvent]:
     """The traffic, in order of delivery. Endless where the profile has no duration."""
     return Simulation(profile, seed).events()
+
+
+def generate_sessions(profile: TrafficProfile, since_ms: int, *, opens_at_once: bool = False) -> Iterator[LiveSession]:
+    """The live shop's sessions from a time on, for the topic ads.sessions: endless, in order, each when it happens.
+
+    With `opens_at_once` the first begins then, whatever the hour.
+    """
+    return live_sessions(profile, generate_campaigns(profile)[0], since_ms, opens_at_once=opens_at_once)
 
 
 def campaign_messages(campaigns: list[CampaignSettings]) -> list[Outgoing]:
@@ -90,13 +101,14 @@ async def run_generator(
     progress: Callable[[GeneratorReport], object] | None = None,
     report: GeneratorReport | None = None,
     give_up_after_s: float = GIVE_UP_AFTER_S,
+    sessions: Iterator[LiveSession] | None = None,
 ) -> GeneratorReport:
     """Publishes traffic in real time until its end, or until `stop()`, which is asked before each batch.
 
     Event times begin now (or at `profile.start_ms`) and advance with the clock; `rate` and `duration_ms` take the
     profile's place. Every `batch_ms` what is due is published, at most `max_batch` at a time; a generator that falls
     behind publishes without pause and drops nothing. Records carry the time of delivery. `report` is filled as it
-    goes, so that it is whole after a cancellation too.
+    goes, so that it is whole after a cancellation too. `sessions` (`generate_sessions`) are published when they happen.
 
     Raises:
         Unavailable: the broker did not answer for `give_up_after_s`.
@@ -108,8 +120,10 @@ async def run_generator(
     simulation = Simulation(chosen, seed)
     events = simulation.events()
     waiting = next(events, None)
+    coming = _Sessions(sessions, outbox, give_up_after_s)
     while waiting is not None and not stop():
         now_ms = clock.now_ms() - began_ms + chosen.first_ms
+        await coming.publish_due(now_ms)
         if waiting.deliver_at_ms > now_ms:
             await sleep(min(max(batch_ms, waiting.deliver_at_ms - now_ms), LONGEST_SLEEP_MS) / 1000)
             continue
@@ -123,6 +137,22 @@ async def run_generator(
             progress(filled)
         await sleep(0)
     return filled
+
+
+class _Sessions:
+    """Publishes live sessions when their time has come."""
+
+    def __init__(self, sessions: Iterator[LiveSession] | None, outbox: Outbox, give_up_after_s: float) -> None:
+        self._sessions = sessions if sessions is not None else iter(())
+        self._outbox = outbox
+        self._give_up_after_s = give_up_after_s
+        self._waiting = next(self._sessions, None)
+
+    async def publish_due(self, now_ms: int) -> None:
+        """Those that have happened by then."""
+        while self._waiting is not None and self._waiting.event_time_ms <= now_ms:
+            await publish_patiently(self._outbox, session_messages([self._waiting]), self._give_up_after_s)
+            self._waiting = next(self._sessions, None)
 
 
 def _chosen(profile: TrafficProfile, now_ms: int, rate: float | None, duration_ms: int | None) -> TrafficProfile:

@@ -13,8 +13,10 @@ from typing import Final
 import orjson
 import xxhash
 
+from streams.accounts import Account
 from streams.campaigns import CampaignSettings
 from streams.events import ConversionType
+from streams.jobs.traffic_money import CPM, shared_money, supply_of, with_money
 from streams.jobs.traffic_profile import TrafficProfile
 
 PUBLISHERS: Final = 40
@@ -22,7 +24,6 @@ CREATORS: Final = 200
 CACHED_USERS: Final = 200_000
 
 _FOREIGN: Final = (("USD", "America/New_York"), ("EUR", "Europe/Berlin"), ("JPY", "Asia/Tokyo"))
-_CPM: Final = {"CNY": 18.0, "USD": 4.0, "EUR": 3.5, "JPY": 500.0}
 _GOALS: Final = (ConversionType.ORDER, ConversionType.ORDER, ConversionType.LEAD, ConversionType.INSTALL)
 _REGIONS: Final = (
     *("CN-GD", "CN-ZJ", "CN-JS", "CN-SH", "CN-BJ", "CN-SD", "CN-SC", "CN-HN", "CN-HB", "CN-FJ", "CN-HA", "CN-LN"),
@@ -128,7 +129,17 @@ def catalogue_of(profile: TrafficProfile) -> Catalogue:
 
 def generate_campaigns(profile: TrafficProfile) -> list[CampaignSettings]:
     """Settings of the profile's campaigns, for the topic ads.campaigns; they hold from when they are appended."""
-    return [_settings(profile, index) for index in range(profile.campaigns)]
+    supply = supply_of(profile)
+    return [
+        with_money(profile, supply, index, _cpm_micros(_random_of(profile, index), settings), settings)
+        for index in range(profile.campaigns)
+        for settings in [_settings(profile, index)]
+    ]
+
+
+def generate_accounts(profile: TrafficProfile, as_of_ms: int) -> list[Account]:
+    """What these campaigns share, for the topic ads.accounts: a budget, and a balance as of a time."""
+    return shared_money(profile, generate_campaigns(profile), as_of_ms)
 
 
 def campaign_id(index: int) -> str:
@@ -185,11 +196,20 @@ def _money_and_zone(profile: TrafficProfile, index: int) -> tuple[str, str]:
     return _FOREIGN[index // 5 % len(_FOREIGN)] if index % 5 == 4 else ("CNY", profile.time_zone)
 
 
+def _random_of(profile: TrafficProfile, index: int) -> Random:
+    return Random(f"campaign {profile.catalogue_seed} {index}")
+
+
+def _cpm_micros(random: Random, settings: CampaignSettings) -> float:
+    """What a campaign's auctions cost per mille: the first number drawn."""
+    return CPM[settings.currency] * random.uniform(0.6, 1.6) * 1_000_000
+
+
 def _campaign(profile: TrafficProfile, index: int) -> tuple[Creative, ...]:
     settings = _settings(profile, index)
-    random = Random(f"campaign {profile.catalogue_seed} {index}")
-    cpm_micros = _CPM[settings.currency] * random.uniform(0.6, 1.6) * 1_000_000
-    value_micros = int(_CPM[settings.currency] * random.uniform(2, 12)) * 1_000_000
+    random = _random_of(profile, index)
+    cpm_micros = _cpm_micros(random, settings)
+    value_micros = int(CPM[settings.currency] * random.uniform(2, 12)) * 1_000_000
     creatives = []
     for number in range(profile.ad_units_per_campaign * profile.creatives_per_ad_unit):
         unit = f"{settings.campaign_id}-a{number // profile.creatives_per_ad_unit + 1}"

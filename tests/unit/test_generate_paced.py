@@ -12,10 +12,12 @@ from streams.jobs.generate import (
     generate,
     generate_campaigns,
     run_generator,
+    session_messages,
     traffic_profile,
 )
 from streams.ports import Outgoing
-from streams.topics import CAMPAIGNS, INPUT_TOPICS
+from streams.signals import LiveSession, SessionState
+from streams.topics import CAMPAIGNS, INPUT_TOPICS, SESSIONS
 
 NOW_MS = 1_800_000_000_000
 CHOICES: dict[str, object] = {"cycle": False, "duplicate_share": 0.05, "max_redelivery_ms": 2_000}
@@ -152,6 +154,22 @@ async def test_the_report_is_whole_after_a_cancellation() -> None:
     with pytest.raises(asyncio.CancelledError):
         await run
     assert report.delivered == len(world.records) > 0
+
+
+async def test_live_sessions_are_published_when_they_happen_and_not_before() -> None:
+    world = SimulatedTime()
+    live = generate_campaigns(PROFILE)[0]
+    sessions = [
+        LiveSession(campaign_id=live.campaign_id, live_session_id="l", state=state, event_time_ms=NOW_MS + at_ms)
+        for state, at_ms in ((SessionState.STARTED, 0), (SessionState.ENDED, 4_000), (SessionState.STARTED, 60_000))
+    ]
+    report = await run_generator(PROFILE, 5, world, world, sleep=world.sleep, sessions=iter(sessions))
+    told = [(at - NOW_MS, record) for at, batch in world.batches for record in batch if record.topic == SESSIONS]
+    assert [record for _, record in told] == session_messages(sessions[:2])
+    assert told[0][0] == 0
+    assert 4_000 <= told[1][0] <= 4_600
+    assert [record for record in world.records if record.topic != SESSIONS] == expected()
+    assert report.delivered == len(expected())
 
 
 def test_campaign_records_are_keyed_by_campaign() -> None:
