@@ -8,11 +8,15 @@ import asyncio
 import importlib
 import importlib.util
 import logging
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import faust
 from faust import web
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from mode.threads import WorkerThread
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -31,8 +35,8 @@ PARTS: Final[dict[str, str]] = {"streams.agents.pools": "add_pools"}
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 POLL_S: Final = 0.25
-STOP_S: Final = 10.0
-"""The second app gets this long to stop."""
+STOP_S: Final = 5.0
+"""The second app gets this long to stop, before the worker goes on to its own last rows."""
 
 
 def parts() -> list[Callable[[faust.App, Settings], None]]:
@@ -58,7 +62,8 @@ def create_second_app(
     settings: Settings, counts: DeliveryCounts, *, is_strict: bool, web_port: int = 0
 ) -> tuple[faust.App, Delivery | None]:
     """The app with everything that it hosts. Nothing is connected before it starts. No web server with port 0."""
-    kafka = settings.kafka
+    kafka, directory = settings.kafka, settings.worker.state_dir / "faust-second"
+    directory.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         APP_ID,
         broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
@@ -67,7 +72,7 @@ def create_second_app(
         broker_heartbeat_interval=min(3.0, kafka.session_timeout_ms / 3000),
         broker_commit_interval=1.0,
         store="memory://",
-        datadir=str(settings.worker.state_dir / "faust-second"),
+        datadir=str(directory),
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
@@ -103,7 +108,9 @@ def _credentials(kafka: KafkaSettings) -> Any:
 class LowRate(faust.Service):
     """Runs the second app beside a worker's own, and keeps its failures away from it.
 
-    The second app has a beacon of its own: when it crashes, only it is stopped, and started anew after a pause.
+    It has a thread and an event loop to itself: Faust's consumer blocks the loop while it stops, which may take as long
+    as Kafka does not answer. When the app crashes, it alone is started anew after a pause; when it does not stop in
+    time, it is left to end with the process: what it knows is in the logs.
     """
 
     def __init__(self, settings: Settings, **kwargs: Any) -> None:
@@ -114,45 +121,64 @@ class LowRate(faust.Service):
         """To be registered with the worker's metrics."""
         self.delivery: Delivery | None = None
         self.restarts = 0
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="second-app", daemon=True)
 
-    @faust.Service.task
-    async def run_second_app(self) -> None:
-        """Until this service stops."""
+    async def on_start(self) -> None:
+        """Starts the thread; the app connects in it."""
+        AIOKafkaConsumerThread.Worker = _DaemonThread
+        self._thread.start()
+
+    async def on_stop(self) -> None:
+        """Waits for its end, for a bounded time."""
+        self._ending.set()
+        await asyncio.to_thread(self._thread.join, STOP_S)
+        if self._thread.is_alive():
+            log.warning("the second app did not stop in %.0f s; what it knows is in the logs", STOP_S)
+
+    def _run(self) -> None:
+        asyncio.run(self._supervise())
+
+    async def _supervise(self) -> None:
         pause_s = FIRST_PAUSE_S
-        while not self.should_stop:
-            started = self.loop.time()
+        while not self._ending.is_set():
+            started = time.monotonic()
             try:
                 await self._run_once()
             except CampaignStreamsError as error:
                 log.error("alerts wait: %s", error)
             except Exception:
                 log.exception("the second app ended")
-            if self.should_stop:
+            if self._ending.is_set():
                 return
             self.restarts += 1
-            pause_s = FIRST_PAUSE_S if self.loop.time() - started > LONGEST_PAUSE_S else pause_s
-            await self.sleep(pause_s)
+            pause_s = FIRST_PAUSE_S if time.monotonic() - started > LONGEST_PAUSE_S else pause_s
+            await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _run_once(self) -> None:
         app, self.delivery = create_second_app(self.settings, self.counts, is_strict=False)
-        app.loop = self.loop
         starting = asyncio.ensure_future(app.start())
         try:
-            while not self.should_stop and not app.crashed and not (starting.done() and starting.exception()):
-                await self.sleep(POLL_S)
-            if starting.done():
-                starting.result()
+            while not self._ending.is_set() and not app.crashed:
+                await asyncio.sleep(POLL_S)
+                if starting.done():
+                    starting.result()
         finally:
             self.delivery = None
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
-            try:
-                await asyncio.wait_for(app.stop(), STOP_S)
-            except TimeoutError:
-                log.warning("the second app did not stop in %.0f s; what it knows is in the logs", STOP_S)
+            await app.stop()
         if app.crash_reason is not None:
             raise app.crash_reason
+
+
+class _DaemonThread(WorkerThread):
+    """Of Faust's consumer: one that hangs does not keep the process from ending."""
+
+    def __init__(self, service: Any, **kwargs: Any) -> None:
+        super().__init__(service, **kwargs)
+        self.daemon = True
 
 
 def create_notifier(settings: Settings) -> faust.App:

@@ -12,7 +12,6 @@
 * `undecodable_records_total{topic}`, `internal_errors_total`, `rebuilds_total`.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -30,7 +29,7 @@ EVENTS: Final = (
 
 
 class DeliveryCollector(Collector):
-    """Reads the counters, and the service that runs now, if any does. Only in the event loop's own thread."""
+    """Reads the counters, and the service that runs now, if any does: from any thread, of copies made at once."""
 
     def __init__(self, counts: DeliveryCounts, current: Callable[[], Delivery | None]) -> None:
         self.counts = counts
@@ -50,17 +49,17 @@ class DeliveryCollector(Collector):
         messages = _counter("messages", "Messages by what became of them.", "route", "kind", "outcome")
         attempts = _counter("attempts", "Attempts to deliver.", "route")
         retries = _counter("retries", "Attempts after the first of a message.", "route")
-        for route, counts in self.counts.senders.items():
-            for (kind, outcome), count in counts.outcomes.items():
+        for route, counts in dict(self.counts.senders).items():
+            for (kind, outcome), count in dict(counts.outcomes).items():
                 messages.add_metric([route, kind, outcome], count)
             attempts.add_metric([route], counts.attempts)
             retries.add_metric([route], counts.retries)
         alerts = _counter("alerts", "Alerts by what was done other than telling them.", "event")
-        seen = self.counts.dispatcher + (delivery.dispatcher.counts if delivery is not None else Counter())
+        parts = [dict(self.counts.dispatcher), dict(delivery.dispatcher.counts) if delivery is not None else {}]
         for event in EVENTS:
-            alerts.add_metric([event], seen[event])
+            alerts.add_metric([event], sum(part.get(event, 0) for part in parts))
         undecodable = _counter("undecodable_records", "Records that are none.", "topic")
-        for topic, count in self.counts.undecodable.items():
+        for topic, count in dict(self.counts.undecodable).items():
             undecodable.add_metric([topic], count)
         yield from (messages, attempts, retries, alerts, undecodable)
         for name, value, text in (
@@ -81,7 +80,7 @@ def _gauges(delivery: Delivery) -> Iterator[Metric]:
         queued.add_metric([name], len(receiver.under_way))
         pending.add_metric([name], len(receiver.pending))
         held.add_metric([name], receiver.held_by_cap)
-    for name, sender in delivery.senders.items():
+    for name, sender in dict(delivery.senders).items():
         is_open.add_metric([name], float(sender.circuit.state(now_s) is not CircuitState.CLOSED))
         opened.add_metric([name], sender.circuit.opened)
     yield from (opened, is_open, queued, pending, held)

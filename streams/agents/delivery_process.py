@@ -22,7 +22,6 @@ def run_notifier(settings: Settings) -> None:
             else "delivery.enabled is false; set it to true"
         )
     asyncio.run(partitions_for_worker(settings.kafka))
-    (settings.worker.state_dir / "faust-second").mkdir(parents=True, exist_ok=True)
     worker = Worker(create_notifier(settings), loglevel=settings.worker.log_level)
     try:
         worker.execute_from_commandline()
