@@ -103,10 +103,12 @@ def test_what_is_in_flight_counts_before_it_is_billed() -> None:
     settings = campaign(daily=50, pacing=ASAP, billing=Billing(model=BillingModel.CPC, price_micros=100_000))
     loop = Loop(settings, supply=0)
     waiting: list[int] = []
+    come = 0
     for _ in range(6 * 360):
         loop.now += 10_000
         waiting.append(round(200 * (loop.rates[-1] if loop.rates else 0)))
-        clicks = waiting[-6] // 40 if len(waiting) > 6 else 0
+        clicks = sum(waiting[:-5]) // 40 - come
+        come += clicks
         shown = {"impressions": waiting[-1], "clicks": clicks}
         loop.pacer.add(settings, spent(loop.now - 10_000, clicks * 100_000, **shown))
         loop.look()

@@ -7,6 +7,7 @@ import pytest
 
 from streams.events import Input
 from streams.signals import RateReason
+from streams.stages.pacing.silence import Silence
 from streams.terms import Billing, BillingModel, Pacing, PacingMode, PacingPeriod
 from tests.unit.pacing_world import DAY, HOUR, MINUTE, MONDAY, UNIT, Loop, campaign, live, spent
 
@@ -122,6 +123,15 @@ def test_rates_never_rise_while_event_time_stands() -> None:
     assert loop.rates[-1] > loop.rates[begin]
 
 
+def test_a_campaign_at_rest_does_not_start_while_event_time_stands() -> None:
+    """From 0 a rate is not clamped, so it is this that holds it."""
+    loop = Loop(campaign(daily=5, pacing=Pacing(mode=PacingMode.AS_SOON_AS_POSSIBLE)), supply=18)
+    loop.run(12 * HOUR)
+    loop.change(campaign(daily=1000, pacing=EVEN))
+    assert loop.look().rate == 0.0
+    assert loop.step().rate > 0.0
+
+
 def test_rates_never_rise_while_the_partition_catches_up() -> None:
     loop = warm()
     loop.change(campaign(daily=1000, pacing=EVEN))
@@ -154,6 +164,28 @@ def test_there_is_no_burst_when_a_silence_ends(comes_late: bool) -> None:
     assert 0.97 <= decision.spend.valid / (100_000 * UNIT) <= 1.002
 
 
+def test_what_comes_late_is_no_longer_missing_and_the_rest_is_let_go_slowly() -> None:
+    silence = Silence()
+    silence.hear(MINUTE, MINUTE, True, 100.0, 10, 0)
+    assert silence.missing == 90.0
+    silence.hear(2 * MINUTE, 5_000, False, 50.0, 70, 60)
+    assert silence.missing == 30.0
+    assert silence.is_held(MINUTE + 59_000)
+    assert not silence.is_held(3 * MINUTE)
+    silence.hear(20 * MINUTE, 5_000, False, 50.0, 50, 0)
+    assert 29.0 < silence.missing < 30.0
+    for minute in range(21, 80):
+        silence.hear(minute * MINUTE, MINUTE, False, 50.0, 50, 0)
+    assert silence.missing == 0.0
+
+
+def test_scarce_traffic_survives_a_restart_between_two_thoughts() -> None:
+    loop = Loop(campaign(pacing=EVEN), supply=lambda at_ms: 3 + at_ms // HOUR % 3)
+    loop.run(3 * HOUR + 2 * MINUTE + 10_000)
+    twin = loop.twin()
+    assert [loop.step() for _ in range(9)] == [twin.step() for _ in range(9)]
+
+
 def test_a_silence_survives_a_restart() -> None:
     loop = warm()
     loop.is_mute, loop.unknown = True, (Input.IMPRESSIONS,)
@@ -164,3 +196,24 @@ def test_a_silence_survives_a_restart() -> None:
     assert [loop.step() for _ in range(200)] == [twin.step() for _ in range(200)]
     packed = msgspec.msgpack.encode(loop.pacer.snapshot())
     assert packed == msgspec.msgpack.encode(twin.pacer.snapshot())
+
+
+def test_a_quiet_partition_is_not_a_silence() -> None:
+    """Two looks may be a minute apart where little happens: nothing is missing, and rates may rise."""
+    loop = Loop(campaign(pacing=EVEN), supply=0)
+    for _ in range(600):
+        loop.pacer.add(loop.settings, spent(loop.now, 2_000, impressions=1))
+        loop.now += MINUTE
+        loop.look()
+    assert loop.rates[-1] == 1.0
+
+
+def test_an_hour_in_silence_teaches_nothing() -> None:
+    loop = warm(until=26 * HOUR)
+    usual = list(loop.pacer._traffic.cells)
+    loop.is_mute, loop.unknown = True, (Input.IMPRESSIONS,)
+    loop.run(2 * HOUR)
+    loop.is_mute, loop.unknown = False, ()
+    loop.run(HOUR)
+    assert loop.pacer._traffic.cells[3] == usual[3]
+    assert loop.pacer._traffic.cells[2] == usual[2]

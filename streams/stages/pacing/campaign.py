@@ -348,7 +348,7 @@ class CampaignPacer:
             rate = want if is_known else control.START_RATE
             self._is_begun = True
         else:
-            rate = control.followed(before, want, elapsed)
+            rate = control.followed(before, want, elapsed, control.haste(look))
         if not is_known:
             reason = RateReason.SLOW_START
         most = control.highest(look)

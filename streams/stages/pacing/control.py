@@ -20,6 +20,7 @@ RISE_PER_MIN: Final = 0.25
 """Largest relative rise, as an exponent."""
 RISE_STEP_PER_MIN: Final = 0.02
 """And a step, so that a rate near 0 comes back."""
+MOST_HASTE: Final = 8.0
 FALL_PER_MIN: Final = 0.5
 AHEAD_MS: Final = HOUR_MS
 """How far the control looks ahead: the time in which it makes up for being off plan."""
@@ -134,12 +135,17 @@ def wanted(look: Look, planned: int) -> float:
     return min(1.0, max(0.0, on_plan))
 
 
-def followed(rate: float, want: float, elapsed_ms: int) -> float:
+def haste(look: Look) -> float:
+    """How much faster than over a day rates may rise: short periods and those who want all at once have no time."""
+    return MOST_HASTE if look.is_asap else min(MOST_HASTE, max(1.0, 24 * HOUR_MS / (look.end_ms - look.start_ms)))
+
+
+def followed(rate: float, want: float, elapsed_ms: int, haste: float = 1.0) -> float:
     """The rate after dead band and clamp."""
     minutes = min(elapsed_ms, MINUTE_MS) / MINUTE_MS
     if abs(want - rate) <= DEAD_BAND * rate and want < 1.0:
         return rate
-    highest = rate * exp(RISE_PER_MIN * minutes) + RISE_STEP_PER_MIN * minutes
+    highest = rate * exp(RISE_PER_MIN * haste * minutes) + RISE_STEP_PER_MIN * haste * minutes
     return min(max(want, rate * exp(-FALL_PER_MIN * minutes)), highest)
 
 

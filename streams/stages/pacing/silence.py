@@ -27,9 +27,9 @@ class Silence:
         self.to_ms = 0
         self.hold_to_ms = -1
 
-    def hear(self, now_ms: int, elapsed_ms: int, is_unknown: bool, expected: float, arrived: int, late: int) -> None:
+    def hear(self, now_ms: int, elapsed_ms: int, is_silent: bool, expected: float, arrived: int, late: int) -> None:
         """One look: what was expected since the last, what came, and how much of that belongs to the silence."""
-        if is_unknown or elapsed_ms > GAP_MS:
+        if is_silent:
             if now_ms - elapsed_ms > self.to_ms:
                 self.from_ms = now_ms - elapsed_ms
             self.to_ms = now_ms

@@ -30,6 +30,8 @@ SHORT_MS: Final = 8 * MINUTE_MS
 LONG_MS: Final = 3 * HOUR_MS
 BASE_MS: Final = 24 * HOUR_MS
 VALUE_MS: Final = 8 * HOUR_MS
+VALUE_EVENTS: Final = 400.0
+"""What a carrier is worth is forgotten no faster than so many billable events come: few are worth keeping."""
 PRIOR_CARRIERS: Final = 20.0
 """Carriers that the learned density is worth against the last minutes."""
 KNOWN_CARRIERS: Final = 20.0
@@ -184,7 +186,9 @@ class Traffic:
         weight = shape.weight(hour)
         expected = exposure * self.density(hour, shape)
         keep_short, keep_long = exp(-elapsed / SHORT_MS), exp(-elapsed / LONG_MS)
-        keep_value = exp(-elapsed / VALUE_MS)
+        unit = self.unit
+        seen = ripe * self.value / unit / VALUE_EVENTS if unit > 0 else 0.0
+        keep_value = exp(-min(elapsed / VALUE_MS, seen)) if ripe > 0 else 1.0
         short, long, base, values = self.short, self.long, self.base, self.value_sums
         if expected > 0:
             short[0] = short[0] * keep_short + carriers
