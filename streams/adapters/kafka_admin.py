@@ -104,7 +104,8 @@ def topic_plans(
         SESSIONS: kept,
         ALLOWANCES: {**kept, "retention.ms": str(7 * DAY_MS)},
         ACCOUNTS: compacted,
-        SPENDS: {**kept, "retention.ms": str(DAY_MS)},
+        # absolute, and repeated every few seconds: whoever begins to read should not have a day to catch up with
+        SPENDS: {**kept, "retention.ms": str(3_600_000), "segment.ms": str(600_000)},
         PACING: {**kept, "retention.ms": str(DAY_MS)},
         JOURNAL: {**kept, "retention.ms": str(journal_retention_ms)},
         CHECKPOINTS: compacted,

@@ -168,7 +168,7 @@ class PoolsDesk(faust.Service):
 
 
 class PoolsCollector(Collector):
-    """Reads the counters of the service that runs now, if any does. Only in the event loop's own thread."""
+    """Reads the counters of the service that runs now, if any does; from any thread."""
 
     def __init__(self, current: Callable[[], PoolsDesk | None]) -> None:
         self.current = current

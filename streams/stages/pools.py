@@ -227,7 +227,7 @@ class Pools:
 
     def status(self) -> dict[str, int]:
         """How much is known: pools, of which with a document, and campaigns."""
-        known = sum(pool.account is not None for pool in self._pools.values())
+        known = sum(pool.account is not None for pool in list(self._pools.values()))  # may be asked by another thread
         return {"pools": len(self._pools), "known_pools": known, "campaigns": self._campaigns}
 
     # In

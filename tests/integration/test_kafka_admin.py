@@ -21,6 +21,7 @@ from streams.adapters.kafka_client import client_options
 from streams.errors import ConfigurationError
 from streams.settings import LOOPBACK, KafkaSettings
 from streams.topics import (
+    ACCOUNTS,
     ALERT_COMMANDS,
     ALERTS,
     CAMPAIGNS,
@@ -29,12 +30,14 @@ from streams.topics import (
     DEAD_LETTERS,
     DELIVERIES,
     JOURNAL,
+    PACING,
+    SPENDS,
 )
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.brokers import new_topic
 
 SINGLE = {ALERTS, ALERT_COMMANDS, DELIVERIES}
-NEEDED = {*CO_PARTITIONED, CHECKPOINTS, MANIFESTS, DEAD_LETTERS, *SINGLE}
+NEEDED = {*CO_PARTITIONED, ACCOUNTS, SPENDS, PACING, CHECKPOINTS, MANIFESTS, DEAD_LETTERS, *SINGLE}
 
 
 def severities(findings: list[Finding]) -> dict[str, str]:
@@ -46,6 +49,13 @@ def test_the_plans_name_every_topic_with_equal_partition_counts() -> None:
     assert {plan.name for plan in plans} == NEEDED
     assert {plan.partitions for plan in plans if plan.name not in SINGLE} == {6}
     assert {plan.partitions for plan in plans if plan.name in SINGLE} == {1}
+
+
+def test_spends_are_kept_so_short_that_a_new_agent_is_soon_done_with_them() -> None:
+    configs = {plan.name: plan.config for plan in topic_plans(KafkaSettings())}
+    assert configs[SPENDS]["retention.ms"] == "3600000"
+    assert int(configs[SPENDS]["segment.ms"]) < 3_600_000  # what is still written to is never deleted
+    assert configs[ACCOUNTS]["cleanup.policy"] == "compact"
 
 
 def test_alerts_spread_over_partitions_are_an_error_for_they_could_not_be_grouped() -> None:
@@ -75,7 +85,7 @@ def test_dead_letters_may_have_any_number_of_partitions() -> None:
 async def test_topics_are_created_once_and_the_worker_learns_the_count() -> None:
     async with EmbeddedBroker() as broker:
         settings = broker.settings.model_copy(update={"partitions": 3})
-        with pytest.raises(ConfigurationError, match=r"missing topics: ads\.adjustments, .*kafka\.create_topics"):
+        with pytest.raises(ConfigurationError, match=r"missing topics: ads\.accounts, .*kafka\.create_topics"):
             await partitions_for_worker(settings)
         assert set((await describe_cluster(settings)).topics) == set()  # to look is not to create
         assert set(await create_topics(settings)) == NEEDED
