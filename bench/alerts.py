@@ -74,7 +74,7 @@ FINDS: Final[dict[str, tuple[AlertKind, ...]]] = {
     "input_silent": (K.INPUT_SILENT,),
 }
 """Which alerts find an incident of a kind."""
-FACTORS: Final = {"ctr_down": 0.4, "ctr_up": 3.0, "cvr_down": 0.3, "cost_overrun": 0.2, "collapse": 0.02, "cpa": 3.0}
+FACTORS: Final = {"ctr_down": 0.4, "ctr_up": 3.0, "cvr_down": 0.3, "cost_overrun": 0.3, "collapse": 0.02, "cpa": 3.0}
 LASTS_H: Final = {"stalled": 3, "ctr_down": 8, "ctr_up": 8, "cvr_down": 10, "cost_overrun": 12, "cpa": 10}
 LASTS_H.update({"collapse": 8, "invalid": 4, "over_delivery": 8, "under_delivery": 12, "exhausted_early": 6})
 VOLUME: Final = {"ctr_down": 400, "ctr_up": 250, "cvr_down": 120, "cost_overrun": 100, "cpa": 120, "collapse": 60}
@@ -165,6 +165,8 @@ class Loop:
         self.gross: Ints = np.zeros((PANES_AN_HOUR, count), dtype=np.int64)
         self.spend: Ints = np.zeros((PANES_AN_HOUR, count), dtype=np.int64)
         self.left: Floats = np.array([30.0 * self._daily(index) for index in range(count)])
+        self.drained: list[int] = []
+        """Campaigns whose account lasts for one and a half days' budgets from the second day on."""
         self.held: list[tuple[int, Ints]] = []
         self.dead_since = 0
         self.last_s = 0
@@ -214,9 +216,8 @@ class Loop:
                 free.remove(found)
                 self._inject(kind, found, day)
         for index in [i for i in free if self.market.truths[i].abundance > 1.4][:3]:
-            # two days' budgets at the begin: it lasts less than a day some time on the second
-            self.left[index] = 2.2 * self._daily(index)
             free.remove(index)
+            self.drained.append(index)
             begins = self.market.start_ms + DAY_MS
             self.injected.append(Injected("balance_low", index, begins, self.market.start_ms + self.days * DAY_MS))
         died = self.market.start_ms + DAY_MS + 20 * HOUR_MS
@@ -276,7 +277,10 @@ class Loop:
         self.learn_history()
         self.plan_incidents()
         rates = np.zeros(self.count)
-        for _ in range(self.days * DAY_MS // PANE_MS):
+        for pane in range(self.days * DAY_MS // PANE_MS):
+            if pane == DAY_MS // PANE_MS:
+                for index in self.drained:
+                    self.left[index] = 1.5 * self._daily(index)
             for index, (start, end) in self.market.unruly.items():
                 if start <= self.market.now_ms < end:
                     rates[index] = 1.0
@@ -396,7 +400,9 @@ class Judge:
         """Whether the market's truth at this moment, or an injected incident, bears an alert out."""
         index, at_ms, kind = self._index(alert), alert.changed_ms, alert.kind
         for incident in self.loop.injected:
-            is_its = incident.campaign == index and incident.start_ms <= at_ms <= incident.end_ms + 3 * HOUR_MS
+            is_its = (
+                incident.campaign == index and incident.start_ms - PANE_MS <= at_ms <= incident.end_ms + 3 * HOUR_MS
+            )
             if is_its and (kind in FINDS[incident.kind] or kind in _FOLLOWS.get(incident.kind, ())):
                 return True
         if kind is K.STALLED:
@@ -459,7 +465,7 @@ class Judge:
 
     def _finds(self, alert: Alert, incident: Injected) -> bool:
         is_its = self._index(alert) == incident.campaign and alert.kind in FINDS[incident.kind]
-        return is_its and incident.start_ms <= alert.changed_ms <= incident.end_ms + GRACE_MS
+        return is_its and incident.start_ms - PANE_MS <= alert.changed_ms <= incident.end_ms + GRACE_MS
 
 
 _FOLLOWS: Final[dict[str, tuple[AlertKind, ...]]] = {
@@ -675,7 +681,7 @@ def summed_up(loops: list[dict[str, Any]], weeks: list[dict[str, Any]]) -> Figur
 
 async def run(quick: bool) -> Figures:
     """Both simulations, in as many processes as there are processors."""
-    seeds, count, days, quiet = ((11,), 16, 2, 6) if quick else ((11, 12, 13, 14), 60, 3, 50)
+    seeds, count, days, quiet = ((11,), 16, 2, 6) if quick else ((11, 12), 60, 3, 60)
     with ProcessPoolExecutor(max_workers=max(1, min(2, os.cpu_count() or 1))) as pool:
         loops = [pool.submit(closed_loop, seed, count, days) for seed in seeds]
         weeks = [pool.submit(quiet_weeks, seed, quiet) for seed in seeds]

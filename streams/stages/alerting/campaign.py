@@ -59,8 +59,7 @@ _SILENCED_BY: Final[dict[AlertKind, frozenset[AlertKind]]] = {
     AlertKind.STALLED: _STOPPED,
     AlertKind.UNDER_DELIVERY: _STOPPED | {AlertKind.STALLED},
     AlertKind.EXPECTED_UNDER_DELIVERY: _STOPPED | {AlertKind.STALLED, AlertKind.UNDER_DELIVERY},
-    AlertKind.CVR_ANOMALY: frozenset({AlertKind.CONVERSIONS_COLLAPSED}),
-    AlertKind.COST_OVERRUN: frozenset({AlertKind.CONVERSIONS_COLLAPSED}),
+    AlertKind.CVR_ANOMALY: frozenset({AlertKind.CONVERSIONS_COLLAPSED, AlertKind.COST_OVERRUN}),
     AlertKind.CPA_ANOMALY: frozenset(
         {AlertKind.CONVERSIONS_COLLAPSED, AlertKind.CVR_ANOMALY, AlertKind.CTR_ANOMALY, AlertKind.COST_OVERRUN}
     ),
