@@ -47,7 +47,7 @@ UNKNOWN_BEFORE_MS: Final = 2 * MINUTE_MS
 MAX_LIVES: Final = 32
 OPERATIONS: Final = frozenset({AlertKind.INVALID_TRAFFIC})
 """Told to operations first: they judge whether an advertiser must know."""
-UNPUSHED_ENDS: Final = frozenset({AlertKind.EXHAUSTED, AlertKind.EXHAUSTED_EARLY})
+UNPUSHED_ENDS: Final = frozenset({AlertKind.EXHAUSTED, AlertKind.EXHAUSTED_EARLY, AlertKind.BUDGET_LADDER})
 """Whose end is no news: a new day has begun, or the receiver has raised the budget."""
 _TAINTS: Final = {
     Input.IMPRESSIONS: TAINT_IMPRESSIONS,
