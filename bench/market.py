@@ -109,7 +109,7 @@ class Market:
         self._in_force: Floats = np.ones(count)
         self._pools: list[tuple[Floats, Floats, Ints]] = []
         for kind in (CLICK, PLAY, CONVERSION):
-            shares = np.array([truth.delays[kind][0] for truth in self.truths]).T
+            shares = _of_what_is_left(np.array([truth.delays[kind][0] for truth in self.truths]).T)
             hazards = 1 - np.exp(-PANE_MS / np.array([truth.delays[kind][1] for truth in self.truths]).T)
             self._pools.append((shares, hazards, np.zeros(shares.shape, dtype=np.int64)))
         self._rates = np.array([[t.ctr, t.play_rate, t.cvr] for t in self.truths]).T
@@ -352,6 +352,12 @@ class Market:
                     planned_end_ms=bounds[1],
                 )
         return list(self._latest)
+
+
+def _of_what_is_left(shares: Floats) -> Floats:
+    """Each part's share of what the parts before it leave."""
+    before = np.cumsum(shares, axis=0) - shares
+    return np.asarray(np.clip(shares / (1 - before), 0, 1))
 
 
 def _parted(row: Added, dead: set[Input], billed: Input) -> tuple[Added, Added]:

@@ -20,13 +20,15 @@ class Kernel(NamedTuple):
     """Billable events that the prior is worth."""
     prior_carriers: float
     """Carriers that the prior is worth: with few of its own, a campaign is taken for one of high response (safe)."""
+    error: float
+    """How wrong, as a share, the expectation of what is in flight may be: delays are assumed, the response drifts."""
 
 
-_AT_ONCE: Final = Kernel((), (), 0.0, 0.0)
-_CLICKS: Final = Kernel((0.8, 0.2), (15_000.0, 120_000.0), 2.0, 200.0)
-_PLAYS: Final = Kernel((1.0,), (10_000.0,), 2.0, 4.0)
-_LONG_PLAYS: Final = Kernel((1.0,), (40_000.0,), 2.0, 4.0)
-_CONVERSIONS: Final = Kernel((0.5, 0.3, 0.2), (600_000.0, 3_600_000.0, 43_200_000.0), 2.0, 40.0)
+_AT_ONCE: Final = Kernel((), (), 0.0, 0.0, 0.0)
+_CLICKS: Final = Kernel((0.8, 0.2), (15_000.0, 120_000.0), 2.0, 200.0, 0.12)
+_PLAYS: Final = Kernel((1.0,), (10_000.0,), 2.0, 4.0, 0.12)
+_LONG_PLAYS: Final = Kernel((1.0,), (40_000.0,), 2.0, 4.0, 0.12)
+_CONVERSIONS: Final = Kernel((0.5, 0.3, 0.2), (600_000.0, 3_600_000.0, 43_200_000.0), 2.0, 40.0, 0.3)
 """AppsFlyer: click to install within 1 h for about 75%, within 24 h for about 94%; this mixture: 72% and 97%."""
 _SHORT_MILESTONES: Final = frozenset({Milestone.START, Milestone.THREE_SECONDS})
 _BILLED_BY: Final = {

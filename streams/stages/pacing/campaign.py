@@ -304,6 +304,7 @@ class CampaignPacer:
             allowed=self._allowed(facts, period, money, in_flight),
             value=traffic.value * max(0.5, traffic.share_within(left)) if kernel.weights else traffic.value,
             unit=traffic.unit,
+            error=kernel.error,
             supply_now=supply,
             level_now=level,
             level_today=today,

@@ -33,8 +33,6 @@ PEAK: Final = 1.3
 """Traffic may be that much more than the last minutes say."""
 SAFE_DEVIATIONS: Final = 1.7
 """Of what is in flight, which must fit as well."""
-MODEL_ERROR: Final = 0.12
-"""How wrong the expectation of what is in flight may be besides: delays are assumed, the response drifts."""
 SCARCE_RATE: Final = 0.7
 """Where the rest of the period needs a rate beyond this, being on plan is not enough: traffic may run out."""
 SPENT_SHARE: Final = 0.001
@@ -60,6 +58,8 @@ class Look(NamedTuple):
     value: float
     """Of a carrier, within the period."""
     unit: float
+    error: float
+    """Share by which what is in flight may be misjudged."""
     supply_now: float
     """Carriers per ms at rate 1, by the last minutes."""
     level_now: float
@@ -79,7 +79,7 @@ class Look(NamedTuple):
     def room(self) -> float:
         """What may be added to the traffic now in flight, safely."""
         flying = self.in_flight
-        deviation = sqrt(self.unit * flying + (MODEL_ERROR * flying) ** 2) if flying > 0 else 0.0
+        deviation = sqrt(self.unit * flying + (self.error * flying) ** 2) if flying > 0 else 0.0
         return min(self.budget - self.committed - SAFE_DEVIATIONS * deviation, self.allowed)
 
     @property

@@ -71,7 +71,7 @@ class Traffic:
         self.waiting: list[float] = []
         self.value_sums = [0.0, 0.0]
         self._billing: Billing | None = None
-        self._kernel: Kernel = Kernel((), (), 0.0, 0.0)
+        self._kernel: Kernel = Kernel((), (), 0.0, 0.0, 0.0)
         self._by_clicks = False
         self._fixed: float | None = None
         self._unit: float | None = None
