@@ -18,8 +18,9 @@ RECENT_MS: Final = 48 * HOUR_MS
 KNOWN_MS: Final = 5 * MINUTE_MS
 BURN_MEMORY_MS: Final = 24 * HOUR_MS
 """The burn of the last hour swings with the day: a balance is judged by its average over about a day."""
+URGENT_MEMORY_MS: Final = 3 * HOUR_MS
 URGENT_HOURS: Final = 6.0
-"""Below this at the last hour's burn, a balance is low whatever its average says."""
+"""Below this at the burn of about the last three hours, a balance is low whatever the day's average says."""
 LASTS_AGAIN: Final = 1.25
 """Resolved when it lasts so many times the threshold: a top-up, not a quiet hour."""
 MAX_POOLS: Final = 4
@@ -97,12 +98,13 @@ class BalanceWatch:
     __slots__ = ("_burns",)
 
     def __init__(self) -> None:
-        self._burns: dict[str, tuple[float, int]] = {}
+        self._burns: dict[str, tuple[float, float, int]] = {}
+        """By pool: averages over about a day and about three hours, and when."""
 
     def look(self, allowance: Allowance, now_ms: int, alerting: Alerting) -> Signal:
         """Hours that the balance lasts, against those that it should."""
-        smooth = self._smoothed(allowance, now_ms)
-        left, latest = allowance.left_micros, allowance.burn_micros_per_h
+        smooth, latest = self._smoothed(allowance, now_ms)
+        left = allowance.left_micros
         if left > 0 and smooth <= 0:
             return CLEAR
         hours = max(0.0, left / smooth) if smooth > 0 else 0.0
@@ -111,7 +113,7 @@ class BalanceWatch:
         is_low = left <= 0 or hours < least or urgent < min(URGENT_HOURS, least)
         if not is_low:
             return CLEAR if min(hours, urgent * 4) >= LASTS_AGAIN * least else BETWEEN
-        burn = max(smooth, float(latest)) if urgent < min(URGENT_HOURS, least) else smooth
+        burn = max(smooth, latest) if urgent < min(URGENT_HOURS, least) else smooth
         lasts = min(hours, urgent) if urgent < min(URGENT_HOURS, least) else hours
         figures = (
             ("account", allowance.pool_id),
@@ -123,25 +125,25 @@ class BalanceWatch:
         form = "empty" if left <= 0 else ""
         return Signal(Condition.MET, lasts, least, "hours", figures, form=form)
 
-    def _smoothed(self, allowance: Allowance, now_ms: int) -> float:
+    def _smoothed(self, allowance: Allowance, now_ms: int) -> tuple[float, float]:
         known = self._burns.get(allowance.pool_id)
         latest = float(allowance.burn_micros_per_h)
         if known is None:
             if len(self._burns) >= MAX_POOLS:
-                del self._burns[min(self._burns, key=lambda pool: (self._burns[pool][1], pool))]
-            self._burns[allowance.pool_id] = (latest, now_ms)
-            return latest
-        burn, at_ms = known
-        if now_ms <= at_ms:
-            return burn
-        burn += (1 - exp(-(now_ms - at_ms) / BURN_MEMORY_MS)) * (latest - burn)
-        self._burns[allowance.pool_id] = (burn, now_ms)
-        return burn
+                del self._burns[min(self._burns, key=lambda pool: (self._burns[pool][2], pool))]
+            self._burns[allowance.pool_id] = (latest, latest, now_ms)
+            return latest, latest
+        slow, quick, at_ms = known
+        if now_ms > at_ms:
+            slow += (1 - exp(-(now_ms - at_ms) / BURN_MEMORY_MS)) * (latest - slow)
+            quick += (1 - exp(-(now_ms - at_ms) / URGENT_MEMORY_MS)) * (latest - quick)
+            self._burns[allowance.pool_id] = (slow, quick, now_ms)
+        return slow, quick
 
     def snapshot(self) -> list[object]:
         """Builtin values."""
-        return [[pool, burn, at] for pool, (burn, at) in sorted(self._burns.items())]
+        return [[pool, *held] for pool, held in sorted(self._burns.items())]
 
     def restore(self, snapshot: list[Any]) -> None:
         """Takes back what `snapshot` gave."""
-        self._burns = {pool: (burn, at) for pool, burn, at in snapshot}
+        self._burns = {pool: (slow, quick, at) for pool, slow, quick, at in snapshot}
