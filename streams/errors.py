@@ -5,6 +5,7 @@
     ├── Fenced                  fatal for one partition: another worker has claimed it
     ├── CorruptCheckpoint       this checkpoint is unreadable; the one before is tried
     ├── JournalMismatch         fatal: checkpoint and journal are not of one history
+    ├── QueryRefused            fatal for one query: it is wrong, not read-only, or beyond its limits
     └── Unavailable             retriable: a service does not answer
         ├── BrokerUnavailable
         └── SinkUnavailable
@@ -34,6 +35,10 @@ class CorruptCheckpoint(CampaignStreamsError):
 
 class JournalMismatch(CampaignStreamsError):
     """The checkpoint names a tick that the journal does not hold."""
+
+
+class QueryRefused(CampaignStreamsError):
+    """A query that is not answered: it is wrong, not read-only, or beyond its limits. The message says what to do."""
 
 
 class Unavailable(CampaignStreamsError):

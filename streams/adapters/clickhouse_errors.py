@@ -28,10 +28,6 @@ _NOISE: Final = re.compile(
 )
 
 
-class QueryRefused(CampaignStreamsError):
-    """A query that is not answered: it is wrong, not read-only, or beyond its limits. The message says what to do."""
-
-
 def mapped(error: Exception, target: Target, doing: str) -> CampaignStreamsError:
     """The operating error that stands for `error`; never shows a password.
 

@@ -15,7 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from streams.adapters.clickhouse import connect
 from streams.adapters.clickhouse_dsn import parse_dsn
-from streams.adapters.clickhouse_errors import ACCESS_CODES, QueryRefused, brief, is_operating, mapped
+from streams.adapters.clickhouse_errors import ACCESS_CODES, brief, is_operating, mapped
+from streams.errors import QueryRefused
 from streams.settings import ClickHouseSettings
 
 MAX_SQL_CHARS: Final = 100_000

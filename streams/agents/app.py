@@ -21,7 +21,7 @@ from streams.adapters.kafka_admin import partitions_for_worker
 from streams.adapters.kafka_checkpoints import KafkaCheckpointStore
 from streams.adapters.kafka_journal import KafkaJournal
 from streams.adapters.kafka_outbox import KafkaOutbox
-from streams.agents.delivery_app import LowRate, is_needed
+from streams.agents.delivery_app import LowRate
 from streams.agents.keeper import Keeper
 from streams.agents.metrics import PipelineCollector
 from streams.agents.publisher import Publisher
@@ -244,10 +244,11 @@ def create_app(settings: Settings) -> faust.App:
     inlet = app.channel(maxsize=CHANNEL_BATCHES)
     engine = Engine(settings, app, inlet)
     app.service(cast(Any, engine))
-    if settings.delivery.in_worker and is_needed(settings):
+    if settings.delivery.in_worker:
         low_rate = LowRate(settings)
         app.service(cast(Any, low_rate))  # after the engine, which sees to the topics
-        engine.registry.register(low_rate.collector)
+        for collector in low_rate.collectors:
+            engine.registry.register(collector)
     add_pages(app, engine)
     app.conf.web_host  # noqa: B018 - finalises the settings, so that a wrong one is told now
 

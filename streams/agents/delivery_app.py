@@ -5,13 +5,10 @@ Its rebalances never stall the worker's hot path. It hosts delivery, and the age
 """
 
 import asyncio
-import importlib
-import importlib.util
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import faust
 from faust import web
@@ -23,6 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from streams.adapters.kafka_client import client_options
 from streams.agents.delivery import Delivery, DeliveryCounts, add_delivery
 from streams.agents.delivery_metrics import DeliveryCollector
+from streams.agents.pools import PoolsCollector, PoolsDesk, add_pools
 from streams.errors import CampaignStreamsError
 from streams.settings import KafkaSettings, Settings
 
@@ -30,8 +28,6 @@ log = logging.getLogger(__name__)
 
 APP_ID: Final = "campaign-streams-delivery"
 """Also the name of its consumer group."""
-PARTS: Final[dict[str, str]] = {"streams.agents.pools": "add_pools"}
-"""Other parts that this app hosts, where the module exists: a function of the app and the settings."""
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 POLL_S: Final = 0.25
@@ -39,18 +35,12 @@ STOP_S: Final = 5.0
 """The second app gets this long to stop, before the worker goes on to its own last rows."""
 
 
-def parts() -> list[Callable[[faust.App, Settings], None]]:
-    """The parts that are there."""
-    return [
-        getattr(importlib.import_module(module), function)
-        for module, function in PARTS.items()
-        if importlib.util.find_spec(module) is not None
-    ]
+class SecondApp(NamedTuple):
+    """The app, and what it hosts; no delivery where nobody is to be told."""
 
-
-def is_needed(settings: Settings) -> bool:
-    """Whether the second app would have anything to do."""
-    return bool(parts()) or delivers(settings)
+    app: faust.App
+    pools: PoolsDesk
+    delivery: Delivery | None
 
 
 def delivers(settings: Settings) -> bool:
@@ -58,9 +48,7 @@ def delivers(settings: Settings) -> bool:
     return settings.delivery.enabled and bool(settings.delivery.routes)
 
 
-def create_second_app(
-    settings: Settings, counts: DeliveryCounts, *, is_strict: bool, web_port: int = 0
-) -> tuple[faust.App, Delivery | None]:
+def create_second_app(settings: Settings, counts: DeliveryCounts, *, is_strict: bool, web_port: int = 0) -> SecondApp:
     """The app with everything that it hosts. Nothing is connected before it starts. No web server with port 0."""
     kafka, directory = settings.kafka, settings.worker.state_dir / "faust-second"
     directory.mkdir(parents=True, exist_ok=True)
@@ -86,9 +74,7 @@ def create_second_app(
         autodiscover=False,
     )
     delivery = add_delivery(app, settings, counts, is_strict=is_strict) if delivers(settings) else None
-    for add in parts():
-        add(app, settings)
-    return app, delivery
+    return SecondApp(app, add_pools(app, settings), delivery)
 
 
 def _credentials(kafka: KafkaSettings) -> Any:
@@ -117,10 +103,13 @@ class LowRate(faust.Service):
         super().__init__(**kwargs)
         self.settings = settings
         self.counts = DeliveryCounts()
-        self.collector = DeliveryCollector(self.counts, lambda: self.delivery)
+        self.collectors = (
+            DeliveryCollector(self.counts, lambda: self._hosted and self._hosted.delivery),
+            PoolsCollector(lambda: self._hosted and self._hosted.pools),
+        )
         """To be registered with the worker's metrics."""
-        self.delivery: Delivery | None = None
         self.restarts = 0
+        self._hosted: SecondApp | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="second-app", daemon=True)
 
@@ -157,7 +146,8 @@ class LowRate(faust.Service):
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _run_once(self) -> None:
-        app, self.delivery = create_second_app(self.settings, self.counts, is_strict=False)
+        self._hosted = create_second_app(self.settings, self.counts, is_strict=False)
+        app = self._hosted.app
         starting = asyncio.ensure_future(app.start())
         try:
             while not self._ending.is_set() and not app.crashed:
@@ -165,7 +155,7 @@ class LowRate(faust.Service):
                 if starting.done():
                     starting.result()
         finally:
-            self.delivery = None
+            self._hosted = None
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
             await app.stop()
@@ -184,9 +174,10 @@ class _DaemonThread(WorkerThread):
 def create_notifier(settings: Settings) -> faust.App:
     """The second app as a process of its own, with metrics and health at `delivery.web_port`."""
     counts = DeliveryCounts()
-    app, delivery = create_second_app(settings, counts, is_strict=True, web_port=settings.delivery.web_port)
+    app, pools, delivery = create_second_app(settings, counts, is_strict=True, web_port=settings.delivery.web_port)
     registry = CollectorRegistry()
     registry.register(DeliveryCollector(counts, lambda: delivery))
+    registry.register(PoolsCollector(lambda: pools))
 
     @app.page("/metrics")
     async def metrics(self: web.View, request: Any) -> Any:

@@ -8,10 +8,9 @@ import orjson
 from faust import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from streams.adapters.clickhouse_errors import QueryRefused
 from streams.adapters.clickhouse_query import QueryLimits
 from streams.agents.status import status
-from streams.errors import CampaignStreamsError
+from streams.errors import CampaignStreamsError, QueryRefused
 
 MAX_SQL_BYTES = 100_000
 JSON = "application/json"

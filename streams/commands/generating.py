@@ -22,8 +22,11 @@ from streams.jobs.generate import (
     GeneratedEvent,
     GeneratorReport,
     TrafficProfile,
+    account_messages,
     generate,
+    generate_accounts,
     generate_campaigns,
+    generate_sessions,
     run_generator,
 )
 from streams.jobs.load import load
@@ -53,7 +56,12 @@ async def to_topics(profile: TrafficProfile, seed: int, is_history: bool, kafka:
                 await load(events, outbox, progress=shown.history)
             else:
                 clock, stop = SystemClock(), stopping.is_set
-                await run_generator(profile, seed, outbox, clock, stop=stop, progress=shown.live, report=report)
+                now_ms = clock.now_ms()
+                await outbox.publish(account_messages(generate_accounts(profile, now_ms)))
+                sessions = generate_sessions(profile, now_ms)
+                await run_generator(
+                    profile, seed, outbox, clock, stop=stop, progress=shown.live, report=report, sessions=sessions
+                )
     finally:
         await outbox.stop()
     return report

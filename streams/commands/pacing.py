@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -18,11 +18,12 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from streams.adapters.clickhouse_errors import QueryRefused
-from streams.commands.asking import Asker, asker_for
 from streams.commands.options import UNBOUNDED_WIDTH, notes, out, print_json, prose
 from streams.commands.tables import ABSENT, MAX_LABEL, MIN_LABEL, money, short
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, QueryRefused
+
+if TYPE_CHECKING:
+    from streams.commands.asking import Asker
 
 MAX_POINTS: Final = 2_000
 """Minutes of a period that are asked for; of a longer period every n-th."""
@@ -134,6 +135,8 @@ def show(
     Spend is what was billed less what was given back. Times are in the campaign's own time zone.
     """
     day = _day(period)
+    from streams.commands.asking import asker_for
+
     asker = asker_for(data_dir)
     try:
         row = _state_of(asker, campaign, day)
@@ -166,6 +169,8 @@ LEFT JOIN (SELECT campaign_id, count() AS alerts FROM alerts WHERE state = 'firi
 WHERE p.is_current
 ORDER BY status IN ('exhausted', 'as_soon_as_possible', 'not_started', 'ended'),
     abs(off_plan_points) DESC NULLS LAST, campaign_id"""
+    from streams.commands.asking import asker_for
+
     asker = asker_for(data_dir)
     try:
         rows, is_cut = _ask(asker, sql)
@@ -199,7 +204,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _ask(asker: Asker, sql: str) -> tuple[list[dict[str, Any]], bool]:
+def _ask(asker: "Asker", sql: str) -> tuple[list[dict[str, Any]], bool]:
     """Rows by column, and whether there are more."""
     try:
         answer = asker.ask(sql)
@@ -211,7 +216,7 @@ def _ask(asker: Asker, sql: str) -> tuple[list[dict[str, Any]], bool]:
     return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows], answer.truncated
 
 
-def _state_of(asker: Asker, campaign: str, day: date | None) -> dict[str, Any]:
+def _state_of(asker: "Asker", campaign: str, day: date | None) -> dict[str, Any]:
     when = "is_current" if day is None else f"toDate(toString(period_start, time_zone)) = '{day}'"
     for column in ("campaign_id", "campaign_name"):
         rows, _ = _ask(
@@ -227,7 +232,7 @@ def _state_of(asker: Asker, campaign: str, day: date | None) -> dict[str, Any]:
     raise _unknown(asker, campaign, day)
 
 
-def _unknown(asker: Asker, campaign: str, day: date | None) -> ConfigurationError:
+def _unknown(asker: "Asker", campaign: str, day: date | None) -> ConfigurationError:
     known, _ = _ask(asker, "SELECT campaign_id, any(campaign_name) AS name FROM campaign_pacing GROUP BY campaign_id")
     ids = {row["campaign_id"]: row["campaign_id"] for row in known} | {row["name"]: row["campaign_id"] for row in known}
     if day is not None and campaign in ids:
@@ -250,7 +255,7 @@ def _unknown(asker: Asker, campaign: str, day: date | None) -> ConfigurationErro
     return ConfigurationError(f"no campaign {campaign!r} is paced; {remedy}")
 
 
-def _history(asker: Asker, row: dict[str, Any], state: State) -> list[dict[str, Any]]:
+def _history(asker: "Asker", row: dict[str, Any], state: State) -> list[dict[str, Any]]:
     """The period's minutes, at most about `MAX_POINTS`: of a longer period the last of every few."""
     start = "IS NULL" if state.period_start is None else f"= '{row['period_start']}'"
     of = (
@@ -266,7 +271,7 @@ def _history(asker: Asker, row: dict[str, Any], state: State) -> list[dict[str, 
     return rows[::-1]
 
 
-def _firing(asker: Asker, state: State) -> list[dict[str, Any]]:
+def _firing(asker: "Asker", state: State) -> list[dict[str, Any]]:
     if not state.is_current:
         return []
     rows, _ = _ask(

@@ -7,9 +7,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from streams.adapters.clickhouse_errors import QueryRefused
 from streams.adapters.clickhouse_query import QueryLimits, QueryResult
-from streams.errors import CampaignStreamsError, ConfigurationError, Unavailable
+from streams.errors import CampaignStreamsError, ConfigurationError, QueryRefused, Unavailable
 from streams.settings import LOOPBACK, WorkerSettings
 
 STATUS_TIMEOUT_S: Final = 5.0

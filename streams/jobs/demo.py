@@ -13,8 +13,11 @@ from streams.jobs.embedded import EmbeddedSystem
 from streams.jobs.generate import (
     GeneratorReport,
     TrafficProfile,
+    account_messages,
     campaign_messages,
+    generate_accounts,
     generate_campaigns,
+    generate_sessions,
     run_generator,
     traffic_profile,
 )
@@ -88,7 +91,9 @@ async def _traffic(run: DemoRun, outbox: KafkaOutbox) -> None:
         await load(_until_stopped(run, events), outbox, progress=lambda total: _sent(run, total))
         return
     profile = demo_profile(plan.rate)
-    await outbox.publish(campaign_messages(generate_campaigns(profile)))
+    now_ms = SystemClock().now_ms()
+    accounts = account_messages(generate_accounts(profile, now_ms))
+    await outbox.publish([*campaign_messages(generate_campaigns(profile)), *accounts])
     duration_ms = None if plan.duration_s is None else int(plan.duration_s * 1000)
     await run_generator(
         profile,
@@ -98,6 +103,7 @@ async def _traffic(run: DemoRun, outbox: KafkaOutbox) -> None:
         duration_ms=duration_ms,
         stop=lambda: run.stopping,
         report=run.generated,
+        sessions=generate_sessions(profile, now_ms, opens_at_once=True),
         progress=lambda report: _sent(run, report.delivered),
     )
 

@@ -27,6 +27,8 @@ LOOK_MS: Final = 3_000
 """Wall time between two looks at a campaign: a control reflects a record within this, a tick and an append."""
 MAX_LOOKS: Final = 400
 """Campaigns looked at in one tick, so that no tick takes long; beyond it looks become rarer, and a metric says so."""
+REPORT_MS: Final = 5_000
+"""Wall time between two reports of a campaign's spend, at least."""
 ROW_MS: Final = 15_000
 """Wall time between two rows of a campaign's minute, where only its spend has changed."""
 CONTROL_VALID_MS: Final = 30_000
@@ -87,6 +89,8 @@ class Held(msgspec.Struct):
     """Valid spend since ever."""
     decision: Decision | None = None
     told: Told = Told()
+    reported_ms: int = 0
+    """When its spend was last reported to its pools, wall time."""
 
 
 class PacingDesk:
@@ -237,7 +241,9 @@ class PacingDesk:
             partition_is_alive=is_alive,
         )
         self._tell(held.alerts.evaluate(settings, told), looked)
-        looked.reports.extend(self._reports(campaign, held, world))
+        if world.wall_ms >= held.reported_ms + REPORT_MS:
+            held.reported_ms = world.wall_ms
+            looked.reports.extend(self._reports(campaign, held, world))
 
     def _tell(self, alerts: list[Alert], looked: Looked) -> None:
         for alert in alerts:
@@ -313,8 +319,8 @@ class PacingDesk:
             "sessions": [msgspec.to_builtins(session) for session in self._sessions.values()],
             "staged": [(type(n) is LiveSession, msgspec.to_builtins(n)) for n in self._staged],
             "campaigns": [
-                (campaign, held.ever_millimicros, held.told, held.pacer.snapshot(), held.alerts.snapshot())
-                for campaign, held in self.held.items()
+                (campaign, h.ever_millimicros, h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
+                for campaign, h in self.held.items()
             ],
         }
 
@@ -335,8 +341,8 @@ class PacingDesk:
             for is_session, notice in snapshot["staged"]
         ]
         self.held = {}
-        for campaign, ever, told, pacer, alerts in snapshot["campaigns"]:
+        for campaign, ever, told, reported_ms, pacer, alerts in snapshot["campaigns"]:
             held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign), ever)
-            held.told = Told(*told)
+            held.told, held.reported_ms = Told(*told), reported_ms
             held.pacer.restore(pacer)
             held.alerts.restore(alerts)

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from streams.adapters.clickhouse import ClickHouseSink, connect
-from streams.adapters.clickhouse_errors import QueryRefused
 from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits
-from streams.errors import ConfigurationError, SinkUnavailable
+from streams.errors import ConfigurationError, QueryRefused, SinkUnavailable
 from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
 from tests.support.chdb_engine import empty_tables

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from streams.adapters.clickhouse import ClickHouseSink, connect
-from streams.adapters.clickhouse_errors import QueryRefused
 from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, QueryRefused
 from streams.records import Table
 from streams.settings import ClickHouseSettings
 from tests.support.chdb_engine import chdb_settings, migrated_settings, new_settings  # noqa: F401

@@ -55,7 +55,7 @@ def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
 async def second_app(kafka: KafkaSettings, directory: Path) -> AsyncIterator[faust.App]:
     settings = Settings(kafka=kafka)
     worker = settings.worker.model_copy(update={"state_dir": directory})
-    app, _ = create_second_app(settings.model_copy(update={"worker": worker}), DeliveryCounts(), is_strict=False)
+    app = create_second_app(settings.model_copy(update={"worker": worker}), DeliveryCounts(), is_strict=False).app
     app.loop = asyncio.get_running_loop()
     starting = asyncio.ensure_future(app.start())
     try:

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from streams.adapters.clickhouse_errors import QueryRefused
 from streams.adapters.embedded_broker import free_port
 from streams.cli import app
 from streams.commands.worker_api import WorkerApi, WorkerUnavailable, is_running, worker_of_directory
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, QueryRefused
 
 Answers = dict[str, tuple[int, bytes]]
 STATUS = {"ledger": {"clicks": {"consumed": 1, "counted": 1}}, "partitions": [0], "campaigns": []}
