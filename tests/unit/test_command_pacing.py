@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits, QueryResult
-from streams.commands import pacing
+from streams.commands import asking, pacing
 from streams.errors import ConfigurationError
 from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
@@ -45,7 +45,7 @@ async def database(
     migrated_settings: ClickHouseSettings,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Database]:
-    monkeypatch.setattr(pacing, "asker_for", lambda _: ReaderAsker(migrated_settings))
+    monkeypatch.setattr(asking, "asker_for", lambda _: ReaderAsker(migrated_settings))
     async with Database(migrated_settings) as opened:
         yield opened
 
@@ -255,7 +255,7 @@ async def test_a_database_of_an_older_version_is_told_with_its_remedy(
     chdb_settings: ClickHouseSettings,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pacing, "asker_for", lambda _: ReaderAsker(chdb_settings))
+    monkeypatch.setattr(asking, "asker_for", lambda _: ReaderAsker(chdb_settings))
     with pytest.raises(ConfigurationError, match="older version; start this version's worker once"):
         called("list")
 
