@@ -18,8 +18,10 @@ install: $(INSTALLED)
 demo: install
 	$(BIN)/campaign-streams demo $(ARGS)
 
+# A file's tests share a process: servers are started once for it.
+JOBS ?= auto
 test: install
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) $(ARGS)
 
 lint: install
 	$(BIN)/ruff format --check .
