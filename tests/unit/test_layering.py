@@ -48,7 +48,7 @@ everywhere = pytest.mark.parametrize("path", MODULES, ids=NAMES)
 
 BASE = (
     *("events", "records", "rules", "topics", "errors", "ports"),
-    *("documents", "terms", "campaigns", "accounts", "signals"),
+    *("documents", "terms", "campaigns", "accounts", "signals", "invalid", "verdicts"),
 )
 PURE = ("stages", "state")
 MAY_IMPORT: dict[str, set[str]] = {
@@ -60,8 +60,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "terms": {"events"},
     "campaigns": {"events", "documents", "terms"},
     "accounts": {"events", "documents", "terms"},
-    "signals": {"events", "documents", "terms"},
-    "rules": {"events", "records"},
+    "invalid": {"events"},
+    "verdicts": {"events", "documents", "invalid"},
+    "signals": {"events", "documents", "terms", "verdicts"},
+    "rules": {"events", "records", "invalid"},
     "ports": {"events", "records"},
     "settings": {"errors", "rules"},
     "stages": {*BASE, "state"},
