@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 
 from streams.records import COLUMNS, MEASURES, Entry, Row, Table
-from streams.state.credits import JOURNAL_INPUT
+from streams.state.effects import JOURNAL_INPUT
 from streams.state.partition import INPUT_OF
 from tests.property.histories import (
     BOUNDED,
