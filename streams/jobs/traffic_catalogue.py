@@ -38,6 +38,7 @@ _PLACEMENTS: Final = (
     ("shop", "shop-shelf", 480, 480),
 )
 
+
 @dataclass(frozen=True, slots=True)
 class Attention:
     """What viewers do with a creative; shares of 1."""

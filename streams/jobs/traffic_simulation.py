@@ -288,7 +288,7 @@ class Simulation:
         again_at = event.deliver_at_ms + 1 + int(profile.max_redelivery_ms * draw())
         again = event._replace(duplicate=True)
         if draw() < RESTAMPED_DUPLICATES:
-            again = _restamped(again, min(1 + int(2_000 * draw()), again_at - event.deliver_at_ms))
+            again = restamped(again, min(1 + int(2_000 * draw()), again_at - event.deliver_at_ms))
         self._later(again_at, self._deliver, visit, again)
         return event
 
@@ -334,7 +334,7 @@ def _pick(choices: Sequence[T], share: float) -> T:
     return choices[int(len(choices) * share)]
 
 
-def _restamped(event: GeneratedEvent, by_ms: int) -> GeneratedEvent:
+def restamped(event: GeneratedEvent, by_ms: int) -> GeneratedEvent:
     """The same id with a later event time, as when a collector stamps a repeated request anew."""
     stamp = b'"event_time_ms":%d'
     value = event.value.replace(stamp % event.event_time_ms, stamp % (event.event_time_ms + by_ms), 1)
