@@ -111,7 +111,7 @@ async def _traffic(run: DemoRun, outbox: KafkaOutbox) -> None:
 
 
 def demo_profile(rate: float) -> TrafficProfile:
-    """Flat traffic whose conversions come within seconds, so that a minute shows a funnel; a little of it is invalid."""
+    """Flat traffic whose conversions come within seconds, so that a minute shows a funnel; some of it is invalid."""
     attacks = {**dict.fromkeys(DEMO_ATTACKS, 0.01), Attack.DOUBLE_CLICK: 0.005}
     return traffic_profile(rate=rate, cycle=False, compress=5e-4, attacks=attacks)
 
