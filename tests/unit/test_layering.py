@@ -117,7 +117,11 @@ PURE_MODULES = [path for path in MODULES if part_of(name_of(path)) in (*PURE, *B
 STANDARD = (
     "bisect collections dataclasses datetime difflib enum functools heapq itertools math operator re struct types"
 )
-PURE_LIBRARIES = frozenset([*STANDARD.split(" "), "typing", "zoneinfo", "streams", "msgspec", "numpy", "xxhash"])
+PURE_LIBRARIES = frozenset([*STANDARD.split(" "), "typing", "zoneinfo", "streams", "msgspec", "numpy", "xxhash"]) | {
+    "ipaddress",  # parses and joins networks; resolves no name
+    "radix",  # longest-prefix lookup, in memory
+    "zlib",  # lists are carried compressed; the same bytes give the same text
+}
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint"})
 IMPURE_METHODS = frozenset({"now", "today", "utcnow", "default_rng", "urandom", "getenv", "fromfile", "tofile", "load"})
 ALLOWED = {"streams.topics": {"aiokafka"}}
