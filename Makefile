@@ -45,6 +45,7 @@ bench: install
 
 schemas: install
 	$(BIN)/python -m streams.jobs.schemas
+	$(BIN)/python -m streams.jobs.flags
 
 clean:
 	rm -rf $(VENV) build *.egg-info bench/results

@@ -158,7 +158,8 @@ class Forwarding:
     def _batch(
         self, target: int, sequence: int, newest_ms: int, is_idle: bool, entries: Clicks, names: dict[int, str]
     ) -> Forwarded:
-        held = {source: names[source] for source in set(entries["source"].tolist()) & names.keys()} if names else {}
+        known = sorted(set(entries["source"].tolist()) & names.keys()) if names else []
+        held = {source: names[source] for source in known}
         batch = EvidenceBatch(
             from_partition=self.partition,
             sequence=sequence,
