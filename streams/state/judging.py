@@ -212,12 +212,12 @@ class JudgingDesk:
             "sources": self.sources.snapshot(),
         }
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Takes back what `snapshot` gave."""
+    def restore(self, snapshot: dict[str, Any], source_runs: dict[int, bytes]) -> None:
+        """Takes back what `snapshot` and the sources' runs gave."""
         self.book.restore(snapshot["book"])
         self.forwarding.restore(snapshot["forwarding"])
         for source, touches in self.touches.items():
             touches.restore(snapshot["touches"][source.value])
         self._staged = [msgspec.convert(said, Verdict | Review) for said in snapshot["staged"]]
         self._has_evidence = snapshot["has_evidence"]
-        self.sources.restore(snapshot["sources"])
+        self.sources.restore(snapshot["sources"], source_runs)

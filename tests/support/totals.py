@@ -225,7 +225,7 @@ def _campaigns(stored: Stored) -> dict[Key, Key]:
 
 
 def _totals(truth: Truth) -> dict[Key, Key]:
-    """The oracle's panes by campaign and currency: gross impressions, clicks, conversions; valid impressions, clicks."""
+    """The oracle's panes by campaign and currency: gross impressions, clicks and conversions; valid ones of two."""
     columns = KEY_COLUMNS[Table.PANES]
     campaign, currency, validity = (columns.index(name) for name in ("campaign_id", "currency", "validity"))
     places = [MEASURES.index(name) for name in ("impressions", "clicks", "conversions")]
