@@ -4,10 +4,15 @@ Repeated stratified cross-validation: publishers are shuffled with a stated seed
 the folds, and everything that is learned (bins, trees, thresholds) is learned outside the fold that is judged. A
 publisher is positive if its label is `Fraud`; those under observation count as not fraudulent when judged.
 
-* `fdma_average_precision`: mean over folds, then over repeats (as scikit-learn's `cross_val_score` has it);
+* `fdma_average_precision`: 5 folds; mean over folds, then over repeats (as scikit-learn's `cross_val_score` has it);
 * `…_std`: between repeats; `…_pooled`: all folds' scores in one ranking, which is stricter: folds must agree in scale;
-* `fdma_one_feature`: the single column, up or down, that does best on the same folds; chosen knowing the answer, so
-  this baseline is given more than the model is.
+* `…_10_folds`: the same with 10 folds. It fits to more frauds, nearer to the shipped model, but also judges within
+  smaller folds (7 frauds), which by itself makes the mean higher: compare figures of one number of folds only;
+* `fdma_one_feature`, `…_10_folds`: the single feature, up or down, that does best on the same folds; chosen knowing
+  the answer, so this baseline is given more than the model is.
+
+The seeds of these repeats were not looked at while the recipe was chosen; the publishers are the same, so the figures
+remain a little kind.
 
 Data: CC BY-NC 3.0 SG, cited as its notice asks: [1] http://www.buzzcity.com/ [2] http://palanteer.sis.smu.edu.sg/fdma2012/
 [3] Phua, Cheu, Yap, Sim, Nguyen (2012), Feature Engineering for Click Fraud Detection, ACML workshop on FDMA.
@@ -31,10 +36,10 @@ from streams.stages.invalid.publisher_risk import Forest, average_precision
 VARIABLE: Final = "CAMPAIGN_STREAMS_TEST_DATA"
 DATA: Final = Path(os.environ.get(VARIABLE) or Path(__file__).resolve().parents[2] / "shared" / "data")
 FILE: Final = DATA / "fdma2012_publishers" / "train1_09feb12.csv.gz"
-SEED: Final = 1
-FOLDS: Final = 10
+SEED: Final = 101
+FOLDS: Final = 5
+MORE_FOLDS: Final = 10
 REPEATS: Final = 5
-QUICK_FOLDS: Final = 5
 
 Labels = npt.NDArray[np.str_]
 Fold = npt.NDArray[np.bool_]
@@ -55,13 +60,20 @@ def fdma_figures(quick: bool) -> dict[str, float]:
         print(f"no publisher figures: {FILE} is not there; {VARIABLE} names the folder that holds it", file=sys.stderr)
         return {}
     columns, labels = labelled_columns(FILE, LABEL_COLUMN)
-    found = validate(columns, labels, FOLDS if not quick else QUICK_FOLDS, 1 if quick else REPEATS)
-    return {
+    repeats = 1 if quick else REPEATS
+    found = validate(columns, labels, FOLDS, repeats)
+    figures = {
         "fdma_average_precision": found.mean,
         "fdma_average_precision_std": found.std,
         "fdma_average_precision_pooled": found.pooled,
         "fdma_one_feature": found.one_feature,
     }
+    if not quick:
+        more = validate(columns, labels, MORE_FOLDS, repeats)
+        figures["fdma_average_precision_10_folds"] = more.mean
+        figures["fdma_average_precision_10_folds_std"] = more.std
+        figures["fdma_one_feature_10_folds"] = more.one_feature
+    return figures
 
 
 def validate(columns: Floats, labels: Labels, folds: int, repeats: int, recipe: Recipe = RECIPE) -> Validation:

@@ -34,13 +34,13 @@ MIN_HESSIAN: Final = 1e-3
 class Recipe(NamedTuple):
     """How trees are grown."""
 
-    trees: int = 600
+    trees: int = 800
     depth: int = 3
     rate: float = 0.03
     """What each tree contributes of its optimal step."""
     feature_share: float = 0.2
-    row_share: float = 0.7
-    ridge: float = 2.0
+    row_share: float = 0.5
+    ridge: float = 1.0
     min_publishers: int = 10
     """Publishers on either side of a split."""
     bins: int = 64
