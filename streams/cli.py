@@ -16,6 +16,7 @@ from streams.commands import (
     load,
     notifier,
     pacing,
+    publishers,
     query,
     reconcile,
     sessions,
@@ -48,6 +49,7 @@ app.command("reconcile", help=prose(reconcile.reconcile.__doc__), epilog=prose(r
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("notifier", help=prose(notifier.notifier.__doc__))(notifier.notifier)
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(publishers.app, name="publishers")
 
 
 def _show_version(wanted: bool) -> None:
