@@ -14,23 +14,16 @@ from streams.agents.delivery_app import create_second_app
 from streams.agents.delivery_metrics import DeliveryCollector
 from streams.agents.metrics import PipelineCollector
 from streams.agents.pools import PoolsCollector
-from streams.records import Entry, Reason
+from streams.events import Reason
+from streams.records import Entry
 from streams.settings import DeliverySettings, RouteSettings, Settings, WorkerSettings
+from tests.support.prometheus_rules import ALERTS, PROMETHEUS, RECORDING, rules, used
 from tests.support.tools import DEPLOY, check
 from tests.unit.keeping import Kept
 
-PROMETHEUS = DEPLOY / "prometheus"
-RECORDING, ALERTS = PROMETHEUS / "recording.rules.yml", PROMETHEUS / "alerts.rules.yml"
 RUNBOOK = (DEPLOY / "RUNBOOK.md").read_text(encoding="utf-8")
 OF_PROMETHEUS = {"up", "process_start_time_seconds"}
 SEVERITIES = {"critical", "warning"}
-
-
-@cache
-def rules(kind: str) -> tuple[dict[str, Any], ...]:
-    """All rules of a kind: `record` or `alert`."""
-    documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (RECORDING, ALERTS)]
-    return tuple(rule for d in documents for group in d["groups"] for rule in group["rules"] if kind in rule)
 
 
 def alert_names() -> list[str]:
@@ -127,12 +120,6 @@ def exported() -> frozenset[str]:
 def _names(registry: CollectorRegistry) -> Iterator[str]:
     for family in registry.collect():
         yield f"{family.name}_total" if family.type == "counter" else family.name
-
-
-def used(expression: str) -> set[str]:
-    """Metrics and recorded series in an expression; what is in quotes or braces is no name."""
-    bare = re.sub(r'"[^"]*"|\{[^}]*\}', "", expression)
-    return set(re.findall(r"\b(?:\w+:)*(?:campaign_streams_|process_)\w+(?::\w+)*|\bup\b", bare))
 
 
 @pytest.fixture
