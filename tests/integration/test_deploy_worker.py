@@ -50,11 +50,18 @@ def get(worker: WorkerProcess, path: str) -> tuple[int, str]:
 def create_topics(settings: dict[str, str], directory: Path) -> str:
     command = [sys.executable, "-m", "streams.cli", "topics", "create"]
     env = environment(settings | {"KAFKA__PARTITIONS": "2"})
-    return subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(
+        command, cwd=directory, env=env, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
 
 async def test_a_worker_tells_its_health_and_metrics_and_ends_in_time(kafka: KafkaSettings, tmp_path: Path) -> None:
-    own = {"KAFKA__ASSIGNMENT": "all", "KAFKA__SESSION_TIMEOUT_MS": "1500", "WORKER__CHECKPOINT_STORE": "directory", **ROUTE}
+    own = {
+        "KAFKA__ASSIGNMENT": "all",
+        "KAFKA__SESSION_TIMEOUT_MS": "1500",
+        "WORKER__CHECKPOINT_STORE": "directory",
+        **ROUTE,
+    }
     settings = worker_settings(tmp_path, kafka, f"chdb://{tmp_path / 'clickhouse'}", **own)
     assert "created ads.journal\n" in create_topics(settings, tmp_path)
     assert create_topics(settings, tmp_path).startswith("0 topics created, ")

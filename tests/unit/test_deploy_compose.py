@@ -77,7 +77,9 @@ def test_the_specification_would_find_a_mistake() -> None:
 
 
 def test_everything_that_is_asked_for_is_there() -> None:
-    assert {"kafka", "clickhouse", "prometheus", "alertmanager", "grafana", "topics", "worker", "generator"} <= set(SERVICES)
+    assert {"kafka", "clickhouse", "prometheus", "alertmanager", "grafana", "topics", "worker", "generator"} <= set(
+        SERVICES
+    )
 
 
 def test_images_are_pinned_and_ours_has_this_version() -> None:

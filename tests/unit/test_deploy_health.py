@@ -1,9 +1,15 @@
 """What probes and alerts are told of a worker: readiness with its reasons, ages, and counters that do not jump."""
 
+import asyncio
+import time
+from types import SimpleNamespace
+
 import pytest
 
 from streams.adapters.memory_sink import Fault
+from streams.agents import app as app_module
 from streams.agents import keeper as keeper_module
+from streams.agents.app import Engine, _within
 from streams.agents.health import STUCK_S, TICK_BOUND_S, document, liveness, readiness
 from streams.events import Input
 from tests.unit.given import document as event
@@ -94,6 +100,42 @@ async def test_an_outage_of_clickhouse_within_bounds_leaves_a_worker_ready() -> 
     assert readiness(found.keeper, {0}).is_well
     found.keeper.settings = found.settings.model_copy(update={"max_dirty_rows": 1})
     assert "intake is paused" in reasons(found, 0)
+
+
+# Stopping
+
+
+async def test_a_step_of_the_shutdown_does_not_keep_the_others_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    async def hangs() -> None:
+        await asyncio.sleep(60)
+
+    started = time.monotonic()
+    await _within(0.05, hangs(), "it was left")
+    assert time.monotonic() - started < 5
+    assert "it was left" in caplog.text
+
+
+async def test_stopping_takes_no_longer_than_its_steps_with_nothing_that_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("LAST_TICK_S", "LAST_FLUSH_S", "CLOSE_S"):
+        monkeypatch.setattr(app_module, name, 0.05)
+    monkeypatch.setattr(keeper_module, "RELEASE_TIMEOUT_S", 0.05)
+    found = await kept()
+
+    async def hangs(*_: object, **__: object) -> None:
+        await asyncio.sleep(60)
+
+    engine = Engine.__new__(Engine)
+    engine._is_closed, engine.keeper, engine.publisher = False, found.keeper, found.publisher
+    engine.journal = SimpleNamespace(stop=hangs)  # type: ignore[assignment]
+    monkeypatch.setattr(found.keeper, "tick_all", hangs)
+    monkeypatch.setattr(found.publisher, "flush", hangs)
+    monkeypatch.setattr(found.keeper, "_last_checkpoint", hangs)
+    started = time.monotonic()
+    await engine._close()
+    assert time.monotonic() - started < 5
+    assert found.keeper.owners == {}
 
 
 # Ages and counters

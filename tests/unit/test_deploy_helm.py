@@ -209,7 +209,11 @@ def test_what_is_referred_to_exists(values: str) -> None:
         labels = of_kind(values, "StatefulSet")[0]["spec"]["template"]["metadata"]["labels"]
         assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
     for service in of_kind(values, "Service"):
-        templates = [d["spec"]["template"]["metadata"]["labels"] for k in ("StatefulSet", "Deployment") for d in of_kind(values, k)]
+        templates = [
+            d["spec"]["template"]["metadata"]["labels"]
+            for k in ("StatefulSet", "Deployment")
+            for d in of_kind(values, k)
+        ]
         assert any(service["spec"]["selector"].items() <= labels.items() for labels in templates)
 
 

@@ -60,7 +60,9 @@ def test_alertmanager_reads_its_configuration_as_it_is_and_filled_in(is_filled_i
 def test_every_alert_fires_in_a_test_and_is_quiet_in_another() -> None:
     cases = yaml.safe_load((PROMETHEUS / "rules.test.yml").read_text(encoding="utf-8"))["tests"]
     steps = [step for case in cases for step in case.get("promql_expr_test", ())]
-    fired = {name for step in steps for sample in step["exp_samples"] for name in re.findall(r'"(\w+)"', sample["labels"])}
+    fired = {
+        name for step in steps for sample in step["exp_samples"] for name in re.findall(r'"(\w+)"', sample["labels"])
+    }
     assert fired == set(alert_names())
     assert sum(not step["exp_samples"] for step in steps) > len(fired) / 2
 
@@ -75,7 +77,9 @@ def test_alerts_have_a_severity_a_summary_and_a_name_of_their_own() -> None:
 
 def test_alertmanager_inhibits_alerts_that_exist() -> None:
     document = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text(encoding="utf-8"))
-    matchers = [m for rule in document["inhibit_rules"] for side in ("source", "target") for m in rule[f"{side}_matchers"]]
+    matchers = [
+        m for rule in document["inhibit_rules"] for side in ("source", "target") for m in rule[f"{side}_matchers"]
+    ]
     named = {name for matcher in matchers for name in re.findall(r"[A-Z]\w+", matcher.split("~")[-1].split("=")[-1])}
     assert named
     assert named <= set(alert_names())

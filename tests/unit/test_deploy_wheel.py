@@ -57,14 +57,28 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("installed")
     run(sys.executable, "-m", "venv", "--without-pip", place / "venv", cwd=place)
     python = place / "venv" / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=place)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        wheel,
+        cwd=place,
+    )
     (site,) = (place / "venv").glob("lib/python*/site-packages")
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return place
 
 
 def test_the_installed_command_tells_its_version(installed: Path) -> None:
-    assert run(installed / "venv/bin/campaign-streams", "--version", cwd=installed) == f"campaign-streams {__version__}\n"
+    assert (
+        run(installed / "venv/bin/campaign-streams", "--version", cwd=installed) == f"campaign-streams {__version__}\n"
+    )
 
 
 def test_the_installed_package_finds_its_migrations_and_mappings(installed: Path) -> None:
