@@ -18,8 +18,10 @@ install: $(INSTALLED)
 demo: install
 	$(BIN)/campaign-streams demo $(ARGS)
 
+# A file's tests share a process: servers are started once for it.
+JOBS ?= auto
 test: install
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) $(ARGS)
 
 lint: install
 	$(BIN)/ruff format --check .
@@ -43,6 +45,7 @@ bench: install
 
 schemas: install
 	$(BIN)/python -m streams.jobs.schemas
+	$(BIN)/python -m streams.jobs.flags
 
 # What checks deploy/ and is no Python package; tests that need one skip without it. Debian's packages, and Go for helm.
 TOOLS := .cache/tools

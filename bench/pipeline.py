@@ -58,10 +58,10 @@ async def fill(system: EmbeddedSystem, chunks: Iterable[list[Outgoing]]) -> int:
     return count
 
 
-async def pipeline(workload: Workload) -> float:
-    """Events per second, from the worker being ready until every row has been acknowledged."""
+async def pipeline(workload: Workload, settings: dict[str, str] | None = None) -> float:
+    """Events per second, from the worker being ready until every row is acknowledged; `settings` are the worker's."""
     with tempfile.TemporaryDirectory() as directory:
-        async with EmbeddedSystem(Path(directory), with_worker=False) as system:
+        async with EmbeddedSystem(Path(directory), settings=settings, with_worker=False) as system:
             count = await fill(system, produce(workload))
             await system.run_worker()
             started = time.monotonic()

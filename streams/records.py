@@ -15,9 +15,13 @@ import msgspec
 
 from streams.events import Input
 
-COMMON: Final = ("duplicates", "late", "money_rejected", "spend_millimicros", "credited_millimicros")
-"""Measures that every input has: redelivered and late events (not counted elsewhere), amounts refused, cost, and cost
-given back (in the rows of what a tick decides)."""
+COMMON: Final = (
+    *("duplicates", "late", "money_rejected", "spend_millimicros", "credited_millimicros"),
+    *("judged", "undecided"),
+)
+"""Measures that every input has: redelivered and late events (not counted elsewhere), amounts refused, cost, cost
+given back (in the rows of what a tick decides), events judged as traffic, and those of them that carry too little for
+that."""
 
 MEASURES_OF: Final[dict[Input, tuple[str, ...]]] = {
     Input.IMPRESSIONS: ("impressions", "viewable_impressions", "measured_impressions"),
@@ -77,6 +81,7 @@ OFFSET_OF: Final[dict[Input, int]] = {i: MEASURES.index(MEASURES_OF[i][0]) for i
 IDENTITY: Final = ("log_epoch", "input", "partition", "pane_ms", "rules_seq")
 """`rules_seq` is the tick that brought the rules in force: with new rules, totals begin anew, in rows of their own."""
 
+VALID: Final = "valid"
 DECISION_KEY: Final = ("campaign_id", "ad_unit_id", "creative_id", "variant", "currency", "validity")
 DIMENSIONS: Final = (
     "region",
@@ -178,6 +183,29 @@ ALERT_COLUMNS: Final = (
     "text_zh",
     "version",
 )
+FLAG_COLUMNS: Final = (
+    "log_epoch",
+    "partition",
+    "input",
+    "event",  # digest of the event id, 32 hexadecimal digits
+    "rule",
+    "event_id",
+    "event_time",
+    "campaign_id",
+    "ad_unit_id",
+    "creative_id",
+    "publisher_id",
+    "currency",
+    "cost_millimicros",
+    "class",  # givt or sivt
+    "mode",  # on: it excludes; observe: it is only told
+    "state",  # raised, withdrawn, overturned or confirmed
+    "evidence",  # JSON
+    "reviewer",
+    "review_reason",
+    "decided",  # wall time of the tick
+    "version",
+)
 
 
 class Table(StrEnum):
@@ -190,6 +218,7 @@ class Table(StrEnum):
     CAMPAIGNS = "campaign_rows"
     PACING = "pacing_rows"
     ALERTS = "alert_rows"
+    FLAGS = "flag_rows"
 
 
 COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
@@ -200,6 +229,7 @@ COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
     Table.CAMPAIGNS: CAMPAIGN_COLUMNS,
     Table.PACING: PACING_COLUMNS,
     Table.ALERTS: ALERT_COLUMNS,
+    Table.FLAGS: FLAG_COLUMNS,
 }
 
 Row = tuple[Any, ...]
@@ -213,6 +243,7 @@ KEY_COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
     Table.CAMPAIGNS: ("campaign_id", "valid_from"),
     Table.PACING: PACING_COLUMNS[: PACING_COLUMNS.index("currency")],
     Table.ALERTS: ALERT_COLUMNS[: ALERT_COLUMNS.index("kind")],
+    Table.FLAGS: FLAG_COLUMNS[: FLAG_COLUMNS.index("event_id")],
 }
 """The key of a row: the table's ORDER BY, in which the highest version wins."""
 

@@ -11,6 +11,7 @@ import xxhash
 from msgspec import Meta
 
 from streams.events import ClickType, ConversionType, Input
+from streams.invalid import InvalidRules
 from streams.records import DIMENSIONS
 
 MINUTE_MS: Final = 60_000
@@ -66,6 +67,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Report keys per topic-partition and effect pane; beyond it a key folds into `other`."""
     reach_sample: Annotated[int, Meta(ge=16, le=4096)] = 256
     """Smallest user hashes kept per report key (KMV sketch): exact below, relative error 1/sqrt(n-2) above."""
+
+    invalid: InvalidRules = msgspec.field(default_factory=InvalidRules)
+    """What counts as invalid traffic."""
 
     def __post_init__(self) -> None:
         unknown = [d for d in self.dimensions if d not in DIMENSIONS]

@@ -26,11 +26,17 @@ ALERTS: Final = PREFIX + "alerts"
 """Changes in the lives of alerts, keyed by campaign."""
 ALERT_COMMANDS: Final = PREFIX + "alert-commands"
 """Acknowledgements and snoozes, keyed by what they are about."""
+EVIDENCE: Final = PREFIX + "evidence"
+"""Clicks on their way to the partitions that own their sources."""
+VERDICTS: Final = PREFIX + "verdicts"
+"""Verdicts of sources, in their clicks' partitions; and reviews, keyed by campaign."""
+FLAGS: Final = PREFIX + "flags"
+"""Flags with their evidence, keyed by campaign."""
 DELIVERIES: Final = PREFIX + "deliveries"
 """Receipts of messages that were delivered, keyed by message."""
 
-NOTICE_TOPICS: Final = (CAMPAIGNS, SESSIONS, ALLOWANCES)
-"""Low-rate inputs, keyed by campaign."""
+NOTICE_TOPICS: Final = (CAMPAIGNS, SESSIONS, ALLOWANCES, EVIDENCE, VERDICTS)
+"""Low-rate inputs, in the partition that they are about."""
 READ_TOPICS: Final[tuple[str, ...]] = (*INPUT_TOPICS.values(), *NOTICE_TOPICS)
 """What a partition reads."""
 CO_PARTITIONED: Final[tuple[str, ...]] = (*READ_TOPICS, JOURNAL)

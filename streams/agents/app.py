@@ -22,6 +22,7 @@ from streams.adapters.kafka_admin import partitions_for_worker
 from streams.adapters.kafka_checkpoints import KafkaCheckpointStore
 from streams.adapters.kafka_journal import KafkaJournal
 from streams.adapters.kafka_outbox import KafkaOutbox
+from streams.adapters.lists import with_lists
 from streams.agents.delivery_app import STOP_S, LowRate
 from streams.agents.keeper import RELEASE_TIMEOUT_S, Keeper
 from streams.agents.metrics import PipelineCollector
@@ -101,7 +102,7 @@ class Engine(faust.Service):
             partitions=partitions,
             log_epoch=settings.worker.log_epoch,
             worker=f"{socket.gethostname()}/{os.getpid()}",
-            rules=settings.parsed_rules(),
+            rules=with_lists(settings.parsed_rules(), settings),
             checkpoint_ms=settings.worker.checkpoint_ms,
         )
         self.keeper = Keeper(config, Ports(self.journal, self.store, self.outbox), SystemClock(), settings.worker)

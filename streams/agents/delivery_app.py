@@ -104,7 +104,7 @@ class LowRate(faust.Service):
         self.settings = settings
         self.counts = DeliveryCounts()
         self.collectors = (
-            DeliveryCollector(self.counts, lambda: self._hosted and self._hosted.delivery),
+            DeliveryCollector(self.counts, lambda: self.delivery),
             PoolsCollector(lambda: self._hosted and self._hosted.pools),
         )
         """To be registered with the worker's metrics."""
@@ -112,6 +112,11 @@ class LowRate(faust.Service):
         self._hosted: SecondApp | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="second-app", daemon=True)
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """What delivers now; None between two apps, and where nobody is to be told."""
+        return self._hosted and self._hosted.delivery
 
     async def on_start(self) -> None:
         """Starts the thread; the app connects in it."""

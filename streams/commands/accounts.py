@@ -57,7 +57,7 @@ def put(
         refused(file, found.problems)
     count = _counted(len(found.accounts))
     if check:
-        out().print(f"{file}: {count} without a fault")
+        out().print(f"{file}: {count} without a fault", soft_wrap=True)
         return
     run(publish(load_settings().kafka, account_messages(found.accounts)))
     out().print(f"{count} put into {ACCOUNTS}")

@@ -71,7 +71,7 @@ def put(
         refused(file, found.problems)
     count = _campaigns(len(found.campaigns))
     if check:
-        out().print(f"{file}: {count} without a fault")
+        out().print(f"{file}: {count} without a fault", soft_wrap=True)
         return
     run(publish(load_settings().kafka, campaign_messages(found.campaigns)))
     out().print(f"{count} appended to {CAMPAIGNS} as new versions")

@@ -21,10 +21,17 @@ Examples:
   campaign-streams generate --rate 20000 --duration 10m --campaigns 1000 --no-cycle
   campaign-streams generate --history --from 2026-11-02 --length 7d --rate 50 --seed 3
   campaign-streams generate --history --length 1h --to-file traffic/
+  campaign-streams generate --attack all --oddity all --truth truth.ndjson
+  campaign-streams generate --history --length 6h --attack click_farm=0.03 --attack crawler --to-file traffic/
+
+An attack's share is of all clicks. Attacks: crawler, data_centre, click_farm, flooding, injection, replay, botnet,
+double_click. Oddities of honest traffic: office, carrier (on unless told otherwise), prefetch, viral_burst,
+flash_sale, one_tap, late_conversion.
 """
 
 _TRAFFIC: Final = "Traffic"
 _HISTORY: Final = "History and files"
+_INVALID: Final = "Invalid traffic"
 
 
 def generate(
@@ -93,19 +100,44 @@ def generate(
             rich_help_panel=_HISTORY,
         ),
     ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=SHARE]", help="Mix in an attacker, or all; repeat.", rich_help_panel=_INVALID),
+    ] = None,
+    oddity: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=SHARE]", help="Honest traffic that looks strange, or all; repeat.", rich_help_panel=_INVALID
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write who made what (NDJSON: event_id, input, attack).", rich_help_panel=_INVALID
+        ),
+    ] = None,
+    data_centres: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the list of the data centres (CIDR) of this traffic's world.",
+            rich_help_panel=_INVALID,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was generated as JSON.")] = False,
 ) -> None:
     """Generate realistic traffic, live or as history.
 
     Impressions, plays, clicks, conversions with a long-tailed delay, refunds, engagements; a daily and weekly cycle,
     a live-shop evening with half the traffic on one campaign, CTR and CVR of each creative's own, out-of-order and
-    duplicate deliveries. The campaigns' settings are published first, where they have changed.
+    duplicate deliveries. With --attack also what is not honest; who made what is written aside, with --truth, and
+    never into the events. The campaigns' settings are published first, where they have changed.
 
     Live (the default) event times advance with the clock, at --rate, until --duration or Ctrl-C. With --history the
     events of --length from --from on are published as fast as the broker takes them, each with its event time as the
     record's own timestamp.
     """
-    from streams.commands.generating import to_files, to_topics
+    from streams.commands.generating import mixture, to_files, to_topics, write_data_centres
     from streams.jobs.generate import traffic_profile
 
     _check(history, start, length, duration, to_file)
@@ -122,13 +154,16 @@ def generate(
         duplicate_share=duplicate_share,
         out_of_order_share=out_of_order_share,
         compress=compress,
+        **mixture(attack, oddity),
         start_ms=None if start is None else time_ms("--from", start),
         duration_ms=_duration(history, duration, length),
     )
+    if data_centres:
+        write_data_centres(profile, data_centres)
     if to_file:
-        report = to_files(profile, seed, to_file)
+        report = to_files(profile, seed, to_file, truth)
     else:
-        report = run(to_topics(profile, seed, history, load_settings().kafka))
+        report = run(to_topics(profile, seed, history, load_settings().kafka, truth))
     if as_json:
         print_json(_document(report, seed))
     else:
@@ -158,6 +193,9 @@ def _show(report: "GeneratorReport", seed: int, console: Console) -> None:
     listed = ", ".join(f"{source.value} {count:,}" for source, count in report.events.items() if count)
     if listed:
         console.print(listed)
+    if report.attacks:
+        attacks = ", ".join(f"{name} {count:,}" for name, count in sorted(report.attacks.items()))
+        console.print(f"of them by attackers: {attacks}")
     if report.behind_ms > FAR_BEHIND_MS:
         console.print(
             f"at the end {length_text(report.behind_ms)} behind the clock: the rate is more than is taken here"
@@ -173,6 +211,7 @@ def _document(report: "GeneratorReport", seed: int) -> dict[str, object]:
         "delivered": report.delivered,
         "duplicates": report.duplicates,
         "events": {source.value: count for source, count in report.events.items()},
+        "attacks": report.attacks,
         "behind_ms": report.behind_ms,
         "cut": report.cut,
     }

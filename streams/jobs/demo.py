@@ -24,9 +24,11 @@ from streams.jobs.generate import (
 from streams.jobs.identity import Identity
 from streams.jobs.load import LoadReport, events_from_files, load
 from streams.jobs.mapping import Mapping
+from streams.jobs.traffic_profile import Attack
 
 REPORT_SOON = '{"report_every_ms": 2000}'
 """Whoever watches for a minute does not wait ten seconds for the report grain."""
+DEMO_ATTACKS = (Attack.CRAWLER, Attack.DATA_CENTRE, Attack.CLICK_FARM, Attack.FLOODING, Attack.INJECTION)
 SHOWN_CAMPAIGNS = 50
 SHOW_S = 0.5
 DRAIN_TIMEOUT_S = 600.0
@@ -109,8 +111,9 @@ async def _traffic(run: DemoRun, outbox: KafkaOutbox) -> None:
 
 
 def demo_profile(rate: float) -> TrafficProfile:
-    """Flat traffic whose conversions come within seconds, so that a minute shows a funnel."""
-    return traffic_profile(rate=rate, cycle=False, compress=5e-4)
+    """Flat traffic whose conversions come within seconds, so that a minute shows a funnel; some of it is invalid."""
+    attacks = {**dict.fromkeys(DEMO_ATTACKS, 0.01), Attack.DOUBLE_CLICK: 0.005}
+    return traffic_profile(rate=rate, cycle=False, compress=5e-4, attacks=attacks)
 
 
 def _sent(run: DemoRun, total: int) -> None:

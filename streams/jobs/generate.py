@@ -14,11 +14,12 @@ import msgspec
 from streams.accounts import Account, encode_account, key_of
 from streams.campaigns import CampaignSettings, encode_campaign
 from streams.events import Input
+from streams.jobs.attacks import MixedTraffic
 from streams.jobs.load import GIVE_UP_AFTER_S, publish_patiently
 from streams.jobs.traffic_catalogue import generate_accounts, generate_campaigns
 from streams.jobs.traffic_money import live_sessions
 from streams.jobs.traffic_profile import TrafficProfile, traffic_profile
-from streams.jobs.traffic_simulation import GeneratedEvent, Simulation
+from streams.jobs.traffic_simulation import GeneratedEvent
 from streams.ports import Clock, Outbox, Outgoing
 from streams.signals import LiveSession
 from streams.topics import ACCOUNTS, CAMPAIGNS, INPUT_TOPICS, SESSIONS
@@ -54,13 +55,23 @@ class GeneratorReport:
     events: dict[Input, int] = field(default_factory=lambda: dict.fromkeys(Input, 0))
     behind_ms: int = 0
     """How far the last batch was behind the clock: large where the broker or this machine is too slow."""
+    attacks: dict[str, int] = field(default_factory=dict)
+    """Events by attack, duplicates included."""
     cut: int = 0
     """Later events given up because `max_pending` were waiting."""
+
+    def add(self, event: GeneratedEvent) -> None:
+        """Counts a delivery."""
+        self.delivered += 1
+        self.duplicates += event.duplicate
+        self.events[event.input] += 1
+        if event.attack:
+            self.attacks[event.attack] = self.attacks.get(event.attack, 0) + 1
 
 
 def generate(profile: TrafficProfile, seed: int) -> Iterator[GeneratedEvent]:
     """The traffic, in order of delivery. Endless where the profile has no duration."""
-    return Simulation(profile, seed).events()
+    return MixedTraffic(profile, seed).events()
 
 
 def generate_sessions(profile: TrafficProfile, since_ms: int, *, opens_at_once: bool = False) -> Iterator[LiveSession]:
@@ -102,6 +113,7 @@ async def run_generator(
     report: GeneratorReport | None = None,
     give_up_after_s: float = GIVE_UP_AFTER_S,
     sessions: Iterator[LiveSession] | None = None,
+    sent: Callable[[list[GeneratedEvent]], object] | None = None,
 ) -> GeneratorReport:
     """Publishes traffic in real time until its end, or until `stop()`, which is asked before each batch.
 
@@ -109,6 +121,7 @@ async def run_generator(
     profile's place. Every `batch_ms` what is due is published, at most `max_batch` at a time; a generator that falls
     behind publishes without pause and drops nothing. Records carry the time of delivery. `report` is filled as it
     goes, so that it is whole after a cancellation too. `sessions` (`generate_sessions`) are published when they happen.
+    `sent` is told each batch, with the truth about it.
 
     Raises:
         Unavailable: the broker did not answer for `give_up_after_s`.
@@ -117,8 +130,8 @@ async def run_generator(
     chosen = _chosen(profile, began_ms, rate, duration_ms)
     filled = report if report is not None else GeneratorReport()
     filled.start_ms = chosen.first_ms
-    simulation = Simulation(chosen, seed)
-    events = simulation.events()
+    traffic = MixedTraffic(chosen, seed)
+    events = traffic.events()
     waiting = next(events, None)
     coming = _Sessions(sessions, outbox, give_up_after_s)
     while waiting is not None and not stop():
@@ -132,7 +145,9 @@ async def run_generator(
             batch.append(waiting)
             waiting = next(events, None)
         await publish_patiently(outbox, [_record(event) for event in batch], give_up_after_s)
-        _count(filled, batch, now_ms, simulation.cut)
+        _count(filled, batch, now_ms, traffic.cut)
+        if sent is not None:
+            sent(batch)
         if progress is not None:
             progress(filled)
         await sleep(0)
@@ -169,9 +184,7 @@ def _record(event: GeneratedEvent) -> Outgoing:
 
 
 def _count(report: GeneratorReport, batch: list[GeneratedEvent], now_ms: int, cut: int) -> None:
-    report.delivered += len(batch)
-    report.duplicates += sum(event.duplicate for event in batch)
     for event in batch:
-        report.events[event.input] += 1
+        report.add(event)
     report.behind_ms = now_ms - batch[0].deliver_at_ms
     report.cut = cut

@@ -132,7 +132,7 @@ def _span(ge: float | None = None, le: float | None = None, gt: float | None = N
 
 def _rules() -> Iterator[SettingRow]:
     for field in _fields(Rules):
-        if field.name != "horizons":
+        if field.name not in ("horizons", "invalid"):  # the latter has a page of its own
             allowed = _listed(DIMENSIONS) if field.name == "dimensions" else _of_type(field.type)
             default = _default(field.name, field.default)
             yield SettingRow(f"rules.{field.name}", default, allowed, RULES_TEXTS[field.name])

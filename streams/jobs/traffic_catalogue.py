@@ -2,7 +2,7 @@
 
 The catalogue is a function of the profile alone; the seed of the traffic does not touch it. Fragments of JSON that
 every event of a creative, a user or a placement carries are written once and joined per event, which is what makes
-the generator fast. All identifiers are invented; networks lie in 100.64.0.0/10, which belongs to nobody.
+the generator fast. All identifiers are invented.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,9 @@ import xxhash
 from streams.accounts import Account
 from streams.campaigns import CampaignSettings
 from streams.events import ConversionType
+from streams.jobs.traffic_agents import agent_of
 from streams.jobs.traffic_money import CPM, shared_money, supply_of, with_money
+from streams.jobs.traffic_networks import Whereabouts
 from streams.jobs.traffic_profile import TrafficProfile
 
 PUBLISHERS: Final = 40
@@ -34,17 +36,6 @@ _PLACEMENTS: Final = (
     ("feed", "feed-banner", 640, 320),
     ("search", "search-top", 720, 240),
     ("shop", "shop-shelf", 480, 480),
-)
-_AGENTS: Final = (
-    (
-        "phone",
-        "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/129.0 Mobile Safari/537.36",
-    ),
-    ("phone", "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148"),
-    ("phone", "Mozilla/5.0 (Linux; Android 13; HarmonyOS) AppleWebKit/537.36 Chrome/114.0 Mobile Safari/537.36"),
-    ("tablet", "Mozilla/5.0 (iPad; CPU OS 17_6 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148"),
-    ("desktop", "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0"),
-    ("tv", "Mozilla/5.0 (Linux; Android 12; SmartTV) AppleWebKit/537.36 Chrome/110.0 Safari/537.36"),
 )
 
 
@@ -153,28 +144,30 @@ class Audience:
     def __init__(self, profile: TrafficProfile) -> None:
         self._seed = profile.catalogue_seed
         self._lean = profile.detail == "lean"
+        self._places = Whereabouts(profile)
         self._fragments: dict[int, tuple[str, str]] = {}
 
-    def fragments(self, user: int) -> tuple[str, str]:
-        """JSON of the user at this rank: for every event, and the user agent for those that carry it."""
+    def fragments(self, user: int, at_ms: int) -> tuple[str, str]:
+        """JSON of the user at this rank at a time: for every event, and the user agent for those that carry it."""
         found = self._fragments.get(user)
         if found is None:
             found = self._make(user)
             if len(self._fragments) < CACHED_USERS:
                 self._fragments[user] = found
-        return found
+        if self._lean:
+            return found
+        return found[0] + self._places.fragment(user, at_ms), found[1]
 
     def _make(self, user: int) -> tuple[str, str]:
         mixed = xxhash.xxh3_64_intdigest(f"{self._seed}:{user}".encode())
-        device, agent = _AGENTS[min(mixed % 7, len(_AGENTS) - 1) if mixed % 3 else 0]
+        device, agent = agent_of(mixed >> 1)
         # Populous regions come first: the smaller of two draws is taken.
         region = _REGIONS[min((mixed >> 8) % len(_REGIONS), (mixed >> 16) % len(_REGIONS))]
         fields = {"user_id": f"u{user:07d}", "region": region, "device_class": device}
         if self._lean:
-            return _fragment(fields), ""
-        fields["device_id"] = f"d{mixed >> 40:06x}"
-        fields["network"] = f"100.{64 + (mixed >> 24) % 64}.{(mixed >> 32) % 256}.0/24"
-        return _fragment(fields), _fragment({"user_agent": agent})
+            return fragment(fields), ""
+        fields["device_id"] = f"d{mixed >> 12:013x}"
+        return fragment(fields), fragment({"user_agent": agent})
 
 
 def _settings(profile: TrafficProfile, index: int) -> CampaignSettings:
@@ -257,7 +250,7 @@ def _attention(profile: TrafficProfile, random: Random, number: int) -> Attentio
 
 
 def _arms(experiment: str) -> tuple[str, str]:
-    control, treatment = (_fragment({"experiments": [{"id": experiment, "arm": arm}]}) for arm in "AB")
+    control, treatment = (fragment({"experiments": [{"id": experiment, "arm": arm}]}) for arm in "AB")
     return control, treatment
 
 
@@ -276,7 +269,7 @@ def _creative_fragment(
         fields["shop_id"] = f"shop-{index // 2 + 1:04d}"
         fields["product_id"] = f"product-{settings.campaign_id}"
         fields["creator_id"] = f"creator-{index * 7 % CREATORS + 1}"
-    return _fragment(fields)
+    return fragment(fields)
 
 
 def _organic(profile: TrafficProfile) -> tuple[Creative, ...]:
@@ -289,7 +282,7 @@ def _organic_content(profile: TrafficProfile, random: Random, number: int) -> Cr
     fields = {"traffic": "organic", owner[0]: owner[1], "video_id": f"video-{number + 1}"}
     return Creative(
         key=owner[1],
-        fragment=_fragment(fields),
+        fragment=fragment(fields),
         ctr=random.uniform(0.005, 0.03),
         click_type="profile",
         attention=_attention(profile, random, number),
@@ -297,17 +290,18 @@ def _organic_content(profile: TrafficProfile, random: Random, number: int) -> Cr
 
 
 def _placements(profile: TrafficProfile, instead: dict[str, str]) -> tuple[str, ...]:
-    return tuple(_placement(profile, number, instead) for number in range(PUBLISHERS))
+    return tuple(placement(profile, number, instead) for number in range(PUBLISHERS))
 
 
-def _placement(profile: TrafficProfile, number: int, instead: dict[str, str]) -> str:
+def placement(profile: TrafficProfile, number: int, instead: dict[str, str]) -> str:
+    """`,"publisher_id":…`: where the publisher at this rank shows ads; `instead` takes the place of what it says."""
     channel, name, width, height = _PLACEMENTS[number % len(_PLACEMENTS)]
     fields: dict[str, object] = {"publisher_id": f"pub-{number + 1}", "channel": channel}
     if profile.detail == "full":
         fields |= {"placement": name, "placement_width_px": width, "placement_height_px": height}
-    return _fragment({**fields, **instead})
+    return fragment({**fields, **instead})
 
 
-def _fragment(fields: Mapping[str, object]) -> str:
+def fragment(fields: Mapping[str, object]) -> str:
     """`,"a":1,"b":"x"`: the inside of a JSON object with a comma before it."""
     return "," + orjson.dumps(dict(fields)).decode()[1:-1]

@@ -37,6 +37,22 @@ class Correction(NamedTuple):
     order_id: str
 
 
+def price_json(price_millimicros: int, share: float) -> str:
+    """The auction's price, within a half and one and a half of the creative's, by a share of 1."""
+    return f',"clearing_price_millimicros":{int(price_millimicros * (0.5 + share))}' if price_millimicros else ""
+
+
+def click_json(impression_id: str, click_type: str, client_time_ms: int) -> str:
+    """What a click has beyond any event; no impression: it names none."""
+    shown = f',"impression_id":"{impression_id}"' if impression_id else ""
+    return f'{shown},"click_type":"{click_type}","client_time_ms":{client_time_ms}'
+
+
+def event_id_of(value: bytes) -> str:
+    """Of a generated document: the id is what it begins with."""
+    return value[len('{"event_id":"') : value.index(b'"', len('{"event_id":"'))].decode()
+
+
 def attribution_json(touch: Touch | None) -> str:
     """`,"attribution":{…}`, or nothing for a conversion that no touch is credited with."""
     if touch is None:

@@ -1,5 +1,6 @@
 """What generated traffic is like: one frozen profile, of which (with a seed) the traffic is a function."""
 
+from enum import StrEnum
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -16,6 +17,46 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Duration = Annotated[int, Meta(ge=1, le=10 * 366 * DAY_MS)]
 Few = Annotated[int, Meta(ge=1, le=100)]
 Hour = Annotated[int, Meta(ge=0, le=24)]
+
+
+class Attack(StrEnum):
+    """What is not honest. A double tap is nobody's attack, and yet invalid by the rules of the MRC."""
+
+    CRAWLER = "crawler"
+    DATA_CENTRE = "data_centre"
+    CLICK_FARM = "click_farm"
+    FLOODING = "flooding"
+    INJECTION = "injection"
+    REPLAY = "replay"
+    BOTNET = "botnet"
+    DOUBLE_CLICK = "double_click"
+
+
+class Oddity(StrEnum):
+    """What honest traffic does although it looks strange."""
+
+    OFFICE = "office"
+    CARRIER = "carrier"
+    PREFETCH = "prefetch"
+    VIRAL_BURST = "viral_burst"
+    FLASH_SALE = "flash_sale"
+    ONE_TAP = "one_tap"
+    LATE_CONVERSION = "late_conversion"
+
+
+USUAL_SHARES: Final[dict[str, float]] = {
+    **dict.fromkeys(Attack, 0.02),
+    Attack.DOUBLE_CLICK: 0.005,
+    Oddity.OFFICE: 0.1,
+    Oddity.CARRIER: 0.55,
+    Oddity.PREFETCH: 0.02,
+    Oddity.VIRAL_BURST: 0.03,
+    Oddity.FLASH_SALE: 0.03,
+    Oddity.ONE_TAP: 0.01,
+    Oddity.LATE_CONVERSION: 0.002,
+}
+"""Where a kind is asked for without a share."""
+MAX_ATTACKED: Final = 0.9
 
 
 class TrafficProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,8 +79,8 @@ class TrafficProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ad_units_per_campaign: Few = 2
     creatives_per_ad_unit: Few = 3
     users: Annotated[int, Meta(ge=1, le=100_000_000)] = 50_000
-    user_skew: Annotated[float, Meta(ge=0, lt=1)] = 0.6
-    """Exponent of the Zipf distribution of traffic over users."""
+    user_skew: Annotated[float, Meta(ge=0, lt=1)] = 0.3
+    """Exponent of the Zipf distribution of traffic over users. Much above this the first of them clicks like a bot."""
     catalogue_seed: int = 0
     """Decides the campaigns' own rates and prices, so that several seeds can run on the same campaigns."""
 
@@ -73,6 +114,15 @@ class TrafficProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_pending: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 500_000
     """Events kept for later at most (about 250 B each); beyond it the long tail of conversions is cut."""
 
+    attacks: dict[Attack, Share] = {}
+    """Share of all clicks that each attacker makes. The honest events are the same with any."""
+    oddities: dict[Oddity, Share] = msgspec.field(
+        default_factory=lambda: {kind: USUAL_SHARES[kind] for kind in (Oddity.OFFICE, Oddity.CARRIER)}
+    )
+    """office, carrier: of users; prefetch: of impressions that were seen; viral_burst, flash_sale: further clicks, of
+    the others; one_tap: clicks that lead to an order at once; late_conversion: for each click, a conversion that is
+    credited to a click of the days before the start."""
+
     @property
     def first_ms(self) -> int:
         """The first event time."""
@@ -98,4 +148,6 @@ def traffic_profile(**choices: object) -> TrafficProfile:
         raise ConfigurationError(f"traffic: time_zone {profile.time_zone!r} is no IANA zone; use one such as UTC")
     if profile.live_from_hour > profile.live_to_hour:
         raise ConfigurationError("traffic: live_from_hour is after live_to_hour; exchange them")
+    if sum(profile.attacks.values()) > MAX_ATTACKED:
+        raise ConfigurationError(f"traffic: attacks make more than {MAX_ATTACKED} of all clicks; lower their shares")
     return profile

@@ -19,10 +19,12 @@ from streams.jobs.traffic_documents import (
     Purchase,
     Touch,
     attribution_json,
+    click_json,
     correction_json,
+    price_json,
     purchase_json,
 )
-from streams.jobs.traffic_profile import TrafficProfile
+from streams.jobs.traffic_profile import Oddity, TrafficProfile
 from streams.jobs.traffic_shape import (
     DAY_MS,
     HOUR_MS,
@@ -45,6 +47,8 @@ REJECTED_LEADS: Final = 0.1
 PAID_ORDERS: Final = 0.9
 CHARGEBACKS: Final = 0.05  # of refunds
 LIFT: Final = (0.93, 1.07)  # of CTR, by arm
+SOONEST_MS: Final = {ConversionType.LEAD: 3_000, ConversionType.INSTALL: 5_000}
+"""Nobody fills in a form or installs within less, however compressed the delays."""
 
 _MILESTONES: Final = ("start", "3s", "5s", "complete")
 _ENGAGEMENTS: Final = (*[EngagementType.LIKE] * 6, *EngagementType)
@@ -61,6 +65,8 @@ class GeneratedEvent(NamedTuple):
     """When it reaches the broker, epoch ms; never decreases."""
     duplicate: bool = False
     """Its id was delivered before."""
+    attack: str = ""
+    """The truth, kept aside of the document: who made it; empty: it is honest."""
 
 
 class Visit(NamedTuple):
@@ -89,12 +95,13 @@ class Simulation:
         self._user = rank_drawer(profile.users, profile.user_skew, random)
         self._publisher = chooser(zipf_weights(len(self._catalogue.placements), 0.8), random)
         # A longer run begins with the events of a shorter one, ids and all.
-        run = f"{seed} {msgspec.structs.replace(profile, duration_ms=None)}"
+        run = f"{seed} {msgspec.structs.replace(profile, duration_ms=None, attacks={}, oddities={})}"
         self._run = xxhash.xxh3_64_hexdigest(run.encode())[:9]
         self._sent = 0
         self._scheduled = 0
         self._pending: list[tuple[int, int, Step, Visit, Any]] = []
         self._end_ms = profile.end_ms
+        self._prefetched = profile.oddities.get(Oddity.PREFETCH, 0.0)
         self._disturbed = profile.out_of_order_share + profile.duplicate_share
         self.cut = 0
         """Events that were not scheduled because `max_pending` were waiting."""
@@ -119,7 +126,7 @@ class Simulation:
         draw = self._draw
         creative, placement = self._request(live)
         user = self._user()
-        traits, agent = self._audience.fragments(user)
+        traits, agent = self._audience.fragments(user, at)
         arm = user & 1
         context = creative.fragment + placement + traits + (creative.arms[arm] if creative.arms else "")
         event_id = self._next_id()
@@ -141,6 +148,7 @@ class Simulation:
             visit,
             event_id,
             ("" if measured < UNMEASURED_SHARE else f',"viewable":{"true" if viewable else "false"}')
+            + (',"prefetch":true' if viewable and self._prefetched and draw() < self._prefetched else "")
             + self._price(creative.offer.impression_price_millimicros if creative.offer else 0)
             + agent,
         )
@@ -189,8 +197,7 @@ class Simulation:
             at,
             visit,
             event_id,
-            f',"impression_id":"{visit.impression_id}","click_type":"{visit.creative.click_type}"'
-            f',"client_time_ms":{at - 1_500 + int(3_000 * draw())}'
+            click_json(visit.impression_id, visit.creative.click_type, at - 1_500 + int(3_000 * draw()))
             + self._price(offer.click_price_millimicros if offer else 0)
             + visit.agent,
         )
@@ -209,7 +216,7 @@ class Simulation:
             self._later(now + delay // 2, self._conversion, visit, (ConversionType.ADD_TO_CART, touch))
             self._later(now + delay, self._order, visit, touch)
         else:
-            self._later(now + delay, self._conversion, visit, (goal, touch))
+            self._later(now + max(delay, SOONEST_MS.get(goal, 0)), self._conversion, visit, (goal, touch))
 
     def _conversion(self, at: int, visit: Visit, more: tuple[ConversionType, Touch | None]) -> GeneratedEvent | None:
         kind, touch = more
@@ -256,10 +263,7 @@ class Simulation:
         return scaled(log_uniform(self._random, low * DAY_MS, high * DAY_MS), self._profile.compress)
 
     def _price(self, price_millimicros: int) -> str:
-        """The auction's price, within a half and one and a half of the creative's."""
-        if not price_millimicros:
-            return ""
-        return f',"clearing_price_millimicros":{int(price_millimicros * (0.5 + self._draw()))}'
+        return price_json(price_millimicros, self._draw()) if price_millimicros else ""
 
     def _next_id(self) -> str:
         self._sent += 1
@@ -284,7 +288,7 @@ class Simulation:
         again_at = event.deliver_at_ms + 1 + int(profile.max_redelivery_ms * draw())
         again = event._replace(duplicate=True)
         if draw() < RESTAMPED_DUPLICATES:
-            again = _restamped(again, min(1 + int(2_000 * draw()), again_at - event.deliver_at_ms))
+            again = restamped(again, min(1 + int(2_000 * draw()), again_at - event.deliver_at_ms))
         self._later(again_at, self._deliver, visit, again)
         return event
 
@@ -309,6 +313,19 @@ def events_per_request(profile: TrafficProfile, catalogue: Catalogue) -> float:
     return (share * _mean_events(catalogue.organic) + (1 - share) * paid) * (1 + profile.duplicate_share)
 
 
+def clicks_per_s(profile: TrafficProfile, catalogue: Catalogue) -> float:
+    """Expected honest clicks, outside the live shop's hours."""
+    weights = zipf_weights(profile.campaigns, profile.campaign_skew)
+    paid = sum(w * _mean_ctr(c) for w, c in zip(weights, catalogue.campaigns, strict=True)) / sum(weights)
+    share = profile.organic_share
+    ctr = share * _mean_ctr(catalogue.organic) + (1 - share) * paid
+    return ctr * profile.rate / events_per_request(profile, catalogue)
+
+
+def _mean_ctr(creatives: tuple[Creative, ...]) -> float:
+    return sum(creative.ctr for creative in creatives) / len(creatives)
+
+
 def _mean_events(creatives: tuple[Creative, ...]) -> float:
     return sum(creative.events_per_impression for creative in creatives) / len(creatives)
 
@@ -317,7 +334,7 @@ def _pick(choices: Sequence[T], share: float) -> T:
     return choices[int(len(choices) * share)]
 
 
-def _restamped(event: GeneratedEvent, by_ms: int) -> GeneratedEvent:
+def restamped(event: GeneratedEvent, by_ms: int) -> GeneratedEvent:
     """The same id with a later event time, as when a collector stamps a repeated request anew."""
     stamp = b'"event_time_ms":%d'
     value = event.value.replace(stamp % event.event_time_ms, stamp % (event.event_time_ms + by_ms), 1)

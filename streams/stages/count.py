@@ -28,7 +28,7 @@ from streams.records import COMMON, MEASURES_OF
 from streams.rules import DAY_MS, HOUR_MS, MINUTE_MS, Rules
 
 Count = Callable[[Event, list[int]], None]
-DUPLICATES, LATE, MONEY_REJECTED, SPEND, CREDITED = range(5)
+DUPLICATES, LATE, MONEY_REJECTED, SPEND, CREDITED, JUDGED, UNDECIDED = range(7)
 BASE: Final = len(COMMON)
 
 

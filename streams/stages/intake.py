@@ -4,8 +4,8 @@ Pure: nothing here awaits, logs or touches a metric, and what an event adds depe
 log alone, never on how they were batched. Batches go through as columns; only what is rare is looked at one by one.
 """
 
-from collections.abc import Callable, Sequence, Set
-from itertools import compress
+from collections.abc import Callable, Iterable, Sequence, Set
+from itertools import compress, repeat
 from operator import attrgetter, eq
 from typing import Any, Final
 
@@ -23,16 +23,19 @@ from streams.events import (
     TouchType,
     Traffic,
 )
+from streams.invalid import validity_of
 from streams.ports import RawRecord
-from streams.records import DIMENSIONS, MAX_LETTER_BYTES, MAX_LETTER_KEY_BYTES, DeadLetter, Entry
+from streams.records import DIMENSIONS, MAX_LETTER_BYTES, MAX_LETTER_KEY_BYTES, VALID, DeadLetter, Entry
 from streams.rules import HOUR_MS, Rules
 from streams.stages.count import (
     ADJUSTED_BY_ORDER,
     DUPLICATES,
+    JUDGED,
     LATE,
     MONEY_REJECTED,
     PRICED,
     SPEND,
+    UNDECIDED,
     age_bucket_ms,
     count_money,
     has_money,
@@ -47,6 +50,8 @@ from streams.state.inputs import DIMENSION_BITS, Batch, InputState
 from streams.state.keys import Names
 from streams.state.prices import BY_EVENT, PriceBook
 from streams.state.reach import Users
+from streams.state.recent import Counted
+from streams.state.traces import JUDGED_LATER
 
 NOTHING: Final[Set[int]] = frozenset()
 _CAMPAIGN: Final = attrgetter("campaign_id")
@@ -69,6 +74,7 @@ class Intake:
         self._measure = make_measure(source, rules)
         self._counting_types = frozenset(rules.cvr_conversion_types)
         self._dimensions = _dimensions_getter(rules.dimensions)
+        self._excluding = rules.invalid.excluding
 
     def apply(self, state: InputState, batch: Batch, campaigns: CampaignBook, poisoned: Set[int] = NOTHING) -> None:
         """Consumes the batch's whole range. `batch.from_offset` must be the state's position."""
@@ -148,12 +154,16 @@ class Intake:
         newest = np.maximum(np.maximum.accumulate(at), state.newest_ms)
         outcomes = state.dedupe.admit([event.event_id for event in events], at, newest)
         state.newest_ms = int(newest[-1])
+        state.first_ms = int(at[0]) if state.first_ms < 0 else state.first_ms
         counted = outcomes == dedupe.COUNTED
         amounts = self._measure(events, counted)
         amounts[:, DUPLICATES] = outcomes == dedupe.DUPLICATE
         amounts[:, LATE] = outcomes == dedupe.LATE
         self._enter(state, batch, records, outcomes)
 
+        bits = state.judge.judge(events, counted)
+        amounts[:, JUDGED] = counted
+        amounts[:, UNDECIDED] = counted & ~state.judge.is_decidable(events)
         campaigns = [event.campaign_id for event in events]
         own = [event.currency for event in events]
         fixed = list(map(book.currencies.get, campaigns, own)) if book.currencies else own  # type: ignore[arg-type]
@@ -163,7 +173,8 @@ class Intake:
         if self.source is Input.ADJUSTMENTS:
             self._reject(state, events, counted)
         ad_units, creatives = [event.ad_unit_id for event in events], [event.creative_id for event in events]
-        keys = list(zip(campaigns, ad_units, creatives, _variants(events), fixed, strict=True))
+        validity = self._validities(bits)
+        keys = list(zip(campaigns, ad_units, creatives, _variants(events), fixed, validity, strict=True))
         key = np.fromiter(map(state.keys.__getitem__, keys), dtype=np.int64, count=size)
         dimensions = map(state.dimensions.__getitem__, map(self._dimensions, events))
         report_key = (key << DIMENSION_BITS) | np.fromiter(dimensions, dtype=np.int64, count=size)
@@ -178,8 +189,10 @@ class Intake:
             self._remember_billed(state, events, keys, amounts[:, SPEND])
         if self.source is Input.IMPRESSIONS:
             self._add_users(state, events, counted, report)
-        elif self.source is Input.CONVERSIONS:
-            self._add_cohorts(state, events, counted & pays, counted, keys, report.effect)
+        cohorts = {}
+        if self.source is Input.CONVERSIONS:
+            cohorts = self._add_cohorts(state, events, counted & pays, counted, keys, report.effect)
+        self._trace(state, events, counted, bits, keys, amounts, cohorts)
 
     def _enter(self, state: InputState, batch: Batch, records: Sequence[RawRecord], outcomes: dedupe.Outcomes) -> None:
         tally = np.bincount(outcomes, minlength=3).tolist()
@@ -231,9 +244,53 @@ class Intake:
         for i in np.flatnonzero(costs).tolist():
             event = events[i]
             if event.conversion_type is ConversionType.LEAD:  # type: ignore[attr-defined]
-                names, dimensions = _named(keys[i]), _named(self._all_dimensions(event))
+                *names, validity = _named(keys[i])
+                dimensions = _named(self._all_dimensions(event))
                 digest = xxhash.xxh3_128_digest(event.event_id.encode())
-                state.billed.append(Billed(digest, event.event_time_ms, names, dimensions, int(costs[i])))
+                billed = Billed(digest, event.event_time_ms, tuple(names), dimensions, int(costs[i]), validity)
+                state.billed.append(billed)
+
+    # What later words need
+
+    def _validities(self, bits: Ints) -> Iterable[str]:
+        """What each event counts as."""
+        if not bits.any():
+            return repeat(VALID, len(bits))
+        kinds = {value: validity_of(value, self._excluding).value for value in np.unique(bits).tolist()}
+        return map(kinds.__getitem__, bits.tolist())
+
+    def _trace(
+        self,
+        state: InputState,
+        events: Sequence[Event],
+        counted: Flags,
+        bits: Ints,
+        keys: Sequence[Names],
+        amounts: Rows,
+        cohorts: dict[int, tuple[int, ...]],
+    ) -> None:
+        """Remembers what a later word may reach: clicks and conversions all, of the others what is flagged."""
+        chosen = counted if self.source in JUDGED_LATER else counted & (bits != 0)
+        places = np.flatnonzero(chosen)
+        if not len(places):
+            return
+        at = places.tolist()
+        dimensions = [_named(self._all_dimensions(events[i])) for i in at]
+        chosen_bits = bits[places]
+        state.traces.add(
+            [events[i] for i in at],
+            Counted(
+                [events[i].event_id for i in at],
+                np.array([events[i].event_time_ms for i in at], dtype=np.int64),
+                chosen_bits,
+                chosen_bits & self._excluding,
+                [_named(keys[i])[:-1] for i in at],
+                dimensions,
+                amounts[places],
+                [cohorts.get(i, ()) for i in at],
+            ),
+            state.judge,
+        )
 
     def _all_dimensions(self, event: Event) -> Names:
         """In the tables' order, those that are not configured empty: rules may change before it is used."""
@@ -262,19 +319,26 @@ class Intake:
         counted: Flags,
         keys: Sequence[Names],
         effect: Ints,
-    ) -> None:
-        """CVR by click time: the conversion again, by the hour of its click and its age."""
-        found = []
+    ) -> dict[int, tuple[int, ...]]:
+        """CVR by click time: the conversion again, by the hour of its click and its age.
+
+        Returns click hour ms, age bucket ms, conversions and value micros, by the event's place.
+        """
+        found: list[tuple[int, ...]] = []
+        cohorts: dict[int, tuple[int, ...]] = {}
         for i in np.flatnonzero(counted).tolist():
             clicked_ms = self._click_time(events[i])
             if clicked_ms is not None:
                 age = age_bucket_ms(events[i].event_time_ms - clicked_ms)
                 number = state.cohort_keys[(*keys[i], age)]
                 value = (events[i].value_micros or 0) if pays[i] else 0  # type: ignore[attr-defined]
-                found.append((int(effect[i]), clicked_ms - clicked_ms % HOUR_MS, number, 1, value))
+                hour_ms = clicked_ms - clicked_ms % HOUR_MS
+                found.append((int(effect[i]), hour_ms, number, 1, value))
+                cohorts[i] = (hour_ms, age, 1, value)
         if found:
             rows = np.array(found, dtype=np.int64)
             state.cohorts.add(Block(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:]))
+        return cohorts
 
     def _click_time(self, event: Event) -> int | None:
         """When the click was that this conversion is credited to, if it counts towards CVR."""

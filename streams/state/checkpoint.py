@@ -4,7 +4,7 @@ A checkpoint writes the segments that have changed, each under a key of its own,
 by a manifest was never part of a checkpoint, so a torn one is simply not there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -12,15 +12,17 @@ import xxhash
 
 from streams.errors import CorruptCheckpoint
 from streams.records import Row, Table
+from streams.state.dedupe import DedupeIndex
 from streams.state.inputs import InputState
 from streams.state.partition import PartitionState
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the state's format. A manifest of another is not read (deploy/RUNBOOK.md tells how to upgrade)."""
 _RUNS: Final = "runs/"
 _TOTALS: Final = "totals/"
+_RECENT: Final = "recent/"
 ROWS: Final = "rows/"
-IMMUTABLE: Final = (_RUNS, _TOTALS, ROWS)
+IMMUTABLE: Final = (_RUNS, _TOTALS, _RECENT, ROWS)
 """Segments whose content never changes under their name, within the checkpoints that build on each other."""
 
 
@@ -92,12 +94,11 @@ def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes
         "partition": _PACK.encode(state.snapshot()),
         "windows": _PACK.encode(state.windows.snapshot()),
         "desk": _PACK.encode(state.desk.snapshot()),
+        "judging": _PACK.encode(state.judging.snapshot()),
     }
     names = set(changed)
     for source, held in state.inputs.items():
-        held.dedupe.pack(held.newest_ms)
-        for run in held.dedupe.runs:
-            name = f"{_RUNS}{source.value}/{run.name}"
+        for name, run in _runs(held):
             names.add(name)
             if name not in known:
                 changed[name] = run.encode()
@@ -114,6 +115,20 @@ def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes
     return Capture(state.seq, changed, names)
 
 
+def _indexes(held: InputState) -> list[tuple[str, DedupeIndex]]:
+    return [("ids", held.dedupe), *held.judge.indexes().items()]
+
+
+def _runs(held: InputState) -> Iterator[tuple[str, Any]]:
+    """Immutable segments of an input, with what is fresh packed into them."""
+    source = held.source.value
+    for name, index in _indexes(held):
+        index.pack(held.newest_ms)
+        yield from ((f"{_RUNS}{source}/{name}/{run.name}", run) for run in index.runs)
+    held.traces.recent.pack()
+    yield from ((f"{_RECENT}{source}/{run.name}", run) for run in held.traces.recent.runs)
+
+
 def restore(state: PartitionState, segments: dict[str, bytes]) -> None:
     """Fills an empty state from a checkpoint's segments.
 
@@ -124,6 +139,7 @@ def restore(state: PartitionState, segments: dict[str, bytes]) -> None:
         state.restore(_unpack(segments["partition"]))
         state.restore_windows(_unpack(segments["windows"]))
         state.desk.restore(_unpack(segments["desk"]))
+        state.judging.restore(_unpack(segments["judging"]))
         for source, held in state.inputs.items():
             _restore_input(held, source.value, segments)
     except (KeyError, msgspec.MsgspecError, ValueError, TypeError) as error:
@@ -134,8 +150,12 @@ def _restore_input(held: InputState, source: str, segments: dict[str, bytes]) ->
     snapshot = _unpack(segments[f"input/{source}"])
     held.restore(snapshot)
     held.restore_report_totals(_unpack(segments[f"{_TOTALS}{source}/{held.report_revision}"]))
-    for name in snapshot["runs"]:
-        held.dedupe.restore_run(name, segments[f"{_RUNS}{source}/{name}"])
+    for index_name, index in _indexes(held):
+        for name in snapshot["runs"][index_name]:
+            index.restore_run(name, segments[f"{_RUNS}{source}/{index_name}/{name}"])
+    recent = snapshot["recent"]
+    runs = {name: segments[f"{_RECENT}{source}/{name}"] for name in recent["runs"]}
+    held.traces.recent.restore(recent, runs)
 
 
 def _unpack(data: bytes) -> Any:

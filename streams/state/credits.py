@@ -1,27 +1,24 @@
-"""What was billed and is given back: cost of conversions that turn out to be rejected, once each, as effect rows.
+"""What was billed and is given back: cost of conversions that turn out to be rejected, once each.
 
 A billed conversion that may be rejected later is remembered with its cost, its pane and its key. When its rejection
-has been read too, whichever comes first, the next tick credits just that cost, in rows whose input is the journal: at
-the pane of what was billed, with effect today. Gross is never touched: valid = gross - credited.
+has been read too, whichever comes first, the next tick credits just that cost (`streams.state.effects`). Gross is never
+touched: valid = gross - credited. A credit stands in the rows of the validity that its conversion has; where that
+changes later, it goes along.
 """
 
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
-from streams.records import MEASURES, Row
-from streams.rules import Rules
-from streams.stages.count import CREDITED
-from streams.state.grain import Block, Grain
-from streams.state.keys import KeyTable, Names
+from streams.records import VALID
+from streams.state.keys import Names
 
 MAX_BILLED: Final = 100_000
 """Billed conversions remembered per partition; beyond it the oldest is forgotten, and its rejection gives nothing back
 (counted as unmatched, for reconciliation)."""
+MAX_GIVEN: Final = 500_000
+"""Credits remembered: as many as there are conversions that a later word can reach."""
 MAX_WAITING: Final = 10_000
 """Rejections that came before their conversion; beyond it the oldest is forgotten, and counted."""
-JOURNAL_INPUT: Final = "journal"
 
 
 class Billed(NamedTuple):
@@ -35,23 +32,20 @@ class Billed(NamedTuple):
     dimensions: Names
     """All of them, in the tables' order."""
     cost_millimicros: int
+    validity: str = VALID
+    """What it was counted as."""
 
 
 class Credits:
-    """The memory of one partition, and the rows of the current effect pane."""
+    """The memory of one partition."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self) -> None:
         self.unmatched = 0
         self._billed: dict[bytes, Billed] = {}
         self._waiting: dict[bytes, int] = {}
         """Rejections without a conversion yet, and the event time at which they were read."""
-        self.open_grains(rules)
-
-    def open_grains(self, rules: Rules) -> None:
-        """New rules begin with empty grains: their rows have keys of their own."""
-        self._keys, self._report_keys = KeyTable(), KeyTable()
-        self._panes = Grain(rules.pane_ms, rules.max_pane_keys, 1, self._keys.names.__getitem__)
-        self._report = Grain(rules.report_pane_ms, rules.max_report_keys, 1, self._report_keys.names.__getitem__)
+        self._given: dict[bytes, tuple[int, int]] = {}
+        """What was credited: event time of the conversion, cost in millimicros."""
 
     def match(
         self, billed: Iterable[Billed], rejections: Iterable[bytes], newest_ms: int, horizon_ms: int
@@ -69,8 +63,20 @@ class Credits:
                 found.append(known)
             else:
                 self._waiting[digest] = newest_ms
+        self._given.update((each.digest, (each.at_ms, each.cost_millimicros)) for each in found)
         self._forget(since_ms)
         return found
+
+    def given(self, digest: bytes) -> int:
+        """What has been credited for a conversion, millimicros."""
+        return self._given.get(digest, (0, 0))[1]
+
+    def forget_given(self, floor_ms: int) -> None:
+        """What was given back is remembered as long as its conversion may still move."""
+        for digest in _beyond(self._given, MAX_GIVEN):
+            del self._given[digest]
+        if self._given and next(iter(self._given.values()))[0] < floor_ms:
+            self._given = {digest: given for digest, given in self._given.items() if given[0] >= floor_ms}
 
     def _forget(self, before_ms: int) -> None:
         """Drops what no rejection in time can reach any more, and what there is no room for."""
@@ -87,52 +93,24 @@ class Credits:
             for digest in gone:
                 del self._waiting[digest]
 
-    def rows(self, found: list[Billed], newest_ms: int) -> tuple[list[tuple[int, int, Row, Row]], ...]:
-        """Of both grains: (pane's origin, effect, key, measures) of every key that these credits change."""
-        given = []
-        for grain, keys, with_dimensions in ((self._panes, self._keys, False), (self._report, self._report_keys, True)):
-            names = [(*each.names, *(each.dimensions if with_dimensions else ())) for each in found]
-            at = np.array([each.at_ms for each in found], dtype=np.int64)
-            key = np.array([keys[name] for name in names], dtype=np.int64)
-            effect = np.full(len(found), newest_ms - newest_ms % grain.pane_ms, dtype=np.int64)
-            amounts = np.array([[each.cost_millimicros] for each in found], dtype=np.int64)
-            grain.add(Block(effect, at - at % grain.pane_ms, key, amounts))
-            changed = [
-                (origin, effect_ms, tuple(rest), _measures(totals[0]))
-                for effect_ms, rows in grain.fold()
-                for (origin, *rest), totals, _ in rows
-            ]
-            given.append(changed)
-        return tuple(given)
-
     def snapshot(self) -> dict[str, Any]:
-        """Plain values; nothing waits to be folded."""
+        """Plain values."""
         return {
             "unmatched": self.unmatched,
             "billed": list(self._billed.values()),
             "waiting": list(self._waiting.items()),
-            "panes": self._panes.snapshot(),
-            "report": self._report.snapshot(),
-            "totals": [self._panes.totals_snapshot(), self._report.totals_snapshot()],
+            "given": list(self._given.items()),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Takes back what `snapshot` gave."""
         self.unmatched = snapshot["unmatched"]
-        billed = [Billed(d, at, tuple(n), tuple(dims), cost) for d, at, n, dims, cost in snapshot["billed"]]
+        billed = [Billed(d, at, tuple(n), tuple(dims), cost, v) for d, at, n, dims, cost, v in snapshot["billed"]]
         self._billed = {each.digest: each for each in billed}
         self._waiting = dict(snapshot["waiting"])
-        self._panes.restore(snapshot["panes"], self._keys.__getitem__)
-        self._report.restore(snapshot["report"], self._report_keys.__getitem__)
-        panes, report = snapshot["totals"]
-        self._panes.restore_totals(panes, self._keys.__getitem__)
-        self._report.restore_totals(report, self._report_keys.__getitem__)
+        self._given = {digest: (at_ms, cost) for digest, (at_ms, cost) in snapshot["given"]}
 
 
 def _beyond(held: dict[bytes, Any], limit: int) -> list[bytes]:
     """The oldest keys that there is no room for."""
     return [digest for digest, _ in zip(held, range(len(held) - limit), strict=False)]
-
-
-def _measures(credited: int) -> Row:
-    return (*(0,) * CREDITED, credited, *(0,) * (len(MEASURES) - CREDITED - 1))

@@ -1,4 +1,4 @@
-"""Which event ids have been seen: exact, 128 bits an id, 20 bytes of memory once packed.
+"""Which event ids have been seen, and when: exact, 128 bits an id, 22 bytes of memory once packed.
 
 Fresh ids live in a dict; packed ones in **runs**, immutable arrays sorted by the id, merged as they grow, so that a
 checkpoint writes only new runs. Ids are remembered by event-time **bucket**: one is known as long as its bucket has
@@ -25,9 +25,14 @@ BUCKETS: Final = 24
 """Buckets that a horizon is divided into (a bucket is at least a minute)."""
 
 COUNTED, DUPLICATE, LATE = range(3)
-TOKEN_BITS: Final = 32
-"""A token is a number of its own and, in the low bits, the bucket: the first to set it is told from the rest."""
-BUCKET_MASK: Final = (1 << TOKEN_BITS) - 1
+OFFSET_BITS: Final = 16
+"""Of the time within a bucket: to the millisecond in buckets of a minute, to 55 ms in buckets of an hour."""
+TOKEN_BITS: Final = 42
+"""A token is a number of its own and, in the low bits, the bucket and the time in it: the first to set it is told from
+the rest. Buckets of a minute fit until the year 2097."""
+TIME_MASK: Final = (1 << TOKEN_BITS) - 1
+OFFSET_MASK: Final = (1 << OFFSET_BITS) - 1
+RECORD_BYTES: Final = 22
 
 _IDS = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -41,11 +46,12 @@ class Run(msgspec.Struct, frozen=True):
     high: _IDS
     low: _IDS
     bucket: npt.NDArray[np.uint32]
+    offset: npt.NDArray[np.uint16]
     last_bucket: int
 
     def encode(self) -> bytes:
-        """Little-endian arrays, one behind the other: 20 bytes an id."""
-        return b"".join((self.high.tobytes(), self.low.tobytes(), self.bucket.tobytes()))
+        """Little-endian arrays, one behind the other: 22 bytes an id."""
+        return b"".join((self.high.tobytes(), self.low.tobytes(), self.bucket.tobytes(), self.offset.tobytes()))
 
 
 def digest_all(ids: Sequence[str]) -> list[bytes]:
@@ -99,10 +105,11 @@ class DedupeIndex:
         timely = list(range(len(digests)))
         if late.any():
             timely = np.flatnonzero(~late).tolist()
-            digests, buckets = [digests[i] for i in timely], buckets[timely]
+            digests, buckets, at_ms = [digests[i] for i in timely], buckets[timely], at_ms[timely]
         numbers = np.arange(self._next_token, self._next_token + len(digests), dtype=np.int64)
         self._next_token += len(digests)
-        tokens = (numbers << TOKEN_BITS) + buckets
+        offsets = ((at_ms - buckets * self.bucket_ms) << OFFSET_BITS) // self.bucket_ms
+        tokens = (numbers << TOKEN_BITS) + (buckets << OFFSET_BITS) + offsets
         known = np.fromiter(map(self.fresh.setdefault, digests, tokens.tolist()), dtype=np.int64, count=len(digests))
         found = self.find_packed(digests)
         seen = known != tokens
@@ -122,8 +129,8 @@ class DedupeIndex:
     def _is_duplicate(self, digest: bytes, token: int, found: dict[bytes, int], newest_ms: int) -> bool:
         """An id that was seen before: is that still remembered? If not, it counts again."""
         held = self.fresh.get(digest)
-        bucket = held & BUCKET_MASK if held is not None and held != token else -1
-        bucket = max(bucket, found.get(digest, -1))
+        bucket = (held & TIME_MASK) >> OFFSET_BITS if held is not None and held != token else -1
+        bucket = max(bucket, found.get(digest, -1) >> OFFSET_BITS)
         if bucket >= 0 and self.is_live(bucket, newest_ms):
             if held == token:
                 del self.fresh[digest]
@@ -139,7 +146,7 @@ class DedupeIndex:
         self.horizon = horizon
 
     def find_packed(self, digests: Sequence[bytes]) -> dict[bytes, int]:
-        """Those of the digests that stand in runs, with their newest bucket (live or not)."""
+        """Those of the digests that stand in runs, with their newest place in time (live or not): bucket, offset."""
         if not self.runs or not digests:
             return {}
         pairs = np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(-1, 2)
@@ -159,8 +166,23 @@ class DedupeIndex:
         high, low = np.frombuffer(digest, dtype=np.uint64)
         while place < len(run.high) and run.high[place] == high:
             if run.low[place] == low:
-                found[digest] = max(found.get(digest, -1), int(run.bucket[place]))
+                time = (int(run.bucket[place]) << OFFSET_BITS) + int(run.offset[place])
+                found[digest] = max(found.get(digest, -1), time)
             place += 1
+
+    def times(self, digests: Sequence[bytes], newest_ms: int) -> dict[bytes, int]:
+        """When those of the digests happened that are remembered, epoch ms (as exact as OFFSET_BITS are)."""
+        times = self.find_packed(digests)
+        for digest in digests:
+            token = self.fresh.get(digest)
+            if token is not None:
+                times[digest] = max(times.get(digest, -1), token & TIME_MASK)
+        live = {digest: (time >> OFFSET_BITS, time & OFFSET_MASK) for digest, time in times.items()}
+        return {
+            digest: bucket * self.bucket_ms + -(-offset * self.bucket_ms >> OFFSET_BITS)
+            for digest, (bucket, offset) in live.items()
+            if self.is_live(bucket, newest_ms)
+        }
 
     def open_bucket(self, bucket: int, newest_ms: int) -> None:
         """The first id of a bucket: forget dead buckets, and the oldest ones while there is no room."""
@@ -177,19 +199,20 @@ class DedupeIndex:
         if self.fresh:
             pairs = np.frombuffer(b"".join(self.fresh), dtype=np.uint64).reshape(-1, 2)
             tokens = np.fromiter(self.fresh.values(), dtype=np.int64, count=len(self.fresh))
-            buckets = (tokens & BUCKET_MASK).astype(np.uint32)
-            self.runs.append(self._run(pairs[:, 0], pairs[:, 1], buckets))
+            buckets = ((tokens & TIME_MASK) >> OFFSET_BITS).astype(np.uint32)
+            offsets = (tokens & OFFSET_MASK).astype(np.uint16)
+            self.runs.append(self._run(pairs[:, 0], pairs[:, 1], buckets, offsets))
             self.fresh = {}
             self._next_token = 0
         self.runs = [r for r in self.runs if self.is_live(r.last_bucket, newest_ms)]
         while self._last_two_are_alike():
             newer, older = self.runs.pop(), self.runs.pop()
             high, low = np.concatenate((older.high, newer.high)), np.concatenate((older.low, newer.low))
-            bucket = np.concatenate((older.bucket, newer.bucket))
+            bucket, offset = np.concatenate((older.bucket, newer.bucket)), np.concatenate((older.offset, newer.offset))
             ends = (bucket.astype(np.int64) + 1) * self.bucket_ms + self.horizon.dedupe_ms
             live = (ends > newest_ms) & (bucket >= self.floor)
             if live.any():
-                self.runs.append(self._run(high[live], low[live], bucket[live]))
+                self.runs.append(self._run(high[live], low[live], bucket[live], offset[live]))
 
     def _last_two_are_alike(self) -> bool:
         if len(self.runs) < 2:
@@ -197,14 +220,14 @@ class DedupeIndex:
         older, newer = len(self.runs[-2].high), len(self.runs[-1].high)
         return older <= 2 * newer and older + newer <= MAX_RUN_IDS
 
-    def _run(self, high: _IDS, low: _IDS, bucket: npt.NDArray[np.uint32]) -> Run:
+    def _run(self, high: _IDS, low: _IDS, bucket: npt.NDArray[np.uint32], offset: npt.NDArray[np.uint16]) -> Run:
         order = np.argsort(high, kind="stable")  # two sorted halves: merged in linear time
         self._next_name += 1
-        return Run(self._next_name, high[order], low[order], bucket[order], int(bucket.max()))
+        return Run(self._next_name, high[order], low[order], bucket[order], offset[order], int(bucket.max()))
 
     def bytes_packed(self) -> int:
         """Memory of the runs, bytes."""
-        return sum(r.high.nbytes + r.low.nbytes + r.bucket.nbytes for r in self.runs)
+        return sum(r.high.nbytes + r.low.nbytes + r.bucket.nbytes + r.offset.nbytes for r in self.runs)
 
     def head(self) -> dict[str, object]:
         """What a checkpoint keeps besides the runs."""
@@ -220,10 +243,11 @@ class DedupeIndex:
         Raises:
             CorruptCheckpoint: the length does not fit.
         """
-        count, rest = divmod(len(data), 20)
+        count, rest = divmod(len(data), RECORD_BYTES)
         if rest or not count:
             raise CorruptCheckpoint(f"a run of {len(data)} bytes is not whole")
         high = np.frombuffer(data, dtype=np.uint64, count=count)
         low = np.frombuffer(data, dtype=np.uint64, count=count, offset=8 * count)
         bucket = np.frombuffer(data, dtype=np.uint32, count=count, offset=16 * count)
-        self.runs.append(Run(name, high, low, bucket, int(bucket.max())))
+        offset = np.frombuffer(data, dtype=np.uint16, count=count, offset=20 * count)
+        self.runs.append(Run(name, high, low, bucket, offset, int(bucket.max())))

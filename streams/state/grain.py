@@ -22,7 +22,7 @@ from streams.state.keys import Names
 
 Ints = npt.NDArray[np.int64]
 Key = tuple[Any, ...]
-"""(origin pane ms, campaign, ad unit, creative, variant, currency, …)."""
+"""(origin pane ms, campaign, ad unit, creative, variant, currency, validity, …)."""
 CONSOLIDATE_AT: Final = 131_072
 """Waiting rows are grouped in place beyond this many, so that waiting costs keys, not events."""
 
@@ -245,9 +245,9 @@ def _magnitude(amounts: Ints) -> int:
 
 
 def other_of(key: Key) -> Key:
-    """What a key folds into: its campaign's `other`. The currency stays, for currencies are never summed."""
-    origin, campaign, _, _, _, currency, *rest = key
-    return (origin, campaign, OTHER, OTHER, OTHER, currency, *(OTHER if type(p) is str else p for p in rest))
+    """What a key folds into: its campaign's `other`. Currencies are never summed, nor are validities."""
+    origin, campaign, _, _, _, currency, validity, *rest = key
+    return (origin, campaign, OTHER, OTHER, OTHER, currency, validity, *(OTHER if type(p) is str else p for p in rest))
 
 
 STEP_MS: Final = 1_000

@@ -11,17 +11,19 @@ from streams.events import Input
 from streams.ports import RawRecord
 from streams.records import COMMON, DECISION_KEY, MEASURES_OF, OTHER, DeadLetter, Entry
 from streams.rules import Rules
+from streams.stages.invalid.judge import Judge
 from streams.state.credits import Billed
 from streams.state.dedupe import DedupeIndex
 from streams.state.grain import Grain, Ints
 from streams.state.keys import MAX_KEYS, JoinedNames, KeyTable, Names
 from streams.state.reach import Reach
+from streams.state.traces import Traces
 
 DIMENSION_BITS: Final = 24
 DIMENSION_MASK: Final = (1 << DIMENSION_BITS) - 1
 """A report key's number: the decision key's, and in the low bits the dimensions'."""
-NAMES: Final = len(DECISION_KEY) - 1
-"""Names of a decision key; the validity is not one of them."""
+NAMES: Final = len(DECISION_KEY)
+"""Names of a decision key: campaign, ad unit, creative, variant, currency, validity."""
 LedgerKey = tuple[str, str]
 """(entry, reason); the reason is '' except for what was rejected."""
 
@@ -48,6 +50,8 @@ class InputState:
         self.start_offset = 0
         self.position = 0
         self.newest_ms = -1
+        self.first_ms = -1
+        """Event time of the first event ever: what happened before it cannot be known."""
         self.ledger: dict[LedgerKey, int] = {}
         self.published_ledger: dict[LedgerKey, int] = {}
         self.dead_letters: list[DeadLetter] = []
@@ -56,6 +60,8 @@ class InputState:
         self.rejections: list[bytes] = []
         """Digests of the conversions that adjustments reject, since the last tick."""
         self.dedupe = DedupeIndex(rules.horizons[source])
+        self.judge = Judge(source, rules.invalid)
+        self.traces = Traces(source)
         self.keys, self.dimensions, self.cohort_keys = KeyTable(), KeyTable(), KeyTable()
         self.report_names = JoinedNames(self.keys, self.dimensions, DIMENSION_BITS)
         self.report_revision = 0
@@ -87,6 +93,7 @@ class InputState:
     def change_rules(self, rules: Rules) -> None:
         """New rules begin with empty grains: their rows have keys of their own. Everything must have been folded."""
         self.dedupe.change_horizon(rules.horizons[self.source], self.newest_ms)
+        self.judge.change_rules(rules.invalid)
         self.report_revision += 1
         self._open_grains(rules)
 
@@ -158,10 +165,17 @@ class InputState:
             "start_offset": self.start_offset,
             "position": self.position,
             "newest_ms": self.newest_ms,
+            "first_ms": self.first_ms,
             "ledger": list(self.ledger.items()),
             "published_ledger": list(self.published_ledger.items()),
             "dedupe": self.dedupe.head(),
-            "runs": [run.name for run in self.dedupe.runs],
+            "indexes": {name: index.head() for name, index in self.judge.indexes().items()},
+            "judge": self.judge.snapshot(),
+            "recent": self.traces.recent.head(),
+            "runs": {
+                "ids": [run.name for run in self.dedupe.runs],
+                **{name: [run.name for run in index.runs] for name, index in self.judge.indexes().items()},
+            },
             "report_revision": self.report_revision,
             "totals": self._totals(),
             **self._grains(),
@@ -170,15 +184,18 @@ class InputState:
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Takes back what `snapshot` gave; runs and report totals are restored apart."""
         self.start_offset, self.position = snapshot["start_offset"], snapshot["position"]
-        self.newest_ms = snapshot["newest_ms"]
+        self.newest_ms, self.first_ms = snapshot["newest_ms"], snapshot["first_ms"]
         self.ledger = {(e, r): n for (e, r), n in snapshot["ledger"]}
         self.published_ledger = {(e, r): n for (e, r), n in snapshot["published_ledger"]}
         self.dedupe.restore(**snapshot["dedupe"])
+        self.judge.restore(snapshot["judge"])
+        for name, index in self.judge.indexes().items():
+            index.restore(**snapshot["indexes"][name])
         self.report_revision = snapshot["report_revision"]
         self._restore_grains(snapshot)
         self._restore_totals(snapshot["totals"])
 
 
 def _other_names(names: Names) -> Names:
-    """(campaign, ad unit, creative, variant, currency) to the campaign's `other`."""
-    return (names[0], OTHER, OTHER, OTHER, names[4])
+    """A decision key to its campaign's `other`: currency and validity stay."""
+    return (names[0], OTHER, OTHER, OTHER, *names[4:])

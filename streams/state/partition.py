@@ -13,28 +13,42 @@ import numpy as np
 
 from streams.campaigns import decode_campaign
 from streams.events import Input
-from streams.records import DECISION_KEY, DIMENSIONS, MEASURES, MEASURES_OF, OFFSET_OF, DeadLetter, Row, Table
+from streams.records import DECISION_KEY, DIMENSIONS, MEASURES, MEASURES_OF, OFFSET_OF, VALID, DeadLetter, Row, Table
 from streams.rules import LIMIT, Rules
 from streams.signals import Signal, decode_allowance, decode_session
-from streams.stages.count import BASE, SPEND, index_of
+from streams.stages.count import BASE, CREDITED, SPEND, index_of
 from streams.stages.intake import NOTHING, Intake
 from streams.stages.pacing.facts import Added
 from streams.state.campaigns import CampaignBook
-from streams.state.credits import JOURNAL_INPUT, Credits
+from streams.state.credits import Billed, Credits
+from streams.state.effects import JOURNAL_INPUT, Effect, Effects, credit, spread
+from streams.state.effects import Changed as Effected
+from streams.state.flags import Move
+from streams.state.forwarding import Forwarded
 from streams.state.grain import Changed
 from streams.state.inputs import Batch, InputState
 from streams.state.journal import Tick
+from streams.state.judging import Judged, JudgingDesk
 from streams.state.notices import NoticeInput
 from streams.state.pacing import Looked, PacingDesk, World
 from streams.state.silence import UsualRates
-from streams.state.windows import WINDOW_INDEX, Amounts, Windows
-from streams.topics import ALLOWANCES, CAMPAIGNS, INPUT_TOPICS, READ_TOPICS, SESSIONS, partition_of
+from streams.state.windows import GROSS, WINDOW_INDEX, Amounts, Windows
+from streams.topics import (
+    ALLOWANCES,
+    CAMPAIGNS,
+    EVIDENCE,
+    INPUT_TOPICS,
+    READ_TOPICS,
+    SESSIONS,
+    VERDICTS,
+    partition_of,
+)
+from streams.verdicts import Flag, Verdict, decode_evidence, decode_word
 
 TOPICS: Final = READ_TOPICS
 INPUT_OF: Final = {topic: source for source, topic in INPUT_TOPICS.items()}
 MAX_ROUTED: Final = 100_000
 """Campaigns whose partition has been checked; beyond it the memory of them starts anew."""
-VALID: Final = "valid"
 CATCH_UP_FACTOR: Final = 6
 """While a partition catches up, an open report pane is published this much more rarely; a closed one as ever."""
 
@@ -44,7 +58,7 @@ class Output(msgspec.Struct):
 
     rows: dict[Table, list[Row]]
     dead_letters: list[DeadLetter]
-    signals: list[Signal] = msgspec.field(default_factory=list)
+    signals: list[Signal | Flag | Verdict | Forwarded] = msgspec.field(default_factory=list)
     """What others are told, in order; without the sequence, which is the tick's place as well."""
 
 
@@ -58,14 +72,18 @@ class PartitionState:
         self.rules = rules
         self.campaigns = CampaignBook()
         self.desk = PacingDesk(partition, log_epoch)
+        self.judging = JudgingDesk(partition, partitions, log_epoch, rules)
         self.notices: dict[str, NoticeInput[Any]] = {
             CAMPAIGNS: NoticeInput("campaigns", decode_campaign, self.campaigns.stage),
             SESSIONS: NoticeInput("sessions", decode_session, self.desk.stage_session),
             ALLOWANCES: NoticeInput("allowances", decode_allowance, self.desk.stage_allowance),
+            EVIDENCE: NoticeInput("evidence", decode_evidence, self.judging.stage_evidence),
+            VERDICTS: NoticeInput("verdicts", decode_word, self.judging.stage_word),
         }
         self.inputs = {source: InputState(source, rules) for source in Input}
         self.windows = Windows(rules.pane_ms)
-        self.credits = Credits(rules)
+        self.credits = Credits()
+        self.effects = Effects(rules)
         self.seq = 0
         self.rules_seq = 0
         self.misrouted = 0
@@ -73,7 +91,8 @@ class PartitionState:
         self.rates = UsualRates()
         self._additions: list[tuple[list[tuple[str, int]], Amounts]] = []
         """What the running tick adds: of each input (campaign, origin pane ms), and sums as the windows get them."""
-        self._credited: dict[tuple[str, int], int] = {}
+        self._corrected: list[tuple[str, Added]] = []
+        """What the running tick corrects, by campaign."""
         self._reported_ms = 0
         self._routed: set[str] = set()
         self._letters: list[DeadLetter] = []
@@ -124,7 +143,7 @@ class PartitionState:
         report_due = self._is_report_time(tick.wall_ms, tick.is_catching_up)
         for state in self.inputs.values():
             self._fold_panes(state, rows[Table.PANES])
-        self._give_back(rows)
+        judged = self._judge(tick, rows)
         self._tell_desk()
         for state in self.inputs.values():
             closed = state.report.has_closed_pane(state.newest_ms) or state.cohorts.has_closed_pane(state.newest_ms)
@@ -138,11 +157,13 @@ class PartitionState:
             self._reported_ms = tick.wall_ms
         looked = self._look(tick)
         rows.update(looked.rows)
+        self.judging.tidy(self.inputs, self._newest_ms())
         letters = self._take_letters()
         self._forget_poisoned()
         if tick.rules and tick.seq > 1:
             self._change_rules(tick.rules, tick.seq)
-        signals: list[Signal] = [*looked.alerts, *looked.controls, *looked.reports]
+        told = [*looked.alerts, *looked.controls, *looked.reports]
+        signals: list[Any] = [*told, *judged.flags, *judged.verdicts, *judged.forwarded]
         return Output({table: found for table, found in rows.items() if found}, letters, signals)
 
     def _is_report_time(self, wall_ms: int, is_catching_up: bool) -> bool:
@@ -152,7 +173,7 @@ class PartitionState:
 
     def has_something_due(self, wall_ms: int, is_catching_up: bool) -> bool:
         """Whether a tick at this time would look at a campaign, or publish report rows that wait."""
-        if self.desk.has_look_due(wall_ms):
+        if self.desk.has_look_due(wall_ms) or self.judging.has_something_due(wall_ms):
             return True
         waits = any(not state.report.is_clean or not state.cohorts.is_clean for state in self.inputs.values())
         return waits and self._is_report_time(wall_ms, is_catching_up)
@@ -186,7 +207,7 @@ class PartitionState:
             effect = effect_ms // 1000
             rows.extend(
                 [
-                    (*prefix, origin // 1000, effect, *names, VALID, *(t[:BASE] + before + t[BASE:] + after), *last)
+                    (*prefix, origin // 1000, effect, *names, *(t[:BASE] + before + t[BASE:] + after), *last)
                     for (origin, *names), t, _ in changed
                 ]
             )
@@ -212,7 +233,13 @@ class PartitionState:
         if int(np.abs(chosen).max()) > LIMIT // len(chosen):  # a sum might not fit: exact, and slow
             chosen = chosen.astype(object)
         sums = np.zeros((len(known), len(WINDOW_INDEX)), dtype=chosen.dtype)
-        sums[:, indices] = np.add.reduceat(chosen, starts, axis=0)
+        all_traffic = np.add.reduceat(chosen, starts, axis=0)
+        is_valid = np.array([key[6] == VALID for key, _, _ in changes])[order]
+        if not is_valid.all():
+            chosen = chosen * is_valid[:, None]
+        sums[:, indices] = all_traffic if is_valid.all() else np.add.reduceat(chosen, starts, axis=0)
+        gross = [(at, GROSS_PLACE[index]) for at, index in enumerate(indices) if index in GROSS_PLACE]
+        sums[:, [place for _, place in gross]] = all_traffic[:, [at for at, _ in gross]]
         return list(known), sums
 
     def _add_to_windows(self, moved: list[tuple[str, int]], sums: Amounts) -> None:
@@ -226,31 +253,71 @@ class PartitionState:
         self.windows.add_all(moved, sums)
         self._additions.append((moved, sums))
 
-    def _give_back(self, rows: dict[Table, list[Row]]) -> None:
-        """Credits what has been billed and rejected: in rows of the journal, and in windows and pacing."""
+    def _judge(self, tick: Tick, rows: dict[Table, list[Row]]) -> Judged:
+        """What moves between validities and what is given back, as rows of the journal, and in windows and pacing."""
+        is_idle = INPUT_TOPICS[Input.CLICKS] in tick.silent
+        judged = self.judging.look(self.inputs, self.rules, tick.seq, tick.wall_ms, is_idle)
+        rows[Table.FLAGS] = judged.rows
+        effects = [effect for move in judged.moves for effect in self._moved_effects(move)]
+        effects.extend(self._give_back())
+        prefix = (self.log_epoch, JOURNAL_INPUT, self.partition)
+        for table, changed in self.effects.apply(effects, self._newest_ms()).items():
+            head = (*prefix, self.effects.pane_ms(table), self.rules_seq)
+            rows[table].extend(self._effect_row(table, head, each) for each in changed)
+        return judged
+
+    def _effect_row(self, table: Table, head: Row, changed: Effected) -> Row:
+        origin_ms, effect_ms, key, totals = changed
+        width = len(DECISION_KEY)
+        if table is Table.COHORTS:
+            *names, age_ms = key
+            return (*head, effect_ms // 1000, *names, origin_ms // 1000, age_ms, *totals, self._fingerprint)
+        rest = (*key[width:], *totals, ()) if table is Table.REPORTS else totals
+        return (*head, origin_ms // 1000, effect_ms // 1000, *key[:width], *rest, self._fingerprint)
+
+    def _moved_effects(self, move: Move) -> list[Effect]:
+        """What an event had added, out of one validity and into another."""
+        event, found = move.event, []
+        given = self.credits.given(event.digest) if move.source is Input.CONVERSIONS else 0
+        for validity, sign in ((move.before, -1), (move.after, 1)):
+            amounts = list(event.amounts)
+            amounts[CREDITED] += given
+            cohort = (*event.cohort[:2], *(sign * each for each in event.cohort[2:]))
+            measures = spread(move.source, amounts, sign)
+            found.append(Effect(event.at_ms, event.names, validity.value, event.dimensions, measures, cohort))
+            if validity.value == VALID:
+                self._correct(move, sign, given)
+        return found
+
+    def _correct(self, move: Move, sign: int, given: int) -> None:
+        """Windows, pacing and cohorts: an event has become valid (sign 1) or is no longer."""
+        event, campaign = move.event, move.event.names[0]
+        cost = 0 if self._is_foreign(campaign, event.names[4]) else event.amounts[SPEND] - given
+        origin = event.at_ms - event.at_ms % self.rules.pane_ms
+        values = [(at, sign * event.amounts[place]) for place, at in WINDOW_PLACES[move.source] if at != _SPENT]
+        self.windows.add(campaign, origin, [*values, (_SPENT, sign * cost)])
+        sums = dict(values)
+        shown, plays, clicks, conversions = (sums.get(at, 0) for at in _ADDED[:-1])
+        self._corrected.append((campaign, Added(origin, shown, plays, clicks, conversions, 0, -sign * cost)))
+        if event.cohort:
+            self.desk.add_cohort(campaign, event.cohort[0], event.cohort[1], sign * event.cohort[2])
+
+    def _give_back(self) -> list[Effect]:
+        """Credits what has been billed and rejected."""
         conversions, adjustments = self.inputs[Input.CONVERSIONS], self.inputs[Input.ADJUSTMENTS]
-        newest_ms = self._newest_ms()
         horizon_ms = self.rules.horizons[Input.ADJUSTMENTS].dedupe_ms
-        found = self.credits.match(conversions.billed, adjustments.rejections, newest_ms, horizon_ms)
+        found = self.credits.match(conversions.billed, adjustments.rejections, self._newest_ms(), horizon_ms)
+        self.credits.forget_given(conversions.traces.recent.floor_ms)
         conversions.billed, adjustments.rejections = [], []
-        if not found:
-            return
-        width, fingerprint = len(DECISION_KEY) - 1, self._fingerprint
-        panes, reports = self.credits.rows(found, newest_ms)
-        for table, pane_ms, changed in (
-            (Table.PANES, self.rules.pane_ms, panes),
-            (Table.REPORTS, self.rules.report_pane_ms, reports),
-        ):
-            prefix = (self.log_epoch, JOURNAL_INPUT, self.partition, pane_ms, self.rules_seq)
-            for origin, effect, key, measures in changed:
-                head = (*prefix, origin // 1000, effect // 1000, *key[:width], VALID)
-                wide = (*key[width:], *measures, ()) if table is Table.REPORTS else measures
-                rows[table].append((*head, *wide, fingerprint))
-        for billed in found:
+        return [self._credit(billed) for billed in found]
+
+    def _credit(self, billed: Billed) -> Effect:
+        validity = self.judging.book.validity(Input.CONVERSIONS, billed.digest, billed.at_ms, billed.validity)
+        if validity == VALID:  # otherwise it is not spent any more
             campaign, origin = billed.names[0], billed.at_ms - billed.at_ms % self.rules.pane_ms
             self.windows.add(campaign, origin, [(_SPENT, -billed.cost_millimicros)])
-            into = self._credited.setdefault((campaign, origin), 0)
-            self._credited[campaign, origin] = into + billed.cost_millimicros
+            self._corrected.append((campaign, Added(origin, 0, 0, 0, 0, 0, billed.cost_millimicros)))
+        return Effect(billed.at_ms, billed.names, validity, billed.dimensions, credit(billed.cost_millimicros))
 
     def _tell_desk(self) -> None:
         """What this tick has added to its campaigns, by origin pane."""
@@ -265,9 +332,9 @@ class PartitionState:
         self._additions = []
         for (campaign, origin), amounts in added.items():
             self.desk.add(campaign, Added(origin, *amounts), self.campaigns.current)
-        for (campaign, origin), credited in self._credited.items():
-            self.desk.add(campaign, Added(origin, 0, 0, 0, 0, 0, credited), self.campaigns.current)
-        self._credited = {}
+        for campaign, correction in self._corrected:
+            self.desk.add(campaign, correction, self.campaigns.current)
+        self._corrected = []
         for origin, impressions in shown.items():
             self.desk.add_traffic(origin, impressions)
 
@@ -308,7 +375,7 @@ class PartitionState:
         before, after = _PADDING[state.source]
         last = self._fingerprint
         reports, reach = rows[Table.REPORTS], state.reach
-        width = len(DECISION_KEY) - 1
+        width = len(DECISION_KEY)
         wide: dict[Row, Row] = {}
         state.report_revision += not state.report.is_clean
         for effect_ms, changed in state.report.fold():
@@ -321,11 +388,12 @@ class PartitionState:
                     spread = wide[dimensions] = self._all_dimensions(dimensions)
                 own = totals[:BASE] + before + totals[BASE:] + after
                 users = reach.totals.get(key, ())
-                reports.append((*prefix, origin // 1000, effect, *names, VALID, *spread, *own, users, last))
+                reports.append((*prefix, origin // 1000, effect, *names, *spread, *own, users, last))
         for effect_ms, changed in state.cohorts.fold():
             for (hour, *cohort_names, age_ms), totals, delta in changed:
-                self.desk.add_cohort(cohort_names[0], hour, age_ms, delta[0])
-                cohort = (*prefix, effect_ms // 1000, *cohort_names, VALID, hour // 1000, age_ms)
+                if cohort_names[5] == VALID:
+                    self.desk.add_cohort(cohort_names[0], hour, age_ms, delta[0])
+                cohort = (*prefix, effect_ms // 1000, *cohort_names, hour // 1000, age_ms)
                 rows[Table.COHORTS].append((*cohort, *totals, self._fingerprint))
 
     def _all_dimensions(self, values: Row) -> Row:
@@ -358,7 +426,8 @@ class PartitionState:
                 state = self.inputs[source] = InputState(source, rules)
                 state.begin_at(begin)
             state.change_rules(rules)
-        self.credits.open_grains(rules)
+        self.effects.open_grains(rules)
+        self.judging.change_rules(rules)
         if rules.pane_ms != self.windows.pane_ms:
             zones, self.windows = self.windows.zones, Windows(rules.pane_ms)
             self.windows.zones = zones
@@ -377,6 +446,7 @@ class PartitionState:
             "campaigns": self.campaigns.snapshot(),
             "rates": self.rates.snapshot(),
             "credits": self.credits.snapshot(),
+            "effects": self.effects.snapshot(),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -391,8 +461,9 @@ class PartitionState:
             notice.restore(snapshot["notices"][topic])
         self.campaigns.restore(snapshot["campaigns"])
         self.rates.restore(snapshot["rates"])
-        self.credits = Credits(self.rules)
         self.credits.restore(snapshot["credits"])
+        self.effects = Effects(self.rules)
+        self.effects.restore(snapshot["effects"])
         self.windows = Windows(self.rules.pane_ms)
         self._compile()
 
@@ -403,10 +474,12 @@ class PartitionState:
 
 
 _SPENT: Final = WINDOW_INDEX["spend_millimicros"]
+GROSS_PLACE: Final = {WINDOW_INDEX[name]: WINDOW_INDEX[gross] for gross, name in GROSS.items()}
+"""Where the gross measure of a valid one stands."""
 _ADDED: Final = [
     WINDOW_INDEX[name] for name in ("impressions", "plays_started", "clicks", "conversions", "spend_millimicros")
 ]
-"""The fields of `Added`, behind the origin."""
+"""The fields of `Added`, behind the origin: of valid traffic. What came with an excluding flag was never billed."""
 _PADDING: Final = {
     source: ([0] * (OFFSET_OF[source] - BASE), [0] * (len(MEASURES) - OFFSET_OF[source] - len(MEASURES_OF[source])))
     for source in Input

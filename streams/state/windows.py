@@ -27,7 +27,13 @@ WINDOW_MEASURES: Final = (
     "clicks",
     "conversions",
     "spend_millimicros",
+    "gross_impressions",
+    "gross_clicks",
+    "gross_conversions",
+    "gross_spend_millimicros",
 )
+GROSS: Final = {f"gross_{name}": name for name in ("impressions", "clicks", "conversions", "spend_millimicros")}
+"""The gross measures, and what each is of. The others are of valid traffic; valid spend is net of credits."""
 WINDOW_INDEX: Final = {name: at for at, name in enumerate(WINDOW_MEASURES)}
 WINDOWS_MS: Final = {"1m": MINUTE_MS, "5m": 5 * MINUTE_MS, "15m": 15 * MINUTE_MS, "1h": HOUR_MS}
 DAY: Final = "day"
@@ -38,11 +44,11 @@ MAX_CAMPAIGNS: Final = 10_000
 Amounts = npt.NDArray[Any]
 """Rows of amounts in the order of WINDOW_MEASURES: int64, or Python's own integers where those might not fit."""
 _Ring = npt.NDArray[np.int64]
-assert all(name in MEASURES for name in WINDOW_MEASURES)
+assert all(GROSS.get(name, name) in MEASURES for name in WINDOW_MEASURES)
 
 
 class Windows:
-    """The windows of one partition's campaigns. Memory: 8 bytes × 8 measures × panes an hour for each campaign."""
+    """The windows of one partition's campaigns. Memory: 8 bytes × 12 measures × panes an hour for each campaign."""
 
     def __init__(self, pane_ms: int) -> None:
         self.pane_ms = pane_ms

@@ -68,6 +68,7 @@ VALUES: dict[Table, dict[str, Any]] = {
         "forecast_low_micros": 0,
         "exhausts_at": PANE_S + 7,
     },
+    Table.FLAGS: {"event_id": "点", "evidence": '{"pattern":"bot"}', "cost_millimicros": -(10**15)},
     Table.ALERTS: {"is_pushed": False, "seen": 0.1, "text_en": "“c1” has stalled.", "text_zh": "投放停滞。"},
 }
 
@@ -95,6 +96,7 @@ MEASURE = {
     Table.CAMPAIGNS: "name",
     Table.PACING: "spend_micros",
     Table.ALERTS: "seen",
+    Table.FLAGS: "cost_millimicros",
 }
 """What changes from version to version."""
 

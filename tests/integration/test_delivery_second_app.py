@@ -83,7 +83,7 @@ async def test_the_second_app_that_crashes_is_started_anew_and_goes_on(kafka: Ka
             assert (low_rate.restarts, low_rate.crashed) == (1, False)
             keys = [request.key for request in receiver.requests]
             assert len(keys) == len(set(keys))
-            names = {metric.name for metric in low_rate.collector.collect()}
+            names = {metric.name for each in low_rate.collectors for metric in each.collect()}
             assert {"campaign_streams_delivery_messages", "campaign_streams_delivery_circuit_open"} <= names
             assert low_rate.counts.undecodable[ALERTS] >= 1
         finally:

@@ -73,7 +73,7 @@ def loses_letters_that_come_meanwhile() -> AbstractContextManager[Any]:
         had_letters = bool(self._unsent)
         await real(self)
         if had_letters:
-            self._unsent = []
+            self._unsent = {}
 
     return mock.patch.object(Owner, "_send", send)
 

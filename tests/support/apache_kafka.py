@@ -111,10 +111,14 @@ def fetch_jars() -> Path:
     stamp = target / ".pom"
     if stamp.is_file():
         return target
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=cache_dir())).resolve()
     command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-    command.append(f"-DoutputDirectory={target.resolve()}")
+    command.append(f"-DoutputDirectory={made}")
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=FETCH_TIMEOUT_S)
-    stamp.write_text(POM.read_text())
+    (made / stamp.name).write_text(POM.read_text())
+    with contextlib.suppress(OSError):  # another run was faster
+        made.rename(target)
     return target
 
 

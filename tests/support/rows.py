@@ -50,6 +50,14 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "expected": None,
     "began": PANE_S,
     "changed": PANE_S,
+    "event": "0" * 32,
+    "rule": "declared_bot",
+    "event_time": PANE_S,
+    "cost_millimicros": 0,
+    "class": "givt",
+    "mode": "on",
+    "evidence": "{}",
+    "decided": PANE_S,
     "version": 1,
 }
 
@@ -71,6 +79,8 @@ _TIMES: Final = frozenset(
         "period_end",
         "exhausts_at",
         "began",
+        "event_time",
+        "decided",
         "changed",
     }
 )

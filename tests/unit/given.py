@@ -139,6 +139,6 @@ def _key(table: Table, row: Document) -> tuple[Any, ...]:
 
 
 def nonzero(row: Document) -> Document:
-    """The measures of a row that are not zero."""
+    """The measures of a row that are not zero; how many events were judged is left out."""
 
-    return {name: row[name] for name in MEASURES if row[name]}
+    return {name: row[name] for name in MEASURES if row[name] and name not in ("judged", "undecided")}

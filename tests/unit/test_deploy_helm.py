@@ -43,6 +43,12 @@ VALUES: dict[str, tuple[str, ...]] = {
         "worker.podAnnotations.team=ads",
         "worker.nodeSelector.disk=fast",
         "worker.tolerations[0].operator=Exists",
+        "settings.invalid.data_centres=/etc/lists/data-centres.txt",
+        "settings.invalid.data_centres_as_of=2026-11-01",
+        "worker.extraVolumes[0].name=lists",
+        "worker.extraVolumes[0].configMap.name=lists",
+        "worker.extraVolumeMounts[0].name=lists",
+        "worker.extraVolumeMounts[0].mountPath=/etc/lists",
     ),
     "small": (
         "settings.kafka.partitions=4",

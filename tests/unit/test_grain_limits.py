@@ -197,9 +197,9 @@ def test_each_origin_pane_has_an_other_of_its_own() -> None:
     assert found == {(20, ""): 1, (0, "other"): 1, (10, "other"): 1}
 
 
-def test_other_keeps_campaign_and_currency_and_numbers() -> None:
-    key = (T0, "c", "u", "v", "x=a", "USD", "region", 300_000)
-    assert other_of(key) == (T0, "c", "other", "other", "other", "USD", "other", 300_000)
+def test_other_keeps_campaign_currency_validity_and_numbers() -> None:
+    key = (T0, "c", "u", "v", "x=a", "USD", "givt", "region", 300_000)
+    assert other_of(key) == (T0, "c", "other", "other", "other", "USD", "givt", "other", 300_000)
 
 
 # The grain by itself

@@ -146,6 +146,8 @@ async def test_the_ledger_sums_to_what_was_consumed() -> None:
         "campaigns": 1,
         "sessions": 0,
         "allowances": 0,
+        "evidence": 0,
+        "verdicts": 0,
     }
 
 

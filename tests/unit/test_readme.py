@@ -91,13 +91,13 @@ def test_the_settings_table_has_every_setting_and_rule() -> None:
     rows = {row.name: row for rows in readme.settings_rows().values() for row in rows}
     sections = {name: field.annotation for name, field in Settings.model_fields.items() if name != "rules"}
     assert all(f"{name}.{field}" in rows for name, kind in sections.items() for field in kind.model_fields)  # type: ignore[union-attr]
-    assert {f"rules.{field}" for field in Rules.__struct_fields__} - rows.keys() == {"rules.horizons"}
+    assert {f"rules.{field}" for field in Rules.__struct_fields__} - rows.keys() == {"rules.horizons", "rules.invalid"}
     assert all(f"rules.horizons.INPUT.{field}" in rows for field in Horizon.__struct_fields__)
     assert [row.name for row in rows.values() if not row.text] == []
 
 
 def test_the_settings_table_shows_no_more_than_there_is() -> None:
-    assert readme.RULES_TEXTS.keys() == set(Rules.__struct_fields__) - {"horizons"}
+    assert readme.RULES_TEXTS.keys() == set(Rules.__struct_fields__) - {"horizons", "invalid"}
     assert readme.HORIZON_TEXTS.keys() == set(Horizon.__struct_fields__)
 
 

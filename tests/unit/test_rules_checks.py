@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from streams.events import ClickType, ConversionType, Input
+from streams.invalid import InvalidRules, Lists, Mode, Rule
 from streams.records import DIMENSIONS
 from streams.rules import DAY_MS, DEFAULT_HORIZONS, MINUTE_MS, Horizon, Rules
 
@@ -86,6 +87,8 @@ CHANGES: list[dict[str, object]] = [
     {"max_pane_keys": 1},
     {"max_report_keys": 1},
     {"reach_sample": 16},
+    {"invalid": InvalidRules(modes={Rule.PREFETCH: Mode.OFF})},
+    {"invalid": InvalidRules(lists=Lists(networks=b"x"))},
 ]
 
 

@@ -10,9 +10,11 @@ from streams.topics import (
     CHECKPOINTS,
     CO_PARTITIONED,
     DEAD_LETTERS,
+    EVIDENCE,
     INPUT_TOPICS,
     JOURNAL,
     SESSIONS,
+    VERDICTS,
     partition_of,
 )
 
@@ -67,4 +69,4 @@ def test_topics_have_the_names_that_are_stated() -> None:
 
 
 def test_inputs_settings_and_journal_have_equal_partitions() -> None:
-    assert set(CO_PARTITIONED) == {*INPUT_TOPICS.values(), CAMPAIGNS, SESSIONS, ALLOWANCES, JOURNAL}
+    assert set(CO_PARTITIONED) == {*INPUT_TOPICS.values(), CAMPAIGNS, SESSIONS, ALLOWANCES, EVIDENCE, VERDICTS, JOURNAL}

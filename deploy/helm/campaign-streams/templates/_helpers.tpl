@@ -103,6 +103,11 @@ volumeMounts:
   {{- if .root.Values.tls.secretName }}
   - {name: tls, mountPath: /etc/campaign-streams/tls, readOnly: true}
   {{- end }}
+  {{- if eq .part "worker" }}
+  {{- with .root.Values.worker.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- end }}
 {{- end }}
 
 {{- define "cs.pod" -}}
@@ -123,5 +128,10 @@ volumes: # nothing that must outlive the pod: journal and checkpoints are in Kaf
   - {name: scratch, emptyDir: {}}
   {{- with .root.Values.tls.secretName }}
   - {name: tls, secret: {secretName: {{ . }}}}
+  {{- end }}
+  {{- if eq .part "worker" }}
+  {{- with .root.Values.worker.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
   {{- end }}
 {{- end }}

@@ -1,0 +1,189 @@
+"""Clicks on their way to the partitions that own their sources: collected as they are applied, sent at ticks.
+
+A source's partition is its hash modulo the partitions; of publishers it is that of their channel, so that the
+publishers of a channel, which are each other's peers, meet. Clicks that general rules exclude are not forwarded: they
+are judged already.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from streams.events import ClickType, Conversion, Event
+from streams.invalid import InvalidRules, Mode, Rule, SourceKind
+from streams.state.traces import click_of
+from streams.verdicts import CLICK, NOT_CONVERTED, Clicks, EvidenceBatch
+
+FORWARD_MS: Final = 1_000
+"""Clicks wait so long, wall time, so that batches are few."""
+HEARTBEAT_MS: Final = 5_000
+"""A partition that gets no clicks is told the watermark this often."""
+MAX_BATCH: Final = 8_000
+"""Entries of one batch: about 460 kB."""
+MAX_NAMES: Final = 2_000
+"""Publishers' names in one batch; a publisher beyond it is told by its hash."""
+KINDS: Final = tuple(SourceKind)
+_CLICK_TYPE: Final = {kind: at for at, kind in enumerate(ClickType)}
+_RULES_OF: Final = {
+    SourceKind.USER: (Rule.USER_VELOCITY,),
+    SourceKind.DEVICE: (Rule.DEVICE_VELOCITY, Rule.DEVICE_FAN_OUT),
+    SourceKind.ADDRESS: (Rule.ADDRESS_VELOCITY, Rule.ADDRESS_FAN_OUT),
+    SourceKind.PUBLISHER: (Rule.PUBLISHER_FLOODING, Rule.PUBLISHER_TIMING),
+}
+Hashes = npt.NDArray[np.uint64]
+
+
+def hash_of(value: str) -> int:
+    """XXH3, 64 bits. Pseudonyms come keyed; this only shortens them."""
+    return xxhash.xxh3_64_intdigest(value.encode())
+
+
+def hash_all(values: Iterable[str | None], count: int) -> Hashes:
+    """The hash of each; 0 for none."""
+    return np.fromiter((hash_of(v) if v else 0 for v in values), dtype=np.uint64, count=count)
+
+
+def wanted_kinds(rules: InvalidRules) -> tuple[SourceKind, ...]:
+    """Kinds of source that a rule asks for."""
+    return tuple(k for k, asking in _RULES_OF.items() if any(rules.mode(r) is not Mode.OFF for r in asking))
+
+
+class Forwarded(NamedTuple):
+    """A batch, and where it goes."""
+
+    to_partition: int
+    batch: EvidenceBatch
+
+
+class Forwarding:
+    """What one partition has to forward."""
+
+    def __init__(self, partition: int, partitions: int) -> None:
+        self.partition = partition
+        self.partitions = partitions
+        self._waiting: list[tuple[npt.NDArray[np.int64], Clicks]] = []
+        """(target partitions, entries) of each batch that was applied."""
+        self._names: dict[int, str] = {}
+        self._sent_ms = 0
+        self._told: dict[int, tuple[int, bool, int]] = {}
+        """By target: watermark and idleness that it knows, and when it was told."""
+
+    def add_clicks(self, events: Sequence[Event], digests: Sequence[bytes], rules: InvalidRules) -> None:
+        """Clicks that count and that no general rule excludes."""
+        kinds, size = wanted_kinds(rules), len(events)
+        if not kinds or not size:
+            return
+        users = hash_all((e.user_id or e.device_id for e in events), size)
+        base = np.zeros(size, dtype=CLICK)
+        pairs = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+        base["high"], base["low"] = pairs[:, 0], pairs[:, 1]
+        base["at_ms"] = [e.event_time_ms for e in events]
+        base["campaign"] = hash_all((e.campaign_id for e in events), size)
+        base["user"] = users
+        base["click_type"] = [_CLICK_TYPE[e.click_type] for e in events]  # type: ignore[attr-defined]
+        base["delay_ms"] = NOT_CONVERTED
+        for kind in kinds:
+            self._add(kind, base, self._sources(kind, events), events)
+
+    def _sources(self, kind: SourceKind, events: Sequence[Event]) -> Hashes:
+        if kind is SourceKind.USER:
+            return hash_all((e.user_id for e in events), len(events))
+        if kind is SourceKind.DEVICE:
+            return hash_all((e.device_id for e in events), len(events))
+        if kind is SourceKind.ADDRESS:
+            return hash_all((e.address_id or e.network for e in events), len(events))
+        return hash_all((e.publisher_id for e in events), len(events))
+
+    def add_conversions(self, events: Sequence[Event], rules: InvalidRules) -> None:
+        """Conversions that are credited to a click whose time they tell: of publishers only."""
+        if SourceKind.PUBLISHER not in wanted_kinds(rules):
+            return
+        chosen = [e for e in events if type(e) is Conversion and e.publisher_id and click_of(e)]
+        if not chosen:
+            return
+        base = np.zeros(len(chosen), dtype=CLICK)
+        clicks = [xxhash.xxh3_128_digest(click_of(e)[0].encode()) for e in chosen]  # type: ignore[index]
+        pairs = np.frombuffer(b"".join(clicks), dtype="<u8").reshape(-1, 2)
+        base["high"], base["low"] = pairs[:, 0], pairs[:, 1]
+        base["at_ms"] = [click_of(e)[1] for e in chosen]  # type: ignore[index]
+        base["campaign"] = hash_all((e.campaign_id for e in chosen), len(chosen))
+        base["user"] = hash_all((e.user_id or e.device_id for e in chosen), len(chosen))
+        base["delay_ms"] = np.maximum(np.array([e.event_time_ms for e in chosen]) - base["at_ms"], 0)
+        self._add(SourceKind.PUBLISHER, base, self._sources(SourceKind.PUBLISHER, chosen), chosen)
+
+    def _add(self, kind: SourceKind, base: Clicks, sources: Hashes, events: Sequence[Event]) -> None:
+        entries = base.copy()
+        entries["kind"], entries["source"] = KINDS.index(kind), sources
+        owners = sources
+        if kind is SourceKind.PUBLISHER:
+            owners = hash_all((e.channel or "-" for e in events), len(events))
+            for source, event in zip(sources.tolist(), events, strict=True):
+                if event.publisher_id and (source in self._names or len(self._names) < MAX_NAMES):
+                    self._names[source] = event.publisher_id
+        known = sources != 0
+        targets = (owners % np.uint64(self.partitions)).astype(np.int64)
+        self._waiting.append((targets[known], entries[known]))
+
+    def is_due(self, wall_ms: int) -> bool:
+        """Whether a tick at this time would send clicks that wait."""
+        return bool(self._waiting) and wall_ms >= self._sent_ms + FORWARD_MS
+
+    def take(self, sequence: int, wall_ms: int, newest_ms: int, is_idle: bool) -> list[Forwarded]:
+        """At a tick: what goes out, in order."""
+        found = []
+        if self.is_due(wall_ms):
+            targets = np.concatenate([t for t, _ in self._waiting])
+            entries = np.concatenate([e for _, e in self._waiting])
+            names, self._names, self._waiting, self._sent_ms = self._names, {}, [], wall_ms
+            for target in np.unique(targets).tolist():
+                chosen = entries[targets == target]
+                for at in range(0, len(chosen), MAX_BATCH):
+                    part = chosen[at : at + MAX_BATCH]
+                    found.append(self._batch(target, sequence, newest_ms, is_idle, part, names))
+        if self._waiting or newest_ms < 0:  # what waits is not yet told: no watermark without it
+            return found
+        told = {each.to_partition for each in found}
+        for target in range(self.partitions):
+            watermark_ms, was_idle, at_ms = self._told.get(target, (-1, False, 0))
+            is_news = (watermark_ms, was_idle) != (newest_ms, is_idle)
+            if target not in told and is_news and (wall_ms >= at_ms + HEARTBEAT_MS or is_idle is not was_idle):
+                found.append(self._batch(target, sequence, newest_ms, is_idle, np.zeros(0, dtype=CLICK), {}))
+                told.add(target)
+        self._told.update(dict.fromkeys(told, (newest_ms, is_idle, wall_ms)))
+        return found
+
+    def _batch(
+        self, target: int, sequence: int, newest_ms: int, is_idle: bool, entries: Clicks, names: dict[int, str]
+    ) -> Forwarded:
+        known = sorted(set(entries["source"].tolist()) & names.keys()) if names else []
+        held = {source: names[source] for source in known}
+        batch = EvidenceBatch(
+            from_partition=self.partition,
+            sequence=sequence,
+            watermark_ms=newest_ms,
+            is_idle=is_idle,
+            clicks=entries.tobytes(),
+            names=held,
+        )
+        return Forwarded(target, batch)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "waiting": [(targets.tobytes(), entries.tobytes()) for targets, entries in self._waiting],
+            "names": self._names,
+            "sent_ms": self._sent_ms,
+            "told": list(self._told.items()),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Takes back what `snapshot` gave."""
+        self._waiting = [
+            (np.frombuffer(targets, dtype=np.int64), np.frombuffer(entries, dtype=CLICK))
+            for targets, entries in snapshot["waiting"]
+        ]
+        self._names, self._sent_ms = snapshot["names"], snapshot["sent_ms"]
+        self._told = {target: tuple(told) for target, told in snapshot["told"]}

@@ -1,0 +1,223 @@
+"""Where a partition's traffic is judged at ticks: what its own inputs show together, what sources and people say.
+
+In a tick's order: flags that events were counted with are told; touches are looked for; verdicts and reviews that were
+read take effect; clicks are forwarded to their sources; and what this partition's sources show is decided. What moves
+an event from one validity to another is returned; the partition turns it into rows.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import xxhash
+
+from streams.events import Event, Input
+from streams.invalid import Rule
+from streams.records import Row
+from streams.rules import Rules
+from streams.stages.count import SPEND
+from streams.stages.invalid.sources import SourceDesk
+from streams.state.flags import FlagBook, Move, Word, flag_of, flag_row
+from streams.state.forwarding import Forwarded, Forwarding
+from streams.state.inputs import InputState
+from streams.state.touches import Finding, Pending, Touched, Touches
+from streams.state.traces import JUDGED_LATER
+from streams.verdicts import EvidenceBatch, Flag, FlagState, Review, Verdict
+
+
+class Judged(msgspec.Struct):
+    """What a tick's judging gives out; without versions and sequences."""
+
+    moves: list[Move] = msgspec.field(default_factory=list)
+    flags: list[Flag] = msgspec.field(default_factory=list)
+    rows: list[Row] = msgspec.field(default_factory=list)
+    forwarded: list[Forwarded] = msgspec.field(default_factory=list)
+    verdicts: list[Verdict] = msgspec.field(default_factory=list)
+
+
+class JudgingDesk:
+    """One partition's judging."""
+
+    def __init__(self, partition: int, partitions: int, log_epoch: int, rules: Rules) -> None:
+        self.partition = partition
+        self.log_epoch = log_epoch
+        self.book = FlagBook()
+        self.sources = SourceDesk(rules.invalid)
+        self.forwarding = Forwarding(partition, partitions)
+        self.touches = {Input.CLICKS: Touches(), Input.CONVERSIONS: Touches()}
+        self._staged: list[Verdict | Review] = []
+        self._has_evidence = False
+
+    # What comes in
+
+    def stage_evidence(self, batch: EvidenceBatch, _appended_ms: int) -> None:
+        """A record was applied; its clicks join their sources' sets, and are decided on at the next tick."""
+        self.sources.take(batch)
+        self._has_evidence = True
+
+    def stage_word(self, word: Verdict | Review, _appended_ms: int) -> None:
+        """A record was applied; it waits for the next tick."""
+        self._staged.append(word)
+
+    def has_something_due(self, wall_ms: int) -> bool:
+        """Whether a tick at this time would forward clicks."""
+        return self.forwarding.is_due(wall_ms)
+
+    # At a tick
+
+    def look(self, inputs: Mapping[Input, InputState], rules: Rules, seq: int, wall_ms: int, is_idle: bool) -> Judged:
+        """Judges what this tick has brought. `is_idle`: there are no clicks to read."""
+        judged = Judged()
+        for source, state in inputs.items():
+            words, untold, pending, valid = state.traces.take()
+            for word in words:
+                self._tell(word, FlagState.RAISED, rules, wall_ms, judged)
+            for rule, count in untold.items():
+                self.book.count(rule, FlagState.RAISED, count)
+                self.book.untold += count
+            if source in JUDGED_LATER:
+                self._forward(source, valid, rules)
+                for word in self._touched(source, pending, inputs, rules):
+                    self._take(word, rules, wall_ms, judged)
+        staged, self._staged = self._staged, []
+        for said in staged:
+            self._hear(said, inputs, rules, wall_ms, judged)
+        judged.forwarded = self.forwarding.take(seq, wall_ms, inputs[Input.CLICKS].newest_ms, is_idle)
+        if self._has_evidence:
+            judged.verdicts, self._has_evidence = self.sources.decide(), False
+        return judged
+
+    def _forward(self, source: Input, valid: Iterable[tuple[Sequence[Event], Sequence[bytes]]], rules: Rules) -> None:
+        """As one batch, in the order of the log: how reads were cut must not show."""
+        events = [event for part, _ in valid for event in part]
+        if source is Input.CLICKS:
+            self.forwarding.add_clicks(events, [digest for _, part in valid for digest in part], rules.invalid)
+        else:
+            self.forwarding.add_conversions(events, rules.invalid)
+
+    def _touched(
+        self, source: Input, pending: list[Pending], inputs: Mapping[Input, InputState], rules: Rules
+    ) -> Iterator[Word]:
+        """Words about what an input's events refer to."""
+        is_click = source is Input.CLICKS
+        touched = inputs[Input.IMPRESSIONS if is_click else Input.CLICKS]
+        wait_ms = rules.invalid.impression_wait_ms if is_click else rules.invalid.click_wait_ms
+        missing = Rule.CLICK_WITHOUT_IMPRESSION if is_click else Rule.CONVERSION_WITHOUT_CLICK
+        known = Touched(touched.dedupe, touched.newest_ms, touched.first_ms)
+        found = self.touches[source].look(pending, known, wait_ms)
+        said = [(each, *each_word) for each in found for each_word in self._about(each, missing, is_click, rules)]
+        events = inputs[source].traces.recent.find(each.pending.digest for each, *_ in said)
+        for finding, rule, evidence, is_withdrawn in said:
+            event = events.get(finding.pending.digest)
+            if event is None:
+                self.book.unmatched += 1
+            else:
+                yield Word(source, event, rule, evidence, is_withdrawn)
+
+    @staticmethod
+    def _about(
+        finding: Finding, missing: Rule, is_click: bool, rules: Rules
+    ) -> Iterator[tuple[Rule, dict[str, Any], bool]]:
+        pending, touch_ms = finding.pending, finding.touch_ms
+        if touch_ms is None:
+            yield missing, {"touch": pending.touch.hex(), "at_ms": pending.at_ms}, False
+            return
+        if finding.was_missed:
+            yield missing, {"touch": pending.touch.hex(), "touch_ms": touch_ms}, True
+        if not is_click:
+            return
+        delay_ms = pending.at_ms - touch_ms
+        if delay_ms < 0:
+            yield Rule.CLICK_BEFORE_IMPRESSION, {"delay_ms": delay_ms}, False
+        elif delay_ms < rules.invalid.click_after_ms:
+            yield Rule.CLICK_TOO_SOON, {"delay_ms": delay_ms, "below_ms": rules.invalid.click_after_ms}, False
+
+    def _take(self, word: Word, rules: Rules, wall_ms: int, judged: Judged) -> None:
+        move, state = self.book.take(word, rules.invalid)
+        if move is not None:
+            judged.moves.append(move)
+        if state is not None:
+            self._tell(word, state, rules, wall_ms, judged)
+
+    def _hear(
+        self,
+        said: Verdict | Review,
+        inputs: Mapping[Input, InputState],
+        rules: Rules,
+        wall_ms: int,
+        judged: Judged,
+    ) -> None:
+        if isinstance(said, Review):
+            self._hear_review(said, inputs, rules, wall_ms, judged)
+            return
+        evidence = {**said.evidence, "source_kind": said.source_kind.value, "source": said.source}
+        events = inputs[Input.CLICKS].traces.recent.find(map(bytes.fromhex, said.clicks))
+        self.book.unmatched += len(said.clicks) - len(events)
+        for event in events.values():
+            self._take(Word(Input.CLICKS, event, said.rule, evidence), rules, wall_ms, judged)
+
+    def _hear_review(
+        self, said: Review, inputs: Mapping[Input, InputState], rules: Rules, wall_ms: int, judged: Judged
+    ) -> None:
+        digest = xxhash.xxh3_128_digest(said.event_id.encode())
+        event = inputs[said.input].traces.recent.find([digest]).get(digest)
+        if event is None or event.names[0] != said.campaign_id:
+            self.book.unmatched += 1
+            return
+        move, settled = self.book.review(said, event)
+        if move is not None:
+            judged.moves.append(move)
+        for rule in settled:
+            state = FlagState.OVERTURNED if said.decision == "overturn" else FlagState.CONFIRMED
+            word = Word(said.input, event, rule, {"reviewed_ms": said.at_ms})
+            self._tell(word, state, rules, wall_ms, judged, said)
+
+    def _tell(
+        self,
+        word: Word,
+        state: FlagState,
+        rules: Rules,
+        wall_ms: int,
+        judged: Judged,
+        review: Review | None = None,
+    ) -> None:
+        mode = rules.invalid.mode(word.rule)
+        flag = flag_of(word, state, mode, word.event.amounts[SPEND], review)
+        flag = msgspec.structs.replace(flag, decided_ms=wall_ms)
+        self.book.count(word.rule, state)
+        judged.flags.append(flag)
+        judged.rows.append(flag_row(self.log_epoch, self.partition, flag, wall_ms))
+
+    def tidy(self, inputs: Mapping[Input, InputState], newest_ms: int) -> None:
+        """At a tick: forgets what no word can reach any more."""
+        for state in inputs.values():
+            state.traces.recent.forget(newest_ms)
+            state.judge.forget(state.newest_ms)
+        self.book.forget({source.value: state.traces.recent.floor_ms for source, state in inputs.items()})
+
+    def change_rules(self, rules: Rules) -> None:
+        """What is known stays; what is judged from now on is judged by these."""
+        self.sources.change_rules(rules.invalid)
+
+    # Checkpoints
+
+    def snapshot(self) -> dict[str, Any]:
+        """The desk as plain values, without the sources' clicks."""
+        return {
+            "book": self.book.snapshot(),
+            "forwarding": self.forwarding.snapshot(),
+            "touches": {source.value: touches.snapshot() for source, touches in self.touches.items()},
+            "staged": [msgspec.to_builtins(said) for said in self._staged],
+            "has_evidence": self._has_evidence,
+            "sources": self.sources.snapshot(),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Takes back what `snapshot` gave."""
+        self.book.restore(snapshot["book"])
+        self.forwarding.restore(snapshot["forwarding"])
+        for source, touches in self.touches.items():
+            touches.restore(snapshot["touches"][source.value])
+        self._staged = [msgspec.convert(said, Verdict | Review) for said in snapshot["staged"]]
+        self._has_evidence = snapshot["has_evidence"]
+        self.sources.restore(snapshot["sources"])
