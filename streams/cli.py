@@ -21,6 +21,7 @@ from streams.commands import (
     reconcile,
     sessions,
     top,
+    topics,
     worker,
 )
 from streams.commands.options import prose
@@ -41,6 +42,7 @@ app.command("generate", help=prose(generate.generate.__doc__), epilog=prose(gene
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(topics.app, name="topics")
 app.command("query", help=prose(query.query.__doc__), epilog=prose(query.EPILOG))(query.query)
 app.add_typer(pacing.app, name="pacing")
 app.command("top", help=prose(top.top.__doc__))(top.top)
