@@ -151,10 +151,13 @@ class JudgingDesk:
             self._hear_review(said, inputs, rules, wall_ms, judged)
             return
         evidence = {**said.evidence, "source_kind": said.source_kind.value, "source": said.source}
-        events = inputs[Input.CLICKS].traces.recent.find(map(bytes.fromhex, said.clicks))
-        self.book.unmatched += len(said.clicks) - len(events)
-        for event in events.values():
-            self._take(Word(Input.CLICKS, event, said.rule, evidence), rules, wall_ms, judged)
+        digests = list(map(bytes.fromhex, said.clicks))
+        events = inputs[Input.CLICKS].traces.recent.find(digests)
+        for digest in digests:  # in the verdict's order: that of the events depends on when they were packed
+            if digest in events:
+                self._take(Word(Input.CLICKS, events[digest], said.rule, evidence), rules, wall_ms, judged)
+            else:
+                self.book.unmatched += 1
 
     def _hear_review(
         self, said: Review, inputs: Mapping[Input, InputState], rules: Rules, wall_ms: int, judged: Judged

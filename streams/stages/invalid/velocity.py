@@ -85,7 +85,7 @@ def _fan_out(rule: Rule, source: Clicks, rules: InvalidRules) -> Iterator[Found]
     """A device's whole window; of an address's only who is on as many campaigns as a device must not be."""
     limit = rules.device_fan_out if rule is Rule.DEVICE_FAN_OUT else rules.address_fan_out
     own_least = 0 if rule is Rule.DEVICE_FAN_OUT else rules.device_fan_out.campaigns
-    if len(np.unique(source["campaign"])) < limit.campaigns:
+    if len(np.unique(source["campaign"])) < limit.campaigns or not _roams(source, own_least).any():
         return
     campaigns: Counter[int] = Counter()
     users: Counter[int] = Counter()
