@@ -57,6 +57,8 @@ class ParquetHistory:
             ConfigurationError: pyarrow is missing, a directory is no archive, or the archives are not of one history.
         """
         arrow()
+        self.heads: list[Head] = []
+        """What the newest chunk of every topic-partition and archive says of itself."""
         self._chunks: dict[str, dict[int, list[Chunk]]] = {}
         for directory in directories:
             topics = topics_in(directory)
@@ -65,10 +67,11 @@ class ParquetHistory:
             for topic in topics:
                 for number, chunks in chunks_in(directory, topic).items():
                     self._chunks.setdefault(topic, {}).setdefault(number, []).extend(chunks)
+                    self.heads.append(head_of(chunks[-1].files[0]))
         for by_partition in self._chunks.values():
             for number, chunks in by_partition.items():
                 by_partition[number] = _without_unfinished(sorted(chunks, key=lambda c: (c.from_offset, -c.to_offset)))
-        self._check_epochs()
+        _check_heads(self.heads)
 
     async def partitions(self, topic: str) -> int:
         """One more than the highest partition that anything was archived of.
@@ -111,26 +114,10 @@ class ParquetHistory:
         """The first archived offset whose record is of `time_ms` or later; the end where none is."""
         return await asyncio.to_thread(self._offset_at, topic, partition, time_ms)
 
-    def heads(self) -> Iterator[Head]:
-        """What the newest chunk of each topic-partition says of itself: how identifiers were treated, for example."""
-        for topic in self._chunks.values():
-            for chunks in topic.values():
-                if chunks:
-                    yield head_of(chunks[-1].files[0])
-
     def _of(self, topic: str, partition: int) -> list[Chunk]:
         if topic not in self._chunks:
             missing_topic(topic)
         return self._chunks[topic].get(partition, [])
-
-    def _check_epochs(self) -> None:
-        epochs = {head.log_epoch for head in self.heads()}
-        if len(epochs) > 1:
-            listed = ", ".join(map(str, sorted(epochs)))
-            raise ConfigurationError(
-                f"the archives are of several log epochs ({listed}): their offsets do not continue each other; "
-                "give archives of one epoch"
-            )
 
     def _chain(self, topic: str, partition: int, from_offset: int, to_offset: int) -> Iterator[tuple[int, Chunk]]:
         """The chunks of a range, each with where it is to be read from."""
@@ -221,6 +208,21 @@ class _File:
         if statistics is None or not statistics.has_min_max:
             raise ConfigurationError(f"{self._path} has no statistics; restore the file from a copy")
         return int(statistics.min), int(statistics.max)
+
+
+def _check_heads(heads: Sequence[Head]) -> None:
+    """Refuses what does not belong together."""
+    epochs = sorted({head.log_epoch for head in heads})
+    if len(epochs) > 1:
+        raise ConfigurationError(
+            f"the archives are of several log epochs ({', '.join(map(str, epochs))}): their offsets do not continue "
+            "each other; give archives of one epoch"
+        )
+    if len({head.identifiers for head in heads}) > 1:
+        raise ConfigurationError(
+            "some of the archives hold identifiers as they are and others pseudonyms: one user would be two; "
+            "give archives of one kind"
+        )
 
 
 def _without_unfinished(chunks: list[Chunk]) -> list[Chunk]:
