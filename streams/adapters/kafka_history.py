@@ -153,6 +153,8 @@ class KafkaHistory:
 
     async def _search_start(self, reader: PartitionReader, partition: int, time_ms: int) -> int | None:
         """An offset that no record of `time_ms` or later lies before; None: there is no such record."""
+        if time_ms < 0:  # to a broker these mean the begin and the end
+            return 0
         exact = await self._patiently(lambda: reader.offset_for_time(partition, time_ms))
         if exact is not None and await self._is_by_record(reader, partition, exact.offset, exact.timestamp):
             return exact.offset

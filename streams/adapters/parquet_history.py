@@ -6,6 +6,7 @@ chunk) are in memory.
 """
 
 import asyncio
+import contextlib
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from itertools import pairwise
@@ -103,12 +104,13 @@ class ParquetHistory:
         ranges = self._ranges(topic, partition, from_offset, to_offset)
         ahead = asyncio.create_task(asyncio.to_thread(next, ranges, None))
         try:
-            while (batch := await ahead) is not None:
+            while (batch := await asyncio.shield(ahead)) is not None:
                 ahead = asyncio.create_task(asyncio.to_thread(next, ranges, None))
                 yield batch
-        finally:
-            await asyncio.gather(ahead, return_exceptions=True)  # a generator cannot be closed while a thread runs it
-            ranges.close()
+        finally:  # a generator cannot be closed while a thread runs it
+            await asyncio.gather(ahead, return_exceptions=True)
+            with contextlib.suppress(ValueError):  # the loop ends, and has cancelled the waiting itself
+                ranges.close()
 
     async def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
         """The first archived offset whose record is of `time_ms` or later; the end where none is."""

@@ -199,8 +199,8 @@ def _document(value: bytes) -> dict[str, msgspec.Raw] | None:
 def _is_alike(before: Any, after: Any) -> bool:
     """Whether the pipeline does the same with both, but for the identifiers."""
     if isinstance(before, Event) and isinstance(after, Event):
-        nothing: dict[str, Any] = dict.fromkeys((*FIELDS, _KEY_ID))
-        return bool(msgspec.structs.replace(before, **nothing) == msgspec.structs.replace(after, **nothing))
+        ids: dict[str, Any] = {name: getattr(after, name) for name in (*FIELDS, _KEY_ID)}
+        return bool(msgspec.structs.replace(before, **ids) == after)
     return bool(before == after)
 
 

@@ -1,5 +1,6 @@
 """What every history promises: the one in memory, the brokers', and the archive's."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
@@ -133,6 +134,8 @@ async def test_a_topic_that_is_not_there_names_the_remedy(make: Make) -> None:
 async def test_a_time_gives_the_first_offset_of_that_time_or_later(make: Make) -> None:
     history, topic = await make(numbered(30, begin_ms=1_000_000, step_ms=1_000))
     for time_ms, offset in (
+        (-2, 0),
+        (-1, 0),
         (0, 0),
         (1_000_000, 0),
         (1_000_001, 1),
@@ -167,3 +170,15 @@ async def test_leaving_early_leaves_nothing_behind(make: Make) -> None:
             async for _ in ranges:
                 break
     assert len((await told(history, topic, 0, 30)).records) == 30
+
+
+async def test_a_reading_that_is_cancelled_ends_and_others_go_on(make: Make) -> None:
+    history, topic = await make([Put(n, b"x" * 5_000) for n in range(2_000)])
+    for pause_s in (0.0, 0.001, 0.01):
+        reading = asyncio.create_task(told(history, topic, 0, 2_000))
+        await asyncio.sleep(pause_s)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    first, second = await asyncio.gather(told(history, topic, 0, 2_000), told(history, topic, 0, 2_000))
+    assert first == second
+    assert len(first.records) == 2_000
