@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from streams.adapters.chained_history import ChainedHistory
 from streams.adapters.kafka_history import KafkaHistory
 from streams.adapters.memory import MemoryHistory
 from streams.adapters.parquet_history import ParquetHistory
@@ -21,12 +22,13 @@ from tests.support.histories import TOPIC, Hole, Put, Step, forget_before, in_me
 DAY_MS = 86_400_000
 MEMORY = "memory"
 PARQUET = "parquet"
+CHAINED = "chained"
 
 Make = Callable[..., Awaitable[tuple[History, str]]]
 """Writes steps, has retention forget what lies before `trim`, and gives the history and the topic's name."""
 
 
-@pytest.fixture(params=[MEMORY, PARQUET, *BROKERS])
+@pytest.fixture(params=[MEMORY, PARQUET, CHAINED, *BROKERS])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -45,10 +47,7 @@ async def make(settings: KafkaSettings | None, kind: str, tmp_path: Path) -> Asy
             if kind == EMBEDDED and (trim or any(isinstance(step, Hole) for step in steps)):
                 pytest.skip("the embedded broker knows neither transactions nor retention")
             if settings is None:
-                log = in_memory(steps)
-                log.trim(TOPIC, 0, trim)
-                history = MemoryHistory(log, max_records=7)
-                return (history if kind == MEMORY else await archived(history, tmp_path / "archive")), TOPIC
+                return await without_broker(kind, steps, trim, tmp_path / "archive"), TOPIC
             topic = await new_topic(settings, partitions=1, retention_ms="-1")
             await on_broker(settings, topic, steps)
             if trim:
@@ -60,10 +59,21 @@ async def make(settings: KafkaSettings | None, kind: str, tmp_path: Path) -> Asy
         yield made
 
 
-async def archived(history: MemoryHistory, directory: Path) -> ParquetHistory:
+async def without_broker(kind: str, steps: Sequence[Step], trim: int, directory: Path) -> History:
+    """Chained: half of the steps are in an archive, whose begin retention has not left in the log either."""
+    half = max(1, (trim + len(steps)) // 2) if kind == CHAINED else len(steps)
+    log = in_memory(steps[:half])
+    log.trim(TOPIC, 0, trim)
+    history = MemoryHistory(log, max_records=7)
+    if kind == MEMORY:
+        return history
     wish = Wish(directory, topics=(TOPIC,), raw=True)
     await archive(history, wish, Identity(), 0, chunk_records=10)
-    return ParquetHistory(directory)
+    if kind == PARQUET:
+        return ParquetHistory(directory)
+    in_memory(steps[half:], log)
+    log.trim(TOPIC, 0, max(trim, half // 2))
+    return ChainedHistory(ParquetHistory(directory), history)
 
 
 def numbered(count: int, begin_ms: int = 1_600_000_000_000, step_ms: int = 1_000) -> list[Put]:

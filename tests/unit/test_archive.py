@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from streams.adapters import parquet_writer
+from streams.adapters.chained_history import ChainedHistory
 from streams.adapters.memory import MemoryHistory, MemoryLog
 from streams.adapters.parquet_files import HEAD_KEY, chunks_in, head_of
 from streams.adapters.parquet_history import ParquetHistory
@@ -239,6 +240,7 @@ def test_a_chunk_that_was_being_put_in_place_is_completed_though_retention_took_
 KILLED = """
 import asyncio, sys
 from pathlib import Path
+from streams.adapters.chained_history import ChainedHistory
 from streams.adapters.memory import MemoryHistory
 from streams.jobs.archive import Wish, archive
 from streams.jobs.identity import Identity
@@ -348,6 +350,36 @@ def test_a_missing_day_of_a_chunk_is_refused(tmp_path: Path) -> None:
     first.files[0].unlink()
     with pytest.raises(ConfigurationError, match="is missing for 1970-01-01; restore"):
         read_back(tmp_path)
+
+
+def test_what_the_topics_still_hold_goes_on_behind_an_archive(tmp_path: Path) -> None:
+    log = in_memory(steps_of(6, 100))
+    first = everything(log)
+    archived(log, tmp_path)
+    end = log.end(TOPIC, 0)
+    log.append("ads.plays", 0, b"{}", timestamp_ms=BEGIN_MS)
+    in_memory([Put(BEGIN_MS + 99 * DAY_MS + n) for n in range(50)], log)
+
+    async def read(trimmed: int) -> Told:
+        log.trim(TOPIC, 0, trimmed)
+        history = ChainedHistory(ParquetHistory(tmp_path), MemoryHistory(log, max_records=7))
+        assert await history.span("ads.plays", 0) == (0, 1)
+        assert len((await told(history, "ads.plays", 0, 1)).records) == 1
+        assert await history.offset_at(TOPIC, 0, BEGIN_MS + 99 * DAY_MS + 30) == end + 30
+        assert await history.span(TOPIC, 0) == (0, end + 50)
+        return await told(history, TOPIC, 0, end + 50)
+
+    second = everything(log)[len(first) :]
+    for trimmed in (0, end - 5, end):
+        assert asyncio.run(read(trimmed)) == ([*first, *second], [])
+    assert asyncio.run(read(end + 20)) == ([*first, *second[20:]], [(end, end + 20)])
+
+
+def test_an_archive_that_reaches_beyond_its_topic_is_refused(tmp_path: Path) -> None:
+    archived(in_memory([Put(BEGIN_MS)] * 10), tmp_path)
+    history = ChainedHistory(ParquetHistory(tmp_path), MemoryHistory(in_memory([Put(BEGIN_MS)] * 5)))
+    with pytest.raises(ConfigurationError, match="created anew; read the archive alone"):
+        asyncio.run(told(history, TOPIC, 0, 5))
 
 
 def test_topics_that_were_created_anew_need_another_directory(tmp_path: Path) -> None:
