@@ -1,7 +1,8 @@
 """What Kafka still holds, for replays and archives: own fetches at exact offsets, in no group, committing nothing.
 
 The next Fetch is under way while the caller computes with the records of the last: the broker works, and its answer
-waits in the socket. So there is neither a thread nor a queue, and of each reading at most two answers are in memory.
+waits in the socket as far as that has room. So there is neither a thread nor a queue, and of each reading at most two
+answers are in memory.
 """
 
 import asyncio
