@@ -7,7 +7,7 @@ from typing import Final
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana import campaigns
+from grafana import campaigns, health, invalid, pacing
 
 DIRECTORY: Final = Path(__file__).resolve().parent / "dashboards"
 
@@ -16,6 +16,9 @@ def dashboards() -> dict[str, Dashboard]:
     """Every dashboard by the name of its file."""
     return {
         "campaigns.json": campaigns.build(),
+        "health.json": health.build(),
+        "invalid.json": invalid.build(),
+        "pacing.json": pacing.build(),
     }
 
 

@@ -14,6 +14,15 @@ END_S: Final = BEGIN_S + MINUTES * 60
 CAMPAIGNS: Final = {"c1": ("adv-1", "CNY"), "c2": ("adv-1", "CNY"), "c3": ("adv-2", "USD"), "o'neill": ("adv-3", "EUR")}
 CREATIVES: Final = (("v1", "price=a", "CN-SH", "feed"), ("v2", "price=b", "CN-BJ", "search"))
 VALIDITIES: Final = {"valid": 1.0, "givt": 0.04, "sivt": 0.02}
+ENTRIES: Final = {
+    "consumed": 115,
+    "counted": 100,
+    "duplicate": 4,
+    "late": 1,
+    "rejected": 5,
+    "lost_retention": 2,
+    "no_record": 3,
+}
 RULES: Final = (("declared_bot", "givt"), ("click_flood", "sivt"))
 
 
@@ -106,7 +115,7 @@ def _pacing(at: dict[str, Any], minute: int, number: int) -> Row:
     return make_row(
         Table.PACING,
         **at,
-        budget_micros=500_000_000,
+        budget_micros=500_000_000 if number else 50_000_000,
         target_micros=target,
         gross_spend_micros=spend + 1_000,
         credited_micros=1_000,
@@ -145,7 +154,7 @@ def _flags(rng: random.Random, campaign: str, currency: str) -> Iterator[Row]:
     for number in range(40):
         rule, kind = RULES[number % 2]
         at = BEGIN_S + rng.randrange(MINUTES * 60 - 60)
-        states = {0: "overturned", 1: "withdrawn", 2: "confirmed"}
+        states = {0: "overturned", 2: "withdrawn", 4: "confirmed"}
         yield make_row(
             Table.FLAGS,
             event=f"{campaign}-{number}",
@@ -154,7 +163,10 @@ def _flags(rng: random.Random, campaign: str, currency: str) -> Iterator[Row]:
             event_time=at,
             decided=at + rng.randrange(60),
             campaign_id=campaign,
+            creative_id=CREATIVES[number % 2][0],
             publisher_id=f"pub-{number % 3}",
+            reviewer="ana" if number < 5 else "",
+            review_reason="Seen by hand." if number < 5 else "",
             currency=currency,
             cost_millimicros=1_000_000,
             state=states.get(number, "raised"),
@@ -165,6 +177,6 @@ def _flags(rng: random.Random, campaign: str, currency: str) -> Iterator[Row]:
 
 def _ledger() -> Iterator[Row]:
     for source in ("impressions", "clicks"):
-        for entry, records in {"consumed": 110, "counted": 100, "duplicate": 4, "late": 1, "rejected": 5}.items():
+        for entry, records in ENTRIES.items():
             reason = "not_json" if entry == "rejected" else ""
-            yield make_row(Table.LEDGER, input=source, entry=entry, reason=reason, records=records)
+            yield make_row(Table.LEDGER, input=source, partition=1, entry=entry, reason=reason, records=records)
