@@ -250,7 +250,9 @@ def by(columns: dict[str, str], limit: int) -> str:
     names = ", ".join(columns)
     inner = ",\n    ".join(f"toString({source}) AS {name}" for name, source in columns.items())
     grouped = traffic(f"{inner},\n    toString(currency) AS currency,\n    {MEASURED}", f"{names}, currency")
-    shown = ",\n    ".join(f"m.{name} AS {name}_id" if name == "campaign" else f"m.{name} AS {name}" for name in columns)
+    shown = ",\n    ".join(
+        f"m.{name} AS {name}_id" if name == "campaign" else f"m.{name} AS {name}" for name in columns
+    )
     return f"""{RATIOS}
 SELECT
     {shown},

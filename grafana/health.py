@@ -266,13 +266,15 @@ def latency() -> Section:
         graph(
             About(
                 35,
-                "Insertions that failed",
-                "Insertions a minute that ClickHouse did not acknowledge; each is tried again.",
+                "Insertions that failed, and ClickHouse away",
+                "Insertions a minute that ClickHouse did not acknowledge (each is tried again), and 1 for each worker "
+                "whose last one was not.",
                 "Above 0 for long: RUNBOOK, SinkDown. The worker's log has ClickHouse's words.",
                 COUNT,
                 too_much(1, 10),
             ),
-            prom(f"60 * rate({PREFIX}insertion_errors_total{{{HERE}}}[$__rate_interval])", "{{instance}}"),
+            prom(f"60 * rate({PREFIX}insertion_errors_total{{{HERE}}}[$__rate_interval])", "{{instance}}", "A"),
+            prom(f"1 - {PREFIX}sink_up{{{HERE}}}", "away {{instance}}", "B"),
             width=8,
         ),
     )

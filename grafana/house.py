@@ -101,7 +101,13 @@ def _base(panel: Panel, about: About, queries: Sequence[Query], width: int, heig
 
 
 def graph(
-    about: About, *queries: Query, width: int = 12, height: int = 8, interval: str = "", name: str = "", stacks: bool = False
+    about: About,
+    *queries: Query,
+    width: int = 12,
+    height: int = 8,
+    interval: str = "",
+    name: str = "",
+    stacks: bool = False,
 ) -> timeseries.Panel:
     """Lines over time. `name` is a template for the names of series from SQL."""
     panel = _base(timeseries.Panel(), about, queries, width, height)

@@ -145,7 +145,9 @@ def over_time() -> Section:
                     SHARE,
                     SHARES,
                 ),
-                sql_series(f"{RATIOS}\nSELECT time, {shown}\nFROM (\n{indented(traffic(shares, 'time'))}\n)\nORDER BY time"),
+                sql_series(
+                    f"{RATIOS}\nSELECT time, {shown}\nFROM (\n{indented(traffic(shares, 'time'))}\n)\nORDER BY time"
+                ),
                 width=8,
                 interval="1m",
             ),

@@ -28,7 +28,7 @@ CHOSEN: Final = {
     "region": "region",
     "channel": "channel",
 }
-"""Variables and their columns in report_rows. The advertiser is not always one of its dimensions: see `OF_ADVERTISER`."""
+"""Variables and their columns in report_rows. The advertiser need not be one of its dimensions: `OF_ADVERTISER`."""
 OF_ADVERTISER: Final = (
     "$__conditionalAll(campaign_id IN (SELECT campaign_id FROM campaigns "
     "WHERE advertiser_id IN (${advertiser:singlequote})), $advertiser)"

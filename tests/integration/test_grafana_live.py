@@ -29,6 +29,8 @@ from tests.support.prometheus_process import Prometheus
 RATE = 500.0
 TRAFFIC_MS = 8_000
 GIVE_UP_AFTER_S = 40.0
+NEEDS_HOURS = ("Top movers", "CVR by click time")
+"""What some seconds of traffic say nothing about; generated rows do (test_grafana_sql.py)."""
 SETTINGS = {
     "RULES": '{"report_every_ms": 1000}',
     "DELIVERY__DRY_RUN": "true",
@@ -80,7 +82,7 @@ async def spend(outbox: KafkaOutbox) -> None:
         await asyncio.sleep(1)
 
 
-async def test_every_query_to_prometheus_returns_samples_and_every_one_to_clickhouse_runs(tmp_path: Path) -> None:
+async def test_every_query_is_answered_by_the_real_thing(tmp_path: Path) -> None:
     began_s = int(time.time()) - 600
     async with EmbeddedSystem(tmp_path, partitions=2, settings=SETTINGS) as system:
         with Prometheus(tmp_path / "prometheus", system.web.removeprefix("http://")) as prometheus:
@@ -104,12 +106,13 @@ async def until_answered(prometheus: Prometheus, asked: list[Query], look: Look)
 
 
 async def refusals(system: EmbeddedSystem, look: Look) -> list[str]:
-    """Statements that the worker's ClickHouse does not answer. That each returns rows is tested over generated rows."""
+    """Statements that the worker's ClickHouse does not answer, or not with rows."""
     found = []
     for query in queries("sql"):
         try:
-            rows=await system.query(expand_sql(query.text, look))
-            if not rows: print("EMPTY", query.where)
+            rows = await system.query(expand_sql(query.text, look))
+            if not rows and not any(name in query.where for name in NEEDS_HOURS):
+                found.append(f"{query.where}: no rows")
         except CampaignStreamsError as error:
             found.append(f"{query.where}: {error}")
     return found

@@ -85,7 +85,7 @@ def _traffic(rng: random.Random, at: dict[str, Any], minute: int) -> Iterator[di
 
 
 def _common(source: Input, counts: dict[str, int], validity: str) -> dict[str, int]:
-    judged = counts[source.value] if source.value in counts else 0
+    judged = counts.get(source.value, 0)
     spend = 18_000_000 * judged if source is Input.IMPRESSIONS else 0
     credited = spend // 10 if validity == "valid" else 0
     return {"judged": judged, "undecided": judged // 20, "spend_millimicros": spend, "credited_millimicros": credited}

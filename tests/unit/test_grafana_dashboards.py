@@ -1,4 +1,4 @@
-"""grafana/: the committed JSON is what Python builds, Grafana's own types accept it, and every panel explains itself."""
+"""grafana/: the committed JSON is what Python builds, Grafana's types accept it, and every panel explains itself."""
 
 import json
 import re
