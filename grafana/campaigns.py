@@ -440,7 +440,8 @@ def build() -> Dashboard:
     return frame.page(
         places.CAMPAIGNS,
         "Campaigns",
-        "Live campaigns: CTR and CVR with their intervals, funnel, spend, movers and alerts. Valid traffic throughout.",
+        "Live campaigns: CTR and CVR with their intervals, funnel, spend, movers and alerts. "
+        "Valid traffic of campaigns throughout; organic traffic is left out.",
         [frame.variable(name) for name in frame.VARIABLES],
         frame.of_campaigns(),
         [totals(), rates(), funnel_and_spend(), tables(), now(), alerts()],

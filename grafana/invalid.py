@@ -19,6 +19,7 @@ CLASSES = ("valid", "givt", "sivt")
 OF_FLAGS = f"""\
 FROM flag_rows FINAL
 WHERE $__timeFilter(event_time)
+    AND {sql.OF_CAMPAIGNS}
     AND {sql.chosen(("campaign", "creative"))}"""
 
 
@@ -361,7 +362,8 @@ def build() -> Dashboard:
     return frame.page(
         places.INVALID,
         "Invalid traffic",
-        "Gross and valid, general and sophisticated, by rule and by source; decision rate and time to a verdict.",
+        "Gross and valid, general and sophisticated, by rule and by source; decision rate and time to a verdict. "
+        "Of campaigns: organic traffic is left out.",
         [frame.variable(name) for name in frame.VARIABLES],
         frame.of_campaigns(),
         [totals(), over_time(), rules(), sources(), flags()],
