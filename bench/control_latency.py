@@ -42,7 +42,7 @@ async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[st
             names = [f"probe-{n:02d}" for n in range(PROBES)]
             await outbox.publish([_settings(name) for name in [*names, *(f"c{n:05d}" for n in range(paced))]])
             pump = Pump(outbox, rate)
-            load = asyncio.create_task(pump.run())
+            load, started_at = asyncio.create_task(pump.run()), time.monotonic()
             sent: dict[tuple[str, int], float] = {}
             waits: list[float] = []
             watcher = asyncio.create_task(_watch(system, sent, waits))
@@ -53,6 +53,7 @@ async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[st
                 await asyncio.sleep(0.1)
             pump.stopping = True
             await load
+            lasted = time.monotonic() - started_at
             watcher.cancel()
             await outbox.stop()
     waits = sorted([*waits, *((time.monotonic() - began) * 1000 for began in sent.values())])
@@ -61,6 +62,7 @@ async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[st
         "control_ms_p99": waits[round((len(waits) - 1) * 0.99)],
         "control_probes": len(waits),
         "control_probes_unanswered": len(sent),
+        "control_load_events_per_s": pump.sent / lasted,
     }
 
 
