@@ -13,7 +13,6 @@ from streams.settings import KafkaSettings
 from tests.support.apache_kafka import ApacheKafka, started_or_skipped
 from tests.support.brokers import BROKERS, settings_of
 
-
 settings.register_profile("same", derandomize=True)
 settings.register_profile("random", print_blob=True)
 settings.load_profile(os.environ.get("CAMPAIGN_STREAMS_HYPOTHESIS", "same"))

@@ -20,7 +20,7 @@ class Silences:
         return len(self._held)
 
     def take(self, command: AlertCommand) -> None:
-        """The order of arrival does not matter, nor does a second arrival. Of two at the same time the longer counts."""
+        """The order of arrival does not matter, nor does a second one. Of two at the same time the longer counts."""
         key = command.action, command.target
         before = self._held.get(key)
         if before is not None and _rank(before) > _rank(command):
