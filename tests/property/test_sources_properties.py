@@ -12,7 +12,8 @@ from hypothesis import given
 from streams.events import ClickType
 from streams.invalid import FanOut, InvalidRules, Mode, Rule, SourceKind, Velocity
 from streams.stages.invalid.crowding import person_clicks
-from streams.stages.invalid.sources import SourceDesk, entries_of
+from streams.stages.invalid.holding import entries_of
+from streams.stages.invalid.sources import SourceDesk
 from streams.verdicts import CLICK, EvidenceBatch, Verdict
 from tests.property.histories import BOUNDED, seeds
 

@@ -69,10 +69,16 @@ def key_by_digest(told: Clicks) -> Keys:
     return np.ascontiguousarray(told["high"])
 
 
+def firsts(keys: Keys) -> Keys:
+    """Sorted keys, each once."""
+    different = np.ones(len(keys), dtype=bool)
+    different[1:] = keys[1:] != keys[:-1]
+    return keys[different]
+
+
 def majors(keys: Keys) -> Keys:
     """The sources' halves of sorted keys, each once, as lowest possible keys."""
-    halves = keys & ~MINOR_MASK
-    return halves[np.flatnonzero(np.r_[True, halves[1:] != halves[:-1]])] if len(halves) else halves
+    return firsts(keys & ~MINOR_MASK)
 
 
 def spread(starts: Ints, counts: Ints) -> Ints:
