@@ -7,7 +7,9 @@ look's horizon, only conversions within it.
 
 Large samples differ in trifles. So (1) the statistic is divided by how much the peers differ among themselves (design
 effect 1 + (n-1)ρ, Brier, Biometrika 67, 1980; ρ is the peers' median), and (2) a conviction needs an effect: the
-buckets in question are some times as full as the peers', and by a share of all conversions.
+buckets in question are some times as full as the peers', and by a share of all conversions. Small samples do not
+follow a chi-square: buckets that are too empty are joined, and (3) what is in the buckets in question must be as
+unlikely by the beta-binomial of the peers' share and spread, which is exact at any size.
 """
 
 from typing import Final, NamedTuple
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.invalid import InvalidRules
-from streams.stages.invalid.distributions import Floats, chi_square_tail
+from streams.stages.invalid.distributions import BetaBinomial, Floats, chi_square_tail
 
 SECOND_MS: Final = 1_000
 MINUTE_MS: Final = 60_000
@@ -26,6 +28,8 @@ LEAST_EXPECTED: Final = 5.0
 """Conversions expected in a bucket (Cochran's rule); fewer are joined with the next."""
 LEAST_TOLD: Final = 20.0
 """Conversions of a publisher that can tell how peers differ."""
+LEAST_SPREAD: Final = 0.001
+"""Peers' times are never taken to be more alike, ρ."""
 ROUNDS: Final = 3
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -150,7 +154,7 @@ def _compare(mine: Floats, theirs: Floats, spread: float, look: Look, rules: Inv
         seen, expected = float(shares[wrong].sum()), float(usual[wrong].sum())
     if not (wrong.any() and seen > look.times * expected and seen - expected >= look.share):
         return None
-    chance = _chance(mine, theirs, 1.0 + (total - 1.0) * spread)
+    chance = max(_by_buckets(mine, theirs, wrong, 1.0 + (total - 1.0) * spread), _by_share(mine, theirs, wrong, spread))
     if chance >= rules.timing_p:
         return None
     places = np.flatnonzero(wrong)
@@ -167,20 +171,24 @@ def _compare(mine: Floats, theirs: Floats, spread: float, look: Look, rules: Inv
     return (np.ones(look.buckets, dtype=bool) if look.takes_all else wrong), evidence
 
 
-def _chance(mine: Floats, theirs: Floats, design_effect: float) -> float:
-    """Chi-square of two samples; buckets that are too empty are joined with the next."""
-    total, pool = mine.sum(), theirs.sum()
-    statistic, freedom = 0.0, -1
+def _by_buckets(mine: Floats, theirs: Floats, wrong: Mask, design_effect: float) -> float:
+    """Chi-square of two samples; the buckets in question are one cell, others that are too empty join the next."""
+    total, pool = float(mine.sum()), float(theirs.sum())
+    cells = [(float(mine[wrong].sum()), float(theirs[wrong].sum()))]
     left, right = 0.0, 0.0
-    waiting: list[tuple[float, float]] = []
-    for own, others in zip(mine.tolist(), theirs.tolist(), strict=True):
+    for own, others in zip(mine[~wrong].tolist(), theirs[~wrong].tolist(), strict=True):
         left, right = left + own, right + others
         if (left + right) * min(total, pool) / (total + pool) >= LEAST_EXPECTED:
-            waiting.append((left, right))
+            cells.append((left, right))
             left, right = 0.0, 0.0
-    if waiting:
-        waiting[-1] = (waiting[-1][0] + left, waiting[-1][1] + right)
-    for own, others in waiting:
-        statistic += float((own * (pool / total) ** 0.5 - others * (total / pool) ** 0.5) ** 2) / (own + others)
-        freedom += 1
-    return chi_square_tail(statistic / design_effect, freedom)
+    cells[-1] = (cells[-1][0] + left, cells[-1][1] + right)
+    scale = (pool / total) ** 0.5
+    statistic = sum((own * scale - others / scale) ** 2 / (own + others) for own, others in cells)
+    return chi_square_tail(statistic / design_effect, len(cells) - 1)
+
+
+def _by_share(mine: Floats, theirs: Floats, wrong: Mask, spread: float) -> float:
+    """Probability of so many in the buckets in question; the peers' share as if one more of theirs were there."""
+    total, right = round(float(mine.sum())), round(float(mine[~wrong].sum()))
+    usual = (float(theirs[wrong].sum()) + 1.0) / (float(theirs.sum()) + 2.0)
+    return BetaBinomial(1.0 - usual, max(spread, LEAST_SPREAD)).lower_tail(right, total)
