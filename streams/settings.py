@@ -6,6 +6,7 @@ Sources, the strongest first: environment (`CAMPAIGN_STREAMS_…`, nested with `
 
 import os
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
@@ -122,6 +123,17 @@ class IdentitySettings(Section):
     key_id: str = Field("k1", min_length=1, max_length=32, description="Name of the key, carried by the events.")
 
 
+class InvalidSettings(Section):
+    """Lists that rules for invalid traffic look up. The rules themselves stand in [rules.invalid]."""
+
+    data_centres: Path | None = Field(
+        None, description="File of data centres' networks, one CIDR a line; none: the rule `data_centre` finds nothing."
+    )
+    data_centres_as_of: date | None = Field(
+        None, description="The list's date, where the file has no comment `# as of 2026-01-31`."
+    )
+
+
 def _known_zone(name: str | None) -> str | None:
     try:
         if name is not None:
@@ -214,6 +226,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     identity: IdentitySettings = IdentitySettings()
     delivery: DeliverySettings = DeliverySettings()
+    invalid: InvalidSettings = InvalidSettings()
     rules: dict[str, object] = Field(default_factory=dict, description="Overrides of streams.rules.Rules.")
 
     @classmethod

@@ -154,6 +154,7 @@ class Intake:
         newest = np.maximum(np.maximum.accumulate(at), state.newest_ms)
         outcomes = state.dedupe.admit([event.event_id for event in events], at, newest)
         state.newest_ms = int(newest[-1])
+        state.first_ms = int(at[0]) if state.first_ms < 0 else state.first_ms
         counted = outcomes == dedupe.COUNTED
         amounts = self._measure(events, counted)
         amounts[:, DUPLICATES] = outcomes == dedupe.DUPLICATE
@@ -323,7 +324,8 @@ class Intake:
 
         Returns click hour ms, age bucket ms, conversions and value micros, by the event's place.
         """
-        found, cohorts = [], {}
+        found: list[tuple[int, ...]] = []
+        cohorts: dict[int, tuple[int, ...]] = {}
         for i in np.flatnonzero(counted).tolist():
             clicked_ms = self._click_time(events[i])
             if clicked_ms is not None:

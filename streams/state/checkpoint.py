@@ -21,8 +21,9 @@ FORMAT: Final = 3
 _RUNS: Final = "runs/"
 _TOTALS: Final = "totals/"
 _RECENT: Final = "recent/"
+_SOURCES: Final = "sources/"
 ROWS: Final = "rows/"
-IMMUTABLE: Final = (_RUNS, _TOTALS, _RECENT, ROWS)
+IMMUTABLE: Final = (_RUNS, _TOTALS, _RECENT, _SOURCES, ROWS)
 """Segments whose content never changes under their name, within the checkpoints that build on each other."""
 
 
@@ -97,6 +98,10 @@ def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes
         "judging": _PACK.encode(state.judging.snapshot()),
     }
     names = set(changed)
+    for run in state.judging.sources.store.runs:
+        names.add(f"{_SOURCES}{run.name}")
+        if f"{_SOURCES}{run.name}" not in known:
+            changed[f"{_SOURCES}{run.name}"] = run.encode()
     for source, held in state.inputs.items():
         for name, run in _runs(held):
             names.add(name)
@@ -139,7 +144,9 @@ def restore(state: PartitionState, segments: dict[str, bytes]) -> None:
         state.restore(_unpack(segments["partition"]))
         state.restore_windows(_unpack(segments["windows"]))
         state.desk.restore(_unpack(segments["desk"]))
-        state.judging.restore(_unpack(segments["judging"]))
+        judging = _unpack(segments["judging"])
+        runs = {name: segments[f"{_SOURCES}{name}"] for name in judging["sources"]["store"]["runs"]}
+        state.judging.restore(judging, runs)
         for source, held in state.inputs.items():
             _restore_input(held, source.value, segments)
     except (KeyError, msgspec.MsgspecError, ValueError, TypeError) as error:

@@ -15,6 +15,8 @@ from streams.state.keys import Names
 MAX_BILLED: Final = 100_000
 """Billed conversions remembered per partition; beyond it the oldest is forgotten, and its rejection gives nothing back
 (counted as unmatched, for reconciliation)."""
+MAX_GIVEN: Final = 500_000
+"""Credits remembered: as many as there are conversions that a later word can reach."""
 MAX_WAITING: Final = 10_000
 """Rejections that came before their conversion; beyond it the oldest is forgotten, and counted."""
 
@@ -69,6 +71,13 @@ class Credits:
         """What has been credited for a conversion, millimicros."""
         return self._given.get(digest, (0, 0))[1]
 
+    def forget_given(self, floor_ms: int) -> None:
+        """What was given back is remembered as long as its conversion may still move."""
+        for digest in _beyond(self._given, MAX_GIVEN):
+            del self._given[digest]
+        if self._given and next(iter(self._given.values()))[0] < floor_ms:
+            self._given = {digest: given for digest, given in self._given.items() if given[0] >= floor_ms}
+
     def _forget(self, before_ms: int) -> None:
         """Drops what no rejection in time can reach any more, and what there is no room for."""
         for digest in _beyond(self._billed, MAX_BILLED):
@@ -76,10 +85,6 @@ class Credits:
         for digest in _beyond(self._waiting, MAX_WAITING):
             del self._waiting[digest]
             self.unmatched += 1
-        for digest in _beyond(self._given, MAX_BILLED):
-            del self._given[digest]
-        if self._given and next(iter(self._given.values()))[0] < before_ms:
-            self._given = {digest: given for digest, given in self._given.items() if given[0] >= before_ms}
         if self._billed and next(iter(self._billed.values())).at_ms < before_ms:
             self._billed = {digest: each for digest, each in self._billed.items() if each.at_ms >= before_ms}
         if self._waiting and next(iter(self._waiting.values())) < before_ms:

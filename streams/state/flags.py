@@ -81,12 +81,13 @@ class FlagBook:
     def _known(self, source: Input, event: Remembered) -> Held:
         """What is known of an event: at first what it was counted with."""
         known = self._held.get((source.value, event.digest))
-        return known or Held(event.at_ms, event.bits, event.excluding)
+        is_same = known is not None and known.at_ms == event.at_ms  # an id may count again, long after
+        return known if known is not None and is_same else Held(event.at_ms, event.bits, event.excluding)
 
-    def validity(self, source: Input, digest: bytes, initial: str) -> str:
+    def validity(self, source: Input, digest: bytes, at_ms: int, initial: str) -> str:
         """What an event counts as now."""
         known = self._held.get((source.value, digest))
-        return initial if known is None else known.validity().value
+        return initial if known is None or known.at_ms != at_ms else known.validity().value
 
     def take(self, word: Word, rules: InvalidRules) -> tuple[Move | None, FlagState | None]:
         """A rule speaks, or takes its word back. Returns the move that follows, and what is to be told, if anything."""

@@ -50,6 +50,8 @@ class InputState:
         self.start_offset = 0
         self.position = 0
         self.newest_ms = -1
+        self.first_ms = -1
+        """Event time of the first event ever: what happened before it cannot be known."""
         self.ledger: dict[LedgerKey, int] = {}
         self.published_ledger: dict[LedgerKey, int] = {}
         self.dead_letters: list[DeadLetter] = []
@@ -163,6 +165,7 @@ class InputState:
             "start_offset": self.start_offset,
             "position": self.position,
             "newest_ms": self.newest_ms,
+            "first_ms": self.first_ms,
             "ledger": list(self.ledger.items()),
             "published_ledger": list(self.published_ledger.items()),
             "dedupe": self.dedupe.head(),
@@ -181,7 +184,7 @@ class InputState:
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Takes back what `snapshot` gave; runs and report totals are restored apart."""
         self.start_offset, self.position = snapshot["start_offset"], snapshot["position"]
-        self.newest_ms = snapshot["newest_ms"]
+        self.newest_ms, self.first_ms = snapshot["newest_ms"], snapshot["first_ms"]
         self.ledger = {(e, r): n for (e, r), n in snapshot["ledger"]}
         self.published_ledger = {(e, r): n for (e, r), n in snapshot["published_ledger"]}
         self.dedupe.restore(**snapshot["dedupe"])

@@ -20,7 +20,7 @@ from streams.stages.invalid.sources import SourceDesk
 from streams.state.flags import FlagBook, Move, Word, flag_of, flag_row
 from streams.state.forwarding import Forwarded, Forwarding
 from streams.state.inputs import InputState
-from streams.state.touches import Finding, Pending, Touches
+from streams.state.touches import Finding, Pending, Touched, Touches
 from streams.state.traces import JUDGED_LATER
 from streams.verdicts import EvidenceBatch, Flag, FlagState, Review, Verdict
 
@@ -88,11 +88,12 @@ class JudgingDesk:
         return judged
 
     def _forward(self, source: Input, valid: Iterable[tuple[Sequence[Event], Sequence[bytes]]], rules: Rules) -> None:
-        for events, digests in valid:
-            if source is Input.CLICKS:
-                self.forwarding.add_clicks(events, digests, rules.invalid)
-            else:
-                self.forwarding.add_conversions(events, rules.invalid)
+        """As one batch, in the order of the log: how reads were cut must not show."""
+        events = [event for part, _ in valid for event in part]
+        if source is Input.CLICKS:
+            self.forwarding.add_clicks(events, [digest for _, part in valid for digest in part], rules.invalid)
+        else:
+            self.forwarding.add_conversions(events, rules.invalid)
 
     def _touched(
         self, source: Input, pending: list[Pending], inputs: Mapping[Input, InputState], rules: Rules
@@ -102,7 +103,8 @@ class JudgingDesk:
         touched = inputs[Input.IMPRESSIONS if is_click else Input.CLICKS]
         wait_ms = rules.invalid.impression_wait_ms if is_click else rules.invalid.click_wait_ms
         missing = Rule.CLICK_WITHOUT_IMPRESSION if is_click else Rule.CONVERSION_WITHOUT_CLICK
-        found = self.touches[source].look(pending, touched.dedupe, touched.newest_ms, wait_ms)
+        known = Touched(touched.dedupe, touched.newest_ms, touched.first_ms)
+        found = self.touches[source].look(pending, known, wait_ms)
         said = [(each, *each_word) for each in found for each_word in self._about(each, missing, is_click, rules)]
         events = inputs[source].traces.recent.find(each.pending.digest for each, *_ in said)
         for finding, rule, evidence, is_withdrawn in said:
@@ -149,10 +151,13 @@ class JudgingDesk:
             self._hear_review(said, inputs, rules, wall_ms, judged)
             return
         evidence = {**said.evidence, "source_kind": said.source_kind.value, "source": said.source}
-        events = inputs[Input.CLICKS].traces.recent.find(map(bytes.fromhex, said.clicks))
-        self.book.unmatched += len(said.clicks) - len(events)
-        for event in events.values():
-            self._take(Word(Input.CLICKS, event, said.rule, evidence), rules, wall_ms, judged)
+        digests = list(map(bytes.fromhex, said.clicks))
+        events = inputs[Input.CLICKS].traces.recent.find(digests)
+        for digest in digests:  # in the verdict's order: that of the events depends on when they were packed
+            if digest in events:
+                self._take(Word(Input.CLICKS, events[digest], said.rule, evidence), rules, wall_ms, judged)
+            else:
+                self.book.unmatched += 1
 
     def _hear_review(
         self, said: Review, inputs: Mapping[Input, InputState], rules: Rules, wall_ms: int, judged: Judged
@@ -210,12 +215,12 @@ class JudgingDesk:
             "sources": self.sources.snapshot(),
         }
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Takes back what `snapshot` gave."""
+    def restore(self, snapshot: dict[str, Any], source_runs: dict[int, bytes]) -> None:
+        """Takes back what `snapshot` and the sources' runs gave."""
         self.book.restore(snapshot["book"])
         self.forwarding.restore(snapshot["forwarding"])
         for source, touches in self.touches.items():
             touches.restore(snapshot["touches"][source.value])
         self._staged = [msgspec.convert(said, Verdict | Review) for said in snapshot["staged"]]
         self._has_evidence = snapshot["has_evidence"]
-        self.sources.restore(snapshot["sources"])
+        self.sources.restore(snapshot["sources"], source_runs)

@@ -5,7 +5,7 @@ alerts and ids. A campaign is looked at about every `LOOK_MS` of the ticks' wall
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -239,6 +239,7 @@ class PacingDesk:
             decision=decision,
             allowances=allowances,
             partition_is_alive=is_alive,
+            invalid=_invalid(world.windows.totals(campaign, "1h")),
         )
         self._tell(held.alerts.evaluate(settings, told), looked)
         if world.wall_ms >= held.reported_ms + REPORT_MS:
@@ -346,3 +347,10 @@ class PacingDesk:
             held.told, held.reported_ms = Told(*told), reported_ms
             held.pacer.restore(pacer)
             held.alerts.restore(alerts)
+
+
+def _invalid(hour: Sequence[int]) -> tuple[int, int]:
+    """(invalid, gross) clicks and impressions of the last hour."""
+    valid = sum(hour[WINDOW_INDEX[name]] for name in ("impressions", "clicks"))
+    gross = sum(hour[WINDOW_INDEX[name]] for name in ("gross_impressions", "gross_clicks"))
+    return min(gross, max(0, gross - valid)), gross

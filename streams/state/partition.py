@@ -297,8 +297,8 @@ class PartitionState:
         values = [(at, sign * event.amounts[place]) for place, at in WINDOW_PLACES[move.source] if at != _SPENT]
         self.windows.add(campaign, origin, [*values, (_SPENT, sign * cost)])
         sums = dict(values)
-        counts = [sums.get(at, 0) for at in _ADDED[:-1]]
-        self._corrected.append((campaign, Added(origin, *counts, 0, -sign * cost)))
+        shown, plays, clicks, conversions = (sums.get(at, 0) for at in _ADDED[:-1])
+        self._corrected.append((campaign, Added(origin, shown, plays, clicks, conversions, 0, -sign * cost)))
         if event.cohort:
             self.desk.add_cohort(campaign, event.cohort[0], event.cohort[1], sign * event.cohort[2])
 
@@ -307,11 +307,12 @@ class PartitionState:
         conversions, adjustments = self.inputs[Input.CONVERSIONS], self.inputs[Input.ADJUSTMENTS]
         horizon_ms = self.rules.horizons[Input.ADJUSTMENTS].dedupe_ms
         found = self.credits.match(conversions.billed, adjustments.rejections, self._newest_ms(), horizon_ms)
+        self.credits.forget_given(conversions.traces.recent.floor_ms)
         conversions.billed, adjustments.rejections = [], []
         return [self._credit(billed) for billed in found]
 
     def _credit(self, billed: Billed) -> Effect:
-        validity = self.judging.book.validity(Input.CONVERSIONS, billed.digest, billed.validity)
+        validity = self.judging.book.validity(Input.CONVERSIONS, billed.digest, billed.at_ms, billed.validity)
         if validity == VALID:  # otherwise it is not spent any more
             campaign, origin = billed.names[0], billed.at_ms - billed.at_ms % self.rules.pane_ms
             self.windows.add(campaign, origin, [(_SPENT, -billed.cost_millimicros)])

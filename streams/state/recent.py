@@ -129,11 +129,12 @@ class Recent:
         self.fresh: dict[bytes, int] = {}
         self._columns: dict[str, list[int]] = {name: [] for name in ("at", "key", "sums", "bits", "excluding")}
         self._ids: list[bytes] = []
+        self._digests: list[bytes] = []
         self._keys, self._sums = KeyTable(), KeyTable()
         self._next_name = 0
 
     def __len__(self) -> int:
-        """Events held, with those that are forgotten but not yet dropped."""
+        """Events held, with those that are forgotten but not yet dropped; of an id that counted twice, both."""
         return len(self._ids) + sum(map(len, self.runs))
 
     def bytes_held(self) -> int:
@@ -144,7 +145,8 @@ class Recent:
         """Remembers a batch, in offset order. An id that counted once before is remembered as it counted last."""
         begin = len(self._ids)
         encoded = list(map(str.encode, counted.ids))
-        self.fresh.update(zip(map(xxhash.xxh3_128_digest, encoded), range(begin, begin + len(encoded)), strict=True))
+        self._digests.extend(map(xxhash.xxh3_128_digest, encoded))
+        self.fresh.update(zip(self._digests[begin:], range(begin, begin + len(encoded)), strict=True))
         self._ids.extend([each if len(each) <= MAX_ID_BYTES else b"" for each in encoded])
         self._columns["at"].extend(counted.at_ms.tolist())
         self._columns["bits"].extend(counted.bits.tolist())
@@ -209,15 +211,14 @@ class Recent:
     def pack(self) -> None:
         """Moves fresh events into a run, drops dead runs, and merges runs of like size. Changes no answer."""
         if self.fresh:
-            chosen = list(self.fresh.values())  # of an id that counted twice, the latest
-            pairs = np.frombuffer(b"".join(self.fresh), dtype=np.uint64).reshape(-1, 2)
+            pairs = np.frombuffer(b"".join(self._digests), dtype=np.uint64).reshape(-1, 2)
             columns: dict[str, npt.NDArray[Any]] = {"high": pairs[:, 0], "low": pairs[:, 1]}
             for name, column in self._columns.items():
-                columns[name] = np.array(column, dtype=_COLUMNS[name])[chosen]
+                columns[name] = np.array(column, dtype=_COLUMNS[name])
                 column.clear()
-            ids = np.array(self._ids, dtype=np.bytes_)[chosen]
+            ids = np.array(self._ids, dtype=np.bytes_)
             self.runs.append(self._run(columns, ids, list(self._keys.names), list(self._sums.names)))
-            self.fresh, self._ids = {}, []
+            self.fresh, self._ids, self._digests = {}, [], []
             self._keys.clear()
             self._sums.clear()
         self.runs = [run for run in self.runs if int(run.columns["at"].max()) >= self.floor_ms]

@@ -35,6 +35,15 @@ class Finding(NamedTuple):
     was_missed: bool
 
 
+class Touched(NamedTuple):
+    """The input that is referred to."""
+
+    ids: DedupeIndex
+    newest_ms: int
+    first_ms: int
+    """Event time of its first event ever."""
+
+
 class Touches:
     """The references of one input's events to another's."""
 
@@ -43,8 +52,9 @@ class Touches:
         self._waiting: dict[bytes, Pending] = {}
         self._missed: dict[bytes, Pending] = {}
 
-    def look(self, new: Iterable[Pending], index: DedupeIndex, newest_ms: int, wait_ms: int) -> list[Finding]:
+    def look(self, new: Iterable[Pending], touched: Touched, wait_ms: int) -> list[Finding]:
         """At a tick: what is known now, what is missed now, and what has come after all."""
+        index, newest_ms = touched.ids, touched.newest_ms
         for pending in new:
             self._waiting[pending.digest] = pending
         if newest_ms < 0 or not (self._waiting or self._missed):
@@ -56,12 +66,13 @@ class Touches:
         for finding in found:
             self._waiting.pop(finding.pending.digest, None)
             self._missed.pop(finding.pending.digest, None)
-        found.extend(self._give_up(index, newest_ms, wait_ms))
+        found.extend(self._give_up(touched, wait_ms))
         self._bound()
         return found
 
-    def _give_up(self, index: DedupeIndex, newest_ms: int, wait_ms: int) -> list[Finding]:
-        remembered_ms = max(newest_ms - index.horizon.dedupe_ms, index.floor_ms)
+    def _give_up(self, touched: Touched, wait_ms: int) -> list[Finding]:
+        newest_ms, index = touched.newest_ms, touched.ids
+        remembered_ms = max(newest_ms - index.horizon.dedupe_ms, index.floor_ms, touched.first_ms)
         due = [p for p in self._waiting.values() if newest_ms >= p.touch_ms + wait_ms]
         found = []
         for pending in due:

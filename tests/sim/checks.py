@@ -78,6 +78,7 @@ def _rows_are_true(world: World, truth: Truth) -> None:
     _equal("reports", {key: (*row[:-1], len(row[-1])) for key, row in reports.items()}, truth.reports)
     _equal("reach", _reach(world), truth.reach)
     _equal("cohorts", _final(world, Table.COHORTS, "conversions", "conversion_value_micros"), truth.cohorts)
+    _equal("flags", {key: row[0] for key, row in _final(world, Table.FLAGS, "state", "state").items()}, truth.flags)
     ledger = {key: row[-1] for key, row in _final(world, Table.LEDGER, "entry", "records").items()}
     _equal("ledger", {key: count for key, count in ledger.items() if count or key[3] == "consumed"}, truth.ledger)
     _ledger_balances(ledger)
@@ -97,7 +98,7 @@ def _reach(world: World) -> dict[Row, int]:
     """Users over all effect panes: the union of the sketches, exact as long as they are not full."""
     columns = COLUMNS[Table.REPORTS]
     at = {name: columns.index(name) for name in columns}
-    skipped = {"log_epoch", "effect_pane", "validity"}
+    skipped = {"log_epoch", "effect_pane"}
     names = [name for name in columns[: at[MEASURES[0]]] if name not in skipped]
     users: dict[Row, set[int]] = {}
     for row in world.sink.final[Table.REPORTS].values():
@@ -213,7 +214,7 @@ def _nothing_else_was_ever_published(world: World) -> None:
 
 
 def _partition_of(table: Table, key: Row) -> int | None:
-    if table in (Table.PACING, Table.ALERTS):
+    if table in (Table.PACING, Table.ALERTS, Table.FLAGS):
         return int(key[1])
     return None if table is Table.CAMPAIGNS else int(key[2])
 
@@ -247,6 +248,7 @@ def portrait(state: PartitionState) -> dict[str, Any]:
         "rules": state.rules,
         "currencies": sorted(state.campaigns.currencies.items()),
         "desk": state.desk.snapshot(),
+        "judging": judging_portrait(state),
         "rates": state.rates.snapshot(),
         "prices": state.campaigns.prices.snapshot(),
         "refused": state.campaigns.refused,
@@ -254,3 +256,13 @@ def portrait(state: PartitionState) -> dict[str, Any]:
         **inputs,
         "windows": {key: totals for key, totals in windows.items() if any(totals)},
     }
+
+
+def judging_portrait(state: PartitionState) -> dict[str, Any]:
+    """What is known of flags, without what depends on when it was packed."""
+    shown = state.judging.snapshot()
+    shown.pop("sources")
+    recent = {
+        source.value: (len(held.traces.recent), held.traces.recent.floor_ms) for source, held in state.inputs.items()
+    }
+    return {**shown, "recent": recent}

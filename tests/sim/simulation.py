@@ -4,6 +4,7 @@ Everything that happens is a function of the seed (`run(seed)`); which faults a 
 seeds differ in kind and not only in luck.
 """
 
+import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from streams.events import ClickType, Input
+from streams.events import ClickType, ConversionType, Input
+from streams.invalid import FanOut, InvalidRules, Lists, Mode, Rule, Velocity
 from streams.records import Table
 from streams.rules import Horizon, Rules
 from streams.state import dedupe, inputs
@@ -23,11 +25,22 @@ from tests.sim.checks import check
 from tests.sim.scheduler import Scheduler, Task, pauses
 from tests.sim.worker import Held, Worker
 from tests.sim.world import Broken, Faults, Log, Nature, SimJournal, SimOutbox, SimSink, SimStore, World
-from tests.support.events import EVENT_TOPICS, MINUTE_MS, NOTICE_TOPICS, SETTINGS_TOPIC, Draft, Mix, Traffic, notice
+from tests.support.events import (
+    EVENT_TOPICS,
+    HOSTED,
+    MINUTE_MS,
+    NOTICE_TOPICS,
+    SETTINGS_TOPIC,
+    VERDICTS_TOPIC,
+    Draft,
+    Mix,
+    Traffic,
+    notice,
+)
 from tests.support.oracle import Lost, ticks_of
 
 RECORDS = 220
-OWN = ("partition", "windows", "desk")
+OWN = ("partition", "windows", "desk", "judging")
 """Segments that belong to one checkpoint only, as those of inputs do."""
 
 
@@ -115,6 +128,31 @@ def rules_of(rng: Random) -> Rules:
         dimensions=tuple(rng.sample(["region", "channel", "publisher_id", "device_class"], rng.randint(0, 4))),
         max_pane_keys=rng.choice([2, 6, 50_000]),
         max_report_keys=rng.choice([2, 6, 20_000]),
+        invalid=invalid_of(rng),
+    )
+
+
+def invalid_of(rng: Random) -> InvalidRules:
+    """Rules of invalid traffic. Those that remember are never off, and theirs are the same thresholds for all."""
+    remember = (Rule.DOUBLE_CLICK, Rule.ACTIVITY_CAP, Rule.REPEATED_CLICK, Rule.ORDER_REPEATED)
+    modes = {rule: rng.choice([Mode.ON, Mode.ON, Mode.OBSERVE, Mode.OFF]) for rule in Rule}
+    modes |= {rule: rng.choice([Mode.ON, Mode.OBSERVE]) for rule in remember}
+    modes[Rule.NON_BROWSER_AGENT] = rng.choice([Mode.OBSERVE, Mode.OFF])
+    return InvalidRules(
+        modes=modes,
+        lists=Lists(crawler_patterns=("Googlebot",), networks=zlib.compress(HOSTED.encode())),
+        double_click_ms=5_000,
+        activity_clicks=4,
+        max_clicks_per_impression=1,
+        impression_wait_ms=rng.choice([1_000, 10_000, 60_000]),
+        click_after_ms=rng.choice([300, 2_000]),
+        click_wait_ms=rng.choice([1_000, 10_000, 60_000]),
+        conversion_after_ms={ConversionType.LEAD: rng.choice([1_000, 6_000]), ConversionType.INSTALL: 2_000},
+        user_velocity=Velocity(3, 60_000),
+        device_velocity=Velocity(4, 30_000),
+        device_fan_out=FanOut(3, 60_000, 2),
+        address_velocity=Velocity(4, 60_000),
+        address_fan_out=FanOut(3, 120_000, 3),
     )
 
 
@@ -160,7 +198,7 @@ class Simulation:
         logs = {(t, p): Log(t, p, self.rng.choice([0, 0, 7])) for t in TOPICS for p in partitions}
         nature = self.nature
         journal, store = SimJournal(nature, len(partitions)), SimStore(nature)
-        return World(nature, len(partitions), 1, logs, journal, store, SimOutbox(nature), SimSink(nature))
+        return World(nature, len(partitions), 1, logs, journal, store, SimOutbox(nature, logs), SimSink(nature))
 
     def run(self) -> None:
         """Raises `Broken` (or whatever the code raises) where something is wrong."""
@@ -247,7 +285,7 @@ class Simulation:
         left = self.plan.records
         while left > 0:
             topic, partition = (
-                rng.choice([*EVENT_TOPICS, *EVENT_TOPICS, *NOTICE_TOPICS]),
+                rng.choice([*EVENT_TOPICS, *EVENT_TOPICS, *NOTICE_TOPICS, VERDICTS_TOPIC]),
                 rng.randrange(world.partitions),
             )
             for _ in range(rng.choice([1, 1, 3, 10])):
@@ -262,6 +300,8 @@ class Simulation:
         if topic == SETTINGS_TOPIC:
             appended_ms = self.traffic.start_ms + self.rng.randrange(20 * MINUTE_MS)
             draft = self.traffic.settings(appended_ms, partition, self.plan.partitions)
+        elif topic == VERDICTS_TOPIC:
+            draft = self.traffic.review(self.traffic.start_ms + self.rng.randrange(20 * MINUTE_MS), partition)
         elif topic in NOTICE_TOPICS:
             at_ms = self.traffic.start_ms + self.rng.randrange(20 * MINUTE_MS)
             draft = notice(self.rng, topic, at_ms, self.rng.randrange(partition, 4, self.plan.partitions))

@@ -8,13 +8,15 @@ from operator import itemgetter
 from random import Random
 from typing import Any, Final
 
+import xxhash
+
 from streams.errors import BrokerUnavailable, CorruptCheckpoint, JournalMismatch, SinkUnavailable, Unavailable
 from streams.ports import JournalRecord, Outgoing
 from streams.records import COLUMNS, KEY_COLUMNS, Row, Table
 from streams.state.inputs import Batch
 from streams.topics import DEAD_LETTERS
 from tests.sim.scheduler import pauses
-from tests.support.events import Draft, RawRecord
+from tests.support.events import WORD_TOPICS, Draft, RawRecord
 from tests.support.oracle import Lost, Place
 
 
@@ -253,8 +255,9 @@ def plain(table: Table, row: Row) -> Row:
 class SimOutbox:
     """`streams.ports.Outbox`: dead letters by the place of the record, and what ticks told. One has one content."""
 
-    def __init__(self, nature: Nature) -> None:
+    def __init__(self, nature: Nature, logs: dict[tuple[str, int], Log]) -> None:
         self.nature = nature
+        self.logs = logs
         self.letters: dict[Place, dict[str, Any]] = {}
         self.signals: dict[Told, bytes] = {}
 
@@ -265,6 +268,9 @@ class SimOutbox:
                 self._take_letter(json.loads(message.value or b""))
                 continue
             value = message.value or b""
+            if message.topic in WORD_TOPICS:
+                assert message.partition is not None
+                self.logs[message.topic, message.partition].append(Draft(0, message.key, value))
             known = self.signals.setdefault(told(message), value)
             if known != value:
                 raise Broken(f"{told(message)} has two contents:\n  {known!r}\n  {value!r}")
@@ -282,8 +288,10 @@ Told = tuple[str, bytes, str, int]
 
 def told(message: Outgoing) -> Told:
     """What a message is about, and of which tick."""
+    if message.topic in WORD_TOPICS:
+        return message.topic, str(message.partition).encode(), xxhash.xxh3_128_hexdigest(message.value or b""), 0
     document = json.loads(message.value or b"")
-    about = f"{document.get('alert_id', '')} {document.get('state', '')} {document.get('campaign_id', '')}"
+    about = " ".join(str(document.get(name, "")) for name in ("alert_id", "flag_id", "state", "campaign_id"))
     return message.topic, message.key or b"", about, document["sequence"]
 
 

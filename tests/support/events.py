@@ -21,6 +21,15 @@ SETTINGS_TOPIC: Final = "ads.campaigns"
 SESSIONS_TOPIC: Final = "ads.sessions"
 ALLOWANCES_TOPIC: Final = "ads.allowances"
 NOTICE_TOPICS: Final = (SETTINGS_TOPIC, SESSIONS_TOPIC, ALLOWANCES_TOPIC)
+EVIDENCE_TOPIC: Final = "ads.evidence"
+VERDICTS_TOPIC: Final = "ads.verdicts"
+WORD_TOPICS: Final = (EVIDENCE_TOPIC, VERDICTS_TOPIC)
+"""Written by the workers themselves; reviews by people, too."""
+BROWSER: Final = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
+)
+BOT: Final = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+HOSTED: Final = "198.51.100.0/24"
 MINUTE_MS: Final = 60_000
 FUTURE_SKEW_MS: Final = 300_000
 
@@ -143,6 +152,7 @@ class Traffic:
         event["currency"] = currency
         self._describe(event)
         _BODY[topic](rng, event, clock_ms)
+        self._refer(topic, event)
         return {name: value for name, value in event.items() if value is not None}
 
     def _describe(self, event: dict[str, Any]) -> None:
@@ -154,11 +164,60 @@ class Traffic:
         event["channel"] = rng.choice(["feed", "search", None])
         event["publisher_id"] = rng.choice(["pub1", "pub2", None])
         event["device_class"] = rng.choice(["phone", "tv", None])
+        event["device_id"] = rng.choice([None, *(f"d{n}" for n in range(5))])
+        event["address_id"] = rng.choice([None, "a1", "a2"])
+        event["user_agent"] = rng.choice([BROWSER, BROWSER, BROWSER, BOT, None])
+        event["network"] = rng.choice(["192.0.2.0/24", "192.0.2.0/24", HOSTED, "no network", None])
+        if rng.random() < 0.2:
+            event["placement_width_px"] = rng.choice([0, 1, 320])
+            event["placement_height_px"] = rng.choice([1, 250, None])
         if rng.random() < 0.3:
             arms = [{"id": "x", "arm": rng.choice("ab")}, {"id": "y", "arm": "c"}]
             event["experiments"] = arms[: rng.randint(1, 2)]
         if rng.random() < 0.1:
             event["not_in_the_schema"] = {"deep": [1, 2, {"er": None}]}
+
+    def _refer(self, topic: str, event: dict[str, Any]) -> None:
+        """A click to an impression, a conversion to a click and an order: known, still to come, or of nowhere."""
+        rng = self.rng
+        if topic == "ads.clicks" and rng.random() < 0.8:
+            event["impression_id"] = self._somewhere("ads.impressions", event)
+        touch = event.get("attribution")
+        if topic == "ads.conversions":
+            event["order_id"] = rng.choice([None, *(f"o{n}" for n in range(30))])
+            if touch and touch["touch_type"] == "click" and rng.random() < 0.8:
+                touch["touch_id"] = self._somewhere("ads.clicks", event)
+                touch["touch_time_ms"] = event["event_time_ms"] - rng.choice([0, 500, 1_500, 5_000, 30_000, 10**7])
+
+    def _somewhere(self, topic: str, event: dict[str, Any]) -> str:
+        """An event's id: of the recent ones of any partition, of a number that comes soon, or of none."""
+        roll, lines = self.rng.random(), [line for (of, _), line in self._lines.items() if of == topic and line.sent]
+        if roll < 0.6 and lines:
+            chosen = self.rng.choice(self.rng.choice(lines).sent[-6:])
+            if self.rng.random() < 0.5:  # soon after it
+                event["event_time_ms"] = chosen["event_time_ms"] + self.rng.choice([-2_000, 100, 1_000, 9_000])
+            return str(chosen["event_id"])
+        return f"e{self._serial + self.rng.randrange(60)}" if roll < 0.9 else f"x{self.rng.randrange(99)}"
+
+    def review(self, at_ms: int, partition: int) -> Draft:
+        """A reviewer's word on an event that was sent, or on none; or garbage."""
+        rng = self.rng
+        topic = rng.choice(["ads.clicks", "ads.clicks", "ads.conversions", "ads.impressions"])
+        line = self._lines.get((topic, partition))
+        sent = rng.choice(line.sent[-20:]) if line and line.sent else {"event_id": "e0"}
+        document = {
+            "type": "review",
+            "campaign_id": sent.get("campaign_id", "c0"),
+            "input": topic.removeprefix("ads."),
+            "event_id": sent["event_id"],
+            "decision": rng.choice(["overturn", "confirm"]),
+            "reviewer": "r1",
+            "reason": "seen",
+            "at_ms": at_ms,
+        }
+        if rng.random() < 0.1:
+            return Draft(at_ms, b"c0", _encode(document | {"decision": "perhaps"}), "unknown_value")
+        return Draft(at_ms, document["campaign_id"].encode(), _encode(document))
 
     def _garbage(self, topic: str, line: _Line) -> tuple[bytes | None, str]:
         event = self._event(topic, line.clock_ms)
@@ -244,6 +303,7 @@ def _terms(rng: Random) -> dict[str, Any]:
 
 
 def _impression(rng: Random, event: dict[str, Any], _clock_ms: int) -> None:
+    event["prefetch"] = rng.random() < 0.1
     event["viewable"] = rng.choice([True, False, None])
     event["clearing_price_millimicros"] = rng.choice([None, 0, rng.randrange(1, 10**7)])
 

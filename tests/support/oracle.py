@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from streams.records import MEASURES
 from tests.support import oracle_sql as sql
-from tests.support.events import EVENT_TOPICS, NOTICE_TOPICS, SETTINGS_TOPIC, RawRecord
+from tests.support.events import EVENT_TOPICS, SETTINGS_TOPIC, VERDICTS_TOPIC, RawRecord
+from tests.support.oracle_flags import Labels
 
 Key = tuple[Any, ...]
 Place = tuple[str, int, int]
@@ -51,6 +52,8 @@ class Truth(NamedTuple):
     reach: dict[Key, int]
     """Distinct users by report key, over all effect panes."""
     cohorts: dict[Key, Key]
+    flags: dict[Key, str]
+    """Latest state by (log epoch, partition, input, digest, rule)."""
     ledger: dict[Key, int]
     campaigns: dict[Key, Key]
     letters: dict[Place, str]
@@ -92,10 +95,11 @@ class Oracle:
         self._judge()
         return Truth(
             panes=self._sums(sql.PANE_KEYS, sql.PANE_FOLDED, sql.PANE_TOUCHES, MEASURES)
-            | self._sums(sql.PANE_KEYS, sql.PANE_FOLDED, sql.CREDIT_PANES, MEASURES),
+            | self._sums(sql.PANE_KEYS, sql.PANE_FOLDED, sql.EFFECT_PANES, MEASURES),
             reports=self._reports(),
             reach=self._reach(),
             cohorts=self._cohorts(),
+            flags=self._flags(),
             ledger=self._ledger(),
             campaigns=self._campaigns(),
             letters=self._letters(),
@@ -106,7 +110,7 @@ class Oracle:
     def _load(self) -> None:
         self.db.execute(f"CREATE TABLE raw ({', '.join(sql.RAW_COLUMNS)})")
         places = ", ".join("?" * len(sql.RAW_COLUMNS))
-        rows = (_flat(record) for record in self.logs.records if record.topic not in NOTICE_TOPICS)
+        rows = (_flat(record) for record in self.logs.records if record.topic in EVENT_TOPICS)
         self.db.executemany(f"INSERT INTO raw VALUES ({places})", rows)
         self.db.execute("CREATE TABLE lost (topic, part, from_off, to_off)")
         self.db.executemany("INSERT INTO lost VALUES (?, ?, ?, ?)", self.logs.lost)
@@ -173,12 +177,49 @@ class Oracle:
         self.db.executemany(f"INSERT INTO tariffs VALUES ({places})", list(self._tariffs()))
         self.db.executescript(sql.BILL)
         self.db.executescript(sql.REJECTED)
-        self.db.execute(f"CREATE TABLE credits ({', '.join(sql.CREDIT_COLUMNS)})")
-        places = ", ".join("?" * len(sql.CREDIT_COLUMNS))
-        self.db.executemany(f"INSERT INTO credits VALUES ({places})", list(self._credits()))
+        self.db.executescript(sql.FLAG)
+        self.labels = {partition: self._labels(partition) for partition in self.ticks}
+        self.db.execute(f"CREATE TABLE effects ({', '.join(sql.EFFECT_COLUMNS)})")
+        places = ", ".join("?" * len(sql.EFFECT_COLUMNS))
+        self.db.executemany(f"INSERT INTO effects VALUES ({places})", list(self._effects()))
 
-    def _credits(self) -> Iterable[Key]:
-        """Rejected leads that cost something: each at the first tick that had read it and its rejection."""
+    def _labels(self, partition: int) -> Labels:
+        words = [
+            record
+            for record, reason in self._notices_judged()
+            if not reason and (record.topic, record.partition) == (VERDICTS_TOPIC, partition)
+        ]
+        labels = Labels(self.db, partition, self.ticks[partition], words)
+        labels.load()
+        labels.run()
+        return labels
+
+    def _effects(self) -> Iterable[Key]:
+        """Moves, then credits, tick by tick: each move takes from one validity and gives to another."""
+        credits = list(self._credits())
+        given = {(partition, offset): (seq, cost) for partition, offset, _, seq, _, cost in credits}
+        for partition, labels in self.labels.items():
+            for move in labels.moves:
+                seq, cost = given.get((partition, move.offset), (move.seq, 0)) if "conv" in move.topic else (0, 0)
+                credited = cost if seq < move.seq else 0
+                tick = next(t for t in self.ticks[partition] if t.document["seq"] == move.seq)
+                newest = self._newest_at(partition, tick.document["applied"])
+                rules = self.db.execute(sql.RULES_BEFORE, (partition, move.seq)).fetchone()
+                for half, (validity, sign) in enumerate(((move.before, -1), (move.after, 1))):
+                    place = move.seq * 10**9 + move.number * 2 + half
+                    where = (partition, move.topic, move.offset, place, newest)
+                    yield (*where, validity, sign, credited, 0, *rules)
+        for partition, offset, place, seq, newest, _ in credits:
+            own = self.db.execute(sql.OWN_VALIDITY, (partition, offset)).fetchone()[0]
+            validity = self.labels[partition].validity_at("ads.conversions", offset, own, seq)
+            rules = self.db.execute(sql.RULES_BEFORE, (partition, seq)).fetchone()
+            yield partition, "ads.conversions", offset, place, newest, validity, 1, 0, 1, *rules
+
+    def _credits(self) -> Iterable[tuple[int, int, int, int, int, int]]:
+        """Rejected leads that cost something: each at the first tick that had read it and its rejection.
+
+        Partition, offset of the lead, place, tick, newest event time, cost.
+        """
         for partition, conversion, rejection in self.db.execute("SELECT * FROM rejected").fetchall():
             for tick in self.ticks[partition]:
                 applied, seq = tick.document["applied"], tick.document["seq"]
@@ -187,15 +228,14 @@ class Oracle:
                 before = [t for t in self.ticks[partition] if t.document["seq"] < seq]
                 was_read = bool(before) and before[-1].document["applied"]["ads.adjustments"] > rejection
                 newest = self._newest_at(partition, applied)
-                at_ms, horizon_ms = self.db.execute(sql.HORIZON, (partition, conversion, rejection)).fetchone()
+                at_ms, horizon_ms, cost = self.db.execute(sql.HORIZON, (partition, conversion, rejection)).fetchone()
                 read_at = [t for t in before if t.document["applied"]["ads.adjustments"] > rejection]
                 read_ms = self._newest_at(partition, read_at[0].document["applied"]) if read_at else newest
                 if min(at_ms, read_ms) < newest - horizon_ms:  # forgotten by then
                     break
                 # what waited for its conversion comes first, in the order of conversions; then rejections in theirs
-                place = seq * 10**9 + (conversion if was_read else 10**6 + rejection)
-                rules = self.db.execute(sql.RULES_BEFORE, (partition, seq)).fetchone()
-                yield partition, conversion, place, newest, *rules
+                place = seq * 10**9 + 5 * 10**8 + (conversion if was_read else 10**6 + rejection)
+                yield partition, conversion, place, seq, newest, cost
                 break
 
     def _newest_at(self, partition: int, applied: Mapping[str, int]) -> int:
@@ -236,14 +276,9 @@ class Oracle:
         return {self._row_key(keys, row[:width]): tuple(row[width:]) for row in found}
 
     def _row_key(self, keys: Sequence[str], values: Key) -> Key:
-        """The tables' layout: epoch first, `valid` behind the currency."""
+        """The tables' layout: epoch first."""
         named = dict(zip(keys, values, strict=True))
-        laid: list[Any] = [self.logs.log_epoch]
-        for name, value in named.items():
-            laid.append(value)
-            if name == "currency":
-                laid.append("valid")
-        return tuple(laid)
+        return (self.logs.log_epoch, *named.values())
 
     def _reports(self) -> dict[Key, Key]:
         sums = self._sums(sql.REPORT_KEYS, sql.REPORT_FOLDED, sql.REPORT_TOUCHES, MEASURES, ("user",))
@@ -251,13 +286,13 @@ class Oracle:
         found = self.db.execute(f"SELECT {columns}, COUNT(DISTINCT user) FROM keyed GROUP BY {columns}")
         users = {self._row_key(sql.REPORT_KEYS, row[:-1]): row[-1] for row in found}
         own = {key: (*values, users[key]) for key, values in sums.items()}
-        return own | {key: (*values, 0) for key, values in self._report_credits().items()}
+        return own | {key: (*values, 0) for key, values in self._report_effects().items()}
 
-    def _report_credits(self) -> dict[Key, Key]:
+    def _report_effects(self) -> dict[Key, Key]:
         keyed = "ALTER TABLE keyed RENAME TO own_keyed"
         self.db.execute("DROP TABLE IF EXISTS own_keyed")
         self.db.execute(keyed)
-        found = self._sums(sql.REPORT_KEYS, sql.CREDIT_FOLDED, sql.CREDIT_REPORTS, MEASURES, ("user",))
+        found = self._sums(sql.REPORT_KEYS, sql.EFFECT_FOLDED, sql.EFFECT_REPORTS, MEASURES, ("user",))
         self.db.executescript("INSERT INTO own_keyed SELECT * FROM keyed; DROP TABLE keyed")
         self.db.execute("ALTER TABLE own_keyed RENAME TO keyed")
         return found
@@ -271,7 +306,15 @@ class Oracle:
 
     def _cohorts(self) -> dict[Key, Key]:
         sums = ("conversions", "conversion_value_micros")
-        return self._sums(sql.COHORT_KEYS, sql.COHORT_FOLDED, sql.COHORT_TOUCHES, sums)
+        own = self._sums(sql.COHORT_KEYS, sql.COHORT_FOLDED, sql.COHORT_TOUCHES, sums)
+        return own | self._sums(sql.COHORT_KEYS, sql.COHORT_FOLDED, sql.EFFECT_COHORTS, sums)
+
+    def _flags(self) -> dict[Key, str]:
+        return {
+            (self.logs.log_epoch, partition, *key): state
+            for partition, labels in self.labels.items()
+            for key, state in labels.flags.items()
+        }
 
     # Ledger and letters
 
@@ -296,7 +339,7 @@ class Oracle:
         """Records of the low-rate inputs that were not lost, and why they are rejected, if so."""
         poisoned = set(self.poisoned())
         for record in self.logs.records:
-            if record.topic in NOTICE_TOPICS and not self._is_lost(record):
+            if record.topic not in EVENT_TOPICS and not self._is_lost(record):
                 at = (record.topic, record.partition, record.offset)
                 yield record, "internal_error" if at in poisoned else record.expected
 
@@ -349,7 +392,16 @@ def _rule_row(partition: int, topic: str, offset: int, rules_seq: int, rules: Ma
         _listed(rules["dimensions"]),
         rules["max_pane_keys"],
         rules["max_report_keys"],
+        *_modes(rules["invalid"]),
+        json.dumps(rules["invalid"]),
     )
+
+
+def _modes(invalid: Mapping[str, Any]) -> tuple[str, str]:
+    """The rules that exclude, and those that are not off."""
+    modes = sql.DEFAULT_MODES | invalid["modes"]
+    on = [rule for rule, mode in modes.items() if mode == "on"]
+    return _listed(on), _listed([rule for rule, mode in modes.items() if mode != "off"])
 
 
 def _billing(document: Mapping[str, Any]) -> tuple[str | None, int | None, str]:
@@ -389,6 +441,7 @@ def _flat(record: RawRecord) -> Key:
         "has_touch": int(bool(touch)),
         "touch_type": touch.get("touch_type", "none"),
         "touch_time_ms": touch.get("touch_time_ms"),
+        "touch_id": touch.get("touch_id"),
         "weight_ppm": touch.get("weight_ppm", 1_000_000),
     }
     return (*place, *[flat.get(name) for name in sql.EVENT_COLUMNS])

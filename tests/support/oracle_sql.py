@@ -36,6 +36,15 @@ EVENT_COLUMNS: Final = (
     "adjusted_event_time_ms",
     "amount_micros",
     "engagement_type",
+    "impression_id",
+    "touch_id",
+    "order_id",
+    "device_id",
+    "user_agent",
+    "network",
+    "prefetch",
+    "placement_width_px",
+    "placement_height_px",
 )
 RAW_COLUMNS: Final = ("topic", "part", "off", "ts", "expected", *EVENT_COLUMNS)
 RULE_COLUMNS: Final = (
@@ -54,6 +63,9 @@ RULE_COLUMNS: Final = (
     "dims",
     "max_pane_keys",
     "max_report_keys",
+    "rules_on",
+    "rules_active",
+    "invalid",
 )
 _RULED: Final = ", ".join(f"rules.{name}" for name in RULE_COLUMNS[3:])
 
@@ -119,6 +131,69 @@ SELECT s.*, t.billed_topic, t.price, t.kind FROM settled s LEFT JOIN tariffs t O
     (SELECT x.rowid FROM tariffs x WHERE x.part = s.part AND x.campaign = s.campaign_id AND x.topic = s.topic
      AND x.from_off <= s.off AND x.from_ms <= s.event_time_ms ORDER BY x.from_ms DESC, x.rowid DESC LIMIT 1);
 """
+AGENT: Final = "Googlebot"
+_PERSON: Final = "COALESCE(user_id, device_id)"
+_KNOWN_NETWORK: Final = "network LIKE '%.%.%.%/%'"
+_NTH: Final = {
+    "clicked": "part, impression_id, topic = 'ads.clicks' AND counted AND impression_id IS NOT NULL",
+    "ordered": "part, conversion_type, order_id, CASE WHEN has_touch AND weight_ppm <> 1000000 "
+    "THEN COALESCE(touch_id, 'None') ELSE '' END, topic = 'ads.conversions' AND counted AND order_id IS NOT NULL",
+    "active": f"part, campaign_id, {_PERSON}, event_time_ms / 3600000, "
+    "topic = 'ads.clicks' AND counted AND campaign_id IS NOT NULL",
+}
+_SAME_CLICK: Final = f"part, topic, counted, {_PERSON}, campaign_id, ad_unit_id, creative_id, click_type, product_id"
+_LEAST_DELAY: Final = "json_extract(invalid, '$.conversion_after_ms.' || conversion_type)"
+_NOT_ADJUSTED: Final = "topic <> 'ads.adjustments'"
+FLAGGED_BY: Final = {
+    "declared_bot": f"instr(user_agent, '{AGENT}') > 0 AND {_NOT_ADJUSTED}",
+    "data_centre": "network = '198.51.100.0/24' AND json_extract(invalid, '$.lists.networks') <> '' "
+    f"AND {_NOT_ADJUSTED}",
+    "prefetch": "topic = 'ads.impressions' AND prefetch = 1 AND viewable IS NOT 1",
+    "hidden_placement": f"(placement_width_px < 2 OR placement_height_px < 2) AND {_NOT_ADJUSTED}",
+    "double_click": f"topic = 'ads.clicks' AND {_PERSON} IS NOT NULL "
+    "AND (creative_id IS NOT NULL OR campaign_id IS NOT NULL) "
+    "AND ABS(event_time_ms - before_ms) <= json_extract(invalid, '$.double_click_ms')",
+    "activity_cap": f"topic = 'ads.clicks' AND {_PERSON} IS NOT NULL AND campaign_id IS NOT NULL "
+    "AND active > json_extract(invalid, '$.activity_clicks')",
+    "repeated_click": "topic = 'ads.clicks' AND impression_id IS NOT NULL "
+    "AND clicked > json_extract(invalid, '$.max_clicks_per_impression')",
+    "order_repeated": "topic = 'ads.conversions' AND order_id IS NOT NULL AND ordered > 1",
+    "conversion_too_soon": "topic = 'ads.conversions' AND touch_time_ms IS NOT NULL "
+    f"AND event_time_ms - touch_time_ms < COALESCE({_LEAST_DELAY}, -1)",
+}
+"""By rule: the events that it flags as they are counted, in their own log's order."""
+GENERAL: Final = (
+    *("declared_bot", "non_browser_agent", "data_centre", "prefetch", "hidden_placement"),
+    *("double_click", "activity_cap"),
+)
+DEFAULT_MODES: Final = dict.fromkeys(FLAGGED_BY, "observe") | {
+    **dict.fromkeys(("declared_bot", "data_centre", "prefetch", "hidden_placement", "double_click"), "on"),
+    **dict.fromkeys(("click_without_impression", "click_before_impression", "click_too_soon"), "observe"),
+    **dict.fromkeys(("conversion_without_click", "user_velocity", "device_velocity", "address_velocity"), "observe"),
+    **dict.fromkeys(("device_fan_out", "address_fan_out", "publisher_flooding", "publisher_timing"), "observe"),
+    "conversion_too_soon": "observe",
+    "review": "on",
+}
+"""What a rule does unless told otherwise."""
+_NUMBERED: Final = ", ".join(
+    f"ROW_NUMBER() OVER (PARTITION BY {scope} ORDER BY off) AS {name}" for name, scope in _NTH.items()
+)
+_REASONS: Final = " || ".join(
+    f"CASE WHEN counted AND ({flagged}) THEN ',{rule}' ELSE '' END" for rule, flagged in FLAGGED_BY.items()
+)
+FLAG: Final = f"""
+ALTER TABLE billed RENAME TO unjudged;
+CREATE TABLE billed AS
+WITH numbered AS (
+    SELECT *, {_NUMBERED},
+        LAG(event_time_ms) OVER (PARTITION BY {_SAME_CLICK} ORDER BY off) AS before_ms,
+        counted AND NOT (user_agent IS NOT NULL AND network IS NOT NULL AND {_KNOWN_NETWORK} AND
+            (topic NOT IN ('ads.clicks', 'ads.conversions') OR {_PERSON} IS NOT NULL)) AS is_undecided
+    FROM unjudged)
+SELECT *, {_REASONS} AS reasons, 'valid' AS validity FROM numbered;
+CREATE INDEX flagged_place ON billed (part, topic, off);
+CREATE INDEX flagged_id ON billed (part, topic, event_id);
+"""
 NEWEST: Final = "SELECT newest FROM judged WHERE part = ? AND topic = ? AND off < ? ORDER BY off DESC LIMIT 1"
 
 _BILLABLE: Final = """topic = billed_topic AND (kind = ''
@@ -134,15 +209,17 @@ FROM billed a JOIN billed_leads c ON c.part = a.part AND c.event_id = a.adjusted
 WHERE a.topic = 'ads.adjustments' AND a.counted AND a.adjustment_type = 'rejected_lead'
 GROUP BY 1, 2 ORDER BY 1, 3;
 """
+OWN_VALIDITY: Final = "SELECT validity FROM billed WHERE topic = 'ads.conversions' AND part = ? AND off = ?"
 HORIZON: Final = """
-SELECT c.event_time_ms, a.dedupe_ms FROM billed c, billed a
+SELECT c.event_time_ms, a.dedupe_ms, c.price FROM billed c, billed a
 WHERE c.part = ?1 AND c.topic = 'ads.conversions' AND c.off = ?2
     AND a.part = ?1 AND a.topic = 'ads.adjustments' AND a.off = ?3
 """
-CREDIT_COLUMNS: Final = (
-    *("part", "conversion_off", "place", "newest", "rules_seq"),
-    *("pane_ms", "report_pane_ms", "max_pane_keys", "max_report_keys"),
+EFFECT_COLUMNS: Final = (
+    *("k_part", "k_topic", "k_off", "place", "k_newest", "k_validity", "sign", "given", "is_credit", "k_rules_seq"),
+    *("k_pane_ms", "k_report_pane_ms", "k_max_pane_keys", "k_max_report_keys"),
 )
+"""What a tick decides about one event: a credit, or a move's half."""
 RULES_BEFORE: Final = """
 SELECT rules_seq, pane_ms, report_pane_ms, max_pane_keys, max_report_keys FROM rules
 WHERE part = ? AND (rules_seq < ? OR rules_seq = 1) ORDER BY rules_seq DESC LIMIT 1
@@ -177,6 +254,8 @@ _MEASURED: Final = {
     "spend_millimicros": f"CASE WHEN price IS NULL THEN {_money(_PRICED, 'clearing_price_millimicros')} "
     f"ELSE {_when(_BILLABLE, 'price')} END",
     "credited_millimicros": "0",
+    "judged": "counted",
+    "undecided": "is_undecided",
     "impressions": _when("topic = 'ads.impressions'"),
     "viewable_impressions": _when("topic = 'ads.impressions' AND viewable = 1"),
     "measured_impressions": _when("topic = 'ads.impressions' AND viewable IS NOT NULL"),
@@ -223,11 +302,11 @@ _BY_ORDER: Final = {name: "amount_micros" if name == "adjusted_by_order_micros" 
 
 _WHO: Final = """
     COALESCE(campaign_id, '') AS campaign, COALESCE(ad_unit_id, '') AS ad_unit, COALESCE(creative_id, '') AS creative,
-    COALESCE(variant, '') AS variant, COALESCE(fixed, '') AS currency"""
+    COALESCE(variant, '') AS variant, COALESCE(fixed, '') AS currency, validity"""
 _DIMS: Final = ", ".join(
     f"CASE WHEN instr(dims, ',{name},') > 0 THEN COALESCE({name}, '') ELSE '' END AS {name}" for name in DIMENSIONS
 )
-WHO: Final = ("campaign", "ad_unit", "creative", "variant", "currency")
+WHO: Final = ("campaign", "ad_unit", "creative", "variant", "currency", "validity")
 
 
 def _touches(pane: str, more: str) -> str:
@@ -245,18 +324,26 @@ def _touches(pane: str, more: str) -> str:
     FROM billed WHERE paid AND topic = 'ads.adjustments'"""
 
 
-def _credit_touches(pane: str, more: str) -> str:
-    """What was billed for rejected leads, at the tick that had read both: rows of the journal."""
-    own = ", ".join(f"{'c.price' if name == 'credited_millimicros' else '0'} AS {name}" for name in MEASURES)
+def _effect_measure(name: str, own: str) -> str:
+    if name == "credited_millimicros":
+        return f"CASE WHEN k.is_credit THEN c.price ELSE k.sign * k.given END AS {name}"
+    return f"CASE WHEN k.is_credit THEN 0 ELSE k.sign * ({own}) END AS {name}"
+
+
+def _effect_touches(pane: str, more: str) -> str:
+    """What was billed for rejected leads, and what later words moved, at their ticks: rows of the journal."""
+    own = ", ".join(_effect_measure(name, _MEASURED[name]) for name in MEASURES)
+    who = _WHO.replace("validity", "k.k_validity AS validity")
     return f"""
-    SELECT 'ads.journal' AS topic, c.part, k.rules_seq, k.{pane} AS pane_ms, k.max_{more}_keys AS max_keys, {_WHO},
-        {_DIMS}, c.dims, k.newest / k.{pane} * k.{pane} / 1000 AS effect_pane, NULL AS user, k.place,
-        c.event_time_ms / k.{pane} * k.{pane} / 1000 AS origin_pane, {own}
-    FROM credits k JOIN billed c ON c.part = k.part AND c.topic = 'ads.conversions' AND c.off = k.conversion_off"""
+    SELECT 'ads.journal' AS topic, c.part, k.k_rules_seq AS rules_seq, k.k_{pane} AS pane_ms,
+        k.k_max_{more}_keys AS max_keys, {who},
+        {_DIMS}, c.dims, k.k_newest / k.k_{pane} * k.k_{pane} / 1000 AS effect_pane, NULL AS user, k.place,
+        c.event_time_ms / k.k_{pane} * k.k_{pane} / 1000 AS origin_pane, {own}
+    FROM effects k JOIN billed c ON c.part = k.k_part AND c.topic = k.k_topic AND c.off = k.k_off"""
 
 
-CREDIT_PANES: Final = _credit_touches("pane_ms", "pane")
-CREDIT_REPORTS: Final = _credit_touches("report_pane_ms", "report")
+EFFECT_PANES: Final = _effect_touches("pane_ms", "pane")
+EFFECT_REPORTS: Final = _effect_touches("report_pane_ms", "report")
 
 _IDENTITY: Final = ("input", "part", "pane_ms", "rules_seq")
 PANE_KEYS: Final = (*_IDENTITY, "origin_pane", "effect_pane", *WHO)
@@ -277,7 +364,18 @@ COHORT_TOUCHES: Final = f"""
         newest / report_pane_ms * report_pane_ms / 1000 AS effect_pane, touch_time_ms / 3600000 * 3600 AS click_hour,
         {_AGE} AS age_bucket_ms, 1 AS conversions,
         CASE WHEN currency IS fixed THEN COALESCE(value_micros, 0) ELSE 0 END AS conversion_value_micros
-    FROM settled WHERE counted AND topic = 'ads.conversions' AND touch_type = 'click' AND touch_time_ms IS NOT NULL
+    FROM billed WHERE counted AND topic = 'ads.conversions' AND touch_type = 'click' AND touch_time_ms IS NOT NULL
+        AND instr(conversion_types, ',' || conversion_type || ',') > 0"""
+
+EFFECT_COHORTS: Final = f"""
+    SELECT 'ads.journal' AS topic, c.part, k.k_rules_seq AS rules_seq, k.k_report_pane_ms AS pane_ms,
+        k.k_max_report_keys AS max_keys,
+        {_WHO.replace("validity", "k.k_validity AS validity")}, c.dims, k.place,
+        k.k_newest / k.k_report_pane_ms * k.k_report_pane_ms / 1000 AS effect_pane,
+        touch_time_ms / 3600000 * 3600 AS click_hour, {_AGE} AS age_bucket_ms, k.sign AS conversions,
+        k.sign * CASE WHEN currency IS fixed THEN COALESCE(value_micros, 0) ELSE 0 END AS conversion_value_micros
+    FROM effects k JOIN billed c ON c.part = k.k_part AND c.topic = k.k_topic AND c.off = k.k_off
+    WHERE NOT k.is_credit AND c.topic = 'ads.conversions' AND touch_type = 'click' AND touch_time_ms IS NOT NULL
         AND instr(conversion_types, ',' || conversion_type || ',') > 0"""
 
 _OTHERS: Final = dict.fromkeys(("ad_unit", "creative", "variant"), "'other'")
@@ -286,7 +384,7 @@ REPORT_FOLDED: Final = _OTHERS | {
     name: f"CASE WHEN instr(dims, ',{name},') > 0 THEN 'other' ELSE '' END" for name in DIMENSIONS
 }
 COHORT_FOLDED: Final = _OTHERS
-CREDIT_FOLDED: Final = _OTHERS | dict.fromkeys(DIMENSIONS, "'other'")
+EFFECT_FOLDED: Final = _OTHERS | dict.fromkeys(DIMENSIONS, "'other'")
 
 
 _SCOPE: Final = ("topic", "part", "rules_seq", "pane_ms", "effect_pane")

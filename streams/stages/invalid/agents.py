@@ -24,6 +24,7 @@ _COMMON: Final = (
 """What most agents hold anyway: patterns are not filed under its parts, where they have others."""
 _OPTIONAL: Final = frozenset("?*{")
 _CLASSES: Final = re.compile(r"\\[A-Za-z0-9]")
+_LAST: Final = {"[": "]", "{": "}", "(": ")"}
 
 
 class _Entry(NamedTuple):
@@ -38,20 +39,22 @@ class CrawlerIndex:
     def __init__(self, patterns: Sequence[str]) -> None:
         self.patterns = patterns
         self._entries: dict[str, list[_Entry]] = {}
-        self._others: list[_Entry] = []
+        self._others: list[tuple[int, re.Pattern[str]]] = []
         for place, pattern in enumerate(patterns):
-            literal = required_literal(pattern)
-            is_plain = literal == pattern.replace("\\/", "/").replace("\\.", ".") if literal else False
-            entry = _Entry(place, literal, None if is_plain else re.compile(pattern))
-            if len(literal) < GRAM:
-                self._others.append(entry)
-            else:
+            expression = re.compile(pattern)
+            literals = required_literals(pattern)
+            if min(map(len, literals)) < GRAM:
+                self._others.append((place, expression))
+                continue
+            is_plain = literals == [re.sub(r"\\([^A-Za-z0-9])", r"\1", pattern)]
+            for literal in literals:
+                entry = _Entry(place, literal, None if is_plain else expression)
                 self._entries.setdefault(self._gram_of(literal), []).append(entry)
 
     def find(self, agent: str) -> str | None:
         """The first pattern, in the list's order, that the agent matches."""
         grams = {agent[i : i + GRAM] for i in range(len(agent) - GRAM + 1)}
-        found = [entry.place for entry in self._others if entry.expression and entry.expression.search(agent)]
+        found = [place for place, expression in self._others if expression.search(agent)]
         for gram in filter(self._entries.__contains__, grams):
             found += [
                 entry.place
@@ -66,38 +69,48 @@ class CrawlerIndex:
         return min(grams, key=lambda gram: (gram in _COMMON, len(self._entries.get(gram, ()))))
 
 
-def required_literal(pattern: str) -> str:
-    """The longest run of characters that every match must hold; '' where that cannot be told simply."""
-    runs = [""]
+def required_literals(pattern: str) -> list[str]:
+    """Of each alternative (`a|b`) the longest run of characters that its matches must hold; '' where there is none."""
+    alternatives: list[list[str]] = [[""]]
     for atom, is_literal in _atoms(pattern):
+        runs = alternatives[-1]
         if is_literal:
             runs[-1] += atom
-        elif atom in ("|", "("):
-            return ""
+        elif atom == "|":
+            alternatives.append([""])
         else:
             if atom in _OPTIONAL:  # the character before may be absent
                 runs[-1] = runs[-1][:-1]
             runs.append("")
-    return max(runs, key=len)
+    return [max(runs, key=len) for runs in alternatives]
 
 
 def _atoms(pattern: str) -> Iterator[tuple[str, bool]]:
-    """Characters that stand for themselves, and everything else."""
+    """Characters that stand for themselves, and everything else; groups and sets are passed over as one."""
     at = 0
     while at < len(pattern):
-        size = 1
-        if pattern[at] == "\\":
-            size = 2
+        begin = pattern[at]
+        if begin == "\\":
             is_class = _CLASSES.match(pattern, at) is not None
-            yield (pattern[at : at + 2], False) if is_class else (pattern[at + 1 : at + 2], True)
-        elif pattern[at] in "[{":
-            closing = "]" if pattern[at] == "[" else "}"
-            end = pattern.find(closing, at + 2)  # a set may begin with its own closing bracket
-            size = len(pattern) if end < 0 else end + 1 - at
-            yield pattern[at], False
+            yield (begin, False) if is_class else (pattern[at + 1 : at + 2], True)
+            at += 2
+        elif begin in _LAST:
+            yield begin, False
+            at = _end_of(pattern, at)
         else:
-            yield pattern[at], pattern[at] not in ".^$*+?()|"
-        at += size
+            yield begin, begin not in ".^$*+?|"
+            at += 1
+
+
+def _end_of(pattern: str, begin: int) -> int:
+    """Where a group, a set or a repetition ends. Where groups or sets are nested, nothing behind is a literal."""
+    opening, closing = pattern[begin], _LAST[pattern[begin]]
+    end = pattern.find(closing, begin + 2)  # a set may begin with its own closing bracket
+    is_simple = end > 0 and pattern[end - 1] != "\\" and opening not in pattern[begin + 1 : end]
+    if opening == "(":
+        inner = pattern[begin + 1 : end]
+        is_simple = is_simple and "\\" not in inner and ("[" not in inner or "]" in inner)
+    return end + 1 if is_simple else len(pattern)
 
 
 # Libraries and tools
@@ -117,10 +130,9 @@ Insomnia) are left out."""
 APP_LIBRARIES: Final = frozenset(_APP_LIBRARIES.split(" "))
 """What apps for phones also use. They are told from tools only by the app's own product beside them
 (`Shop/5.2 okhttp/4.9.0`); alone, no app says that it is one."""
-_AUTOMATION: Final = re.compile(
-    r"headless|\b(?:phantomjs|slimerjs|casperjs|selenium|webdriver|puppeteer|playwright|cypress|jsdom|htmlunit|testcafe|"
-    r"zombie\.js|windowspowershell)/",
-    re.IGNORECASE,
+_AUTOMATION: Final = (
+    *("headless", "phantomjs", "slimerjs", "casperjs", "selenium", "webdriver/", "puppeteer", "playwright"),
+    *("cypress/", "jsdom/", "htmlunit", "testcafe/", "zombie.js/", "windowspowershell/"),
 )
 """Browsers driven by programs say so anywhere in their agents."""
 _COMMENT: Final = re.compile(r"\([^()]*\)")
@@ -144,10 +156,11 @@ def non_browser(agent: str) -> NonBrowser | None:
         return NonBrowser("empty", text)
     if _BARE.fullmatch(text):  # browsers add their platform
         return NonBrowser("bare", text)
-    automation = _AUTOMATION.search(text)
-    if automation:
-        return NonBrowser("automation", automation[0].rstrip("/"))
-    names = [product.split("/")[0].lower() for product in _COMMENT.sub(" ", text).split()]
+    text = text.lower()
+    for name in _AUTOMATION:
+        if name in text:
+            return NonBrowser("automation", name.rstrip("/"))
+    names = [product.split("/")[0] for product in _COMMENT.sub(" ", text).split()]
     if names and names[0] in TOOLS:
         return NonBrowser("tool", names[0])
     if names and APP_LIBRARIES.issuperset(names):

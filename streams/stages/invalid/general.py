@@ -5,8 +5,6 @@ were seen before, and many batches have nothing that a rule would look at.
 """
 
 from collections.abc import Sequence
-from itertools import repeat
-from operator import attrgetter, is_not
 from typing import Any, Final
 
 import numpy as np
@@ -20,16 +18,14 @@ from streams.stages.invalid.networks import UNREADABLE, network_bits, parse_netw
 Bits = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_AGENT: Final = attrgetter("user_agent")
-_NETWORK: Final = attrgetter("network")
-_SIZE: Final = attrgetter("placement_width_px", "placement_height_px")
-_PREFETCH: Final = attrgetter("prefetch")
-_PERSON: Final = attrgetter("user_id", "device_id")
-_NO_SIZE: Final = (None, None)
-_NOBODY: Final = (None, None)
 _OF_AGENT: Final = BIT[Rule.DECLARED_BOT] | BIT[Rule.NON_BROWSER_AGENT]
 _BY_PEOPLE: Final = frozenset({Input.CLICKS, Input.CONVERSIONS})
 """Inputs whose events somebody did: who it was is part of what is needed to judge them."""
+
+
+def has_any(values: list[Any]) -> bool:
+    """Whether not all are None. Either way without a comparison of unlike types, which is slow."""
+    return any(values) or values.count(None) < len(values)
 
 
 class GeneralJudge:
@@ -51,33 +47,32 @@ class GeneralJudge:
 
     def judge(self, events: Sequence[Event]) -> Bits:
         """Bits (`streams.invalid.BIT`) of the rules that are not off and that each event falls under."""
-        bits = np.zeros(len(events), dtype=np.int64)
+        size = len(events)
+        bits = np.zeros(size, dtype=np.int64)
         if self._of_agent:
-            agents = list(map(_AGENT, events))
-            if agents.count(None) < len(agents):
+            agents = [event.user_agent for event in events]
+            if has_any(agents):
                 found = map(self._agents.__getitem__, agents)
-                bits |= np.fromiter(found, dtype=np.int64, count=len(events)) & self._of_agent
+                bits |= np.fromiter(found, dtype=np.int64, count=size) & self._of_agent
         if self._of_network:
-            networks = list(map(_NETWORK, events))
-            if networks.count(None) < len(networks):
+            networks = [event.network for event in events]
+            if has_any(networks):
                 found = map(self._networks.__getitem__, networks)
-                bits |= np.maximum(np.fromiter(found, dtype=np.int64, count=len(events)), 0)
+                bits |= np.maximum(np.fromiter(found, dtype=np.int64, count=size), 0)
         if self._of_size:
-            self._judge_sizes(events, bits)
-        if self._of_prefetch and any(map(_PREFETCH, events)):
+            self._judge_sides([event.placement_width_px for event in events], bits)
+            self._judge_sides([event.placement_height_px for event in events], bits)
+        if self._of_prefetch and True in [event.prefetch for event in events]:  # type: ignore[attr-defined]
             self._judge_prefetch(events, bits)
         return bits
 
-    def _judge_sizes(self, events: Sequence[Event], bits: Bits) -> None:
-        sizes = list(map(_SIZE, events))
-        hidden = {size for size in set(sizes) if size != _NO_SIZE and self._is_hidden(*size)}
+    def _judge_sides(self, sides: list[int | None], bits: Bits) -> None:
+        """A batch has few distinct sizes, and most have none that is hidden."""
+        if not has_any(sides):
+            return
+        hidden = {side for side in set(sides) if side is not None and side < self.rules.hidden_below_px}
         if hidden:
-            found = np.fromiter(map(hidden.__contains__, sizes), dtype=bool, count=len(sizes))
-            bits[found] |= self._of_size
-
-    def _is_hidden(self, width: int | None, height: int | None) -> bool:
-        below = self.rules.hidden_below_px
-        return (width is not None and width < below) or (height is not None and height < below)
+            bits[np.array([side in hidden for side in sides], dtype=bool)] |= self._of_size
 
     def _judge_prefetch(self, events: Sequence[Event], bits: Bits) -> None:
         """What was rendered ahead and then measured as seen was shown after all."""
@@ -90,18 +85,18 @@ class GeneralJudge:
         That is a user agent, a network that can be read, and of a click or a conversion also a user or a device. An
         agent that is sent empty is known (to be empty); one that is absent is not.
         """
-        agents, networks = list(map(_AGENT, events)), list(map(_NETWORK, events))
         size = len(events)
-        if agents.count(None) == size or networks.count(None) == size:
+        agents, networks = [event.user_agent for event in events], [event.network for event in events]
+        if not has_any(agents) or not has_any(networks):
             return np.zeros(size, dtype=bool)
         found = np.fromiter(map(self._networks.__getitem__, networks), dtype=np.int64, count=size)
         readable: Flags = found != UNREADABLE
-        if None in agents:
-            readable &= np.fromiter(map(is_not, agents, repeat(None)), dtype=bool, count=size)
+        if not all(agents):
+            readable &= np.array([agent is not None for agent in agents], dtype=bool)
         if self.source in _BY_PEOPLE:
-            people = list(map(_PERSON, events))
-            if _NOBODY in people:
-                readable &= np.fromiter((person != _NOBODY for person in people), dtype=bool, count=size)
+            people = [event.user_id or event.device_id for event in events]
+            if not all(people):
+                readable &= np.array([person is not None for person in people], dtype=bool)
         return readable
 
     def evidence(self, event: Event, rule: Rule) -> dict[str, Any]:
@@ -121,6 +116,6 @@ class GeneralJudge:
         if rule is Rule.PREFETCH:
             return {"prefetch": True, "viewable": getattr(event, "viewable", None)}
         if rule is Rule.HIDDEN_PLACEMENT:
-            width, height = _SIZE(event)
+            width, height = event.placement_width_px, event.placement_height_px
             return {"width_px": width, "height_px": height, "hidden_below_px": self.rules.hidden_below_px}
         return {}

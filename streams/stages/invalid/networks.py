@@ -30,12 +30,17 @@ def parse_network(text: str) -> Network | None:
         return None
 
 
-def pack_networks(networks: Iterable[Network]) -> bytes:
-    """What `Lists.networks` carries. Neighbours are joined, so that halves which are both listed match as a whole."""
+def join_networks(networks: Iterable[Network]) -> list[Network]:
+    """The same addresses in as few networks as possible, in order: halves that are both listed match as a whole."""
     found = list(networks)
     fourth = collapse_addresses(n for n in found if isinstance(n, IPv4Network))
     sixth = collapse_addresses(n for n in found if isinstance(n, IPv6Network))
-    lines = [str(network) for network in (*fourth, *sixth)]
+    return [*fourth, *sixth]
+
+
+def pack_networks(networks: Iterable[Network]) -> bytes:
+    """What `Lists.networks` carries: joined, in order, compressed."""
+    lines = [str(network) for network in join_networks(networks)]
     return zlib.compress("\n".join(lines).encode(), 9) if lines else b""
 
 

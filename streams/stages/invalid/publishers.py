@@ -1,0 +1,125 @@
+"""Publishers against their peers, those of the same channel: far too few conversions, or conversions at odd times.
+
+Judged in steps of event time, each over a window that ended long enough ago for conversions to have come: all clicks
+are weighed at equal age (`MATURITY_MS`), so a publisher is not suspect for being young. What is flagged is a function
+of the evidence up to the step's watermark.
+
+* Flooding: clicks far above, conversions far below what peers show. The rate must be lower by a factor, and by chance
+  only with a tiny probability under the beta-binomial that the other publishers fit (themselves without the lowest and
+  highest, so that a few bad peers do not hide each other).
+* Timing: times from click to conversion that are distributed unlike the peers': a glut within seconds (hijacking), or a
+  flat tail over hours (flooding). AppsFlyer: about 75 % of installs come within an hour. Chi-square over buckets, and
+  an excess that matters, for with enough data every trifle is significant.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.invalid import InvalidRules, Mode, Rule
+from streams.rules import HOUR_MS, MINUTE_MS
+from streams.stages.invalid.tails import BetaFit, beta_binomial_lower, chi_square_upper, fit_beta
+from streams.stages.invalid.velocity import Found
+from streams.verdicts import NOT_CONVERTED, Clicks
+
+STEP_MS: Final = 10 * MINUTE_MS
+MATURITY_MS: Final = 20 * MINUTE_MS
+"""Conversions within this of their click are weighed, once it has passed for every click of the window."""
+LEAST_PEERS: Final = 4
+LEAST_CONVERSIONS: Final = 30
+"""Of the peers together: fewer tell nothing."""
+TRIMMED: Final = 0.1
+"""Share of the peers at each end that is left out of the fit."""
+DELAY_BOUNDS_MS: Final = (3_000, 10_000, MINUTE_MS, 5 * MINUTE_MS, MATURITY_MS, HOUR_MS, 6 * HOUR_MS)
+"""Upper bounds of the buckets of time from click to conversion; the last is open."""
+LEAST_EXCESS: Final = 0.15
+"""Share of a source's conversions beyond what its peers show in those buckets."""
+Counts = npt.NDArray[np.int64]
+
+
+class Weighed(NamedTuple):
+    """One publisher in a window."""
+
+    clicks: Clicks
+    conversions: Clicks
+    mature: int
+    """Clicks with a conversion within the maturity."""
+
+
+def judge(entries: Clicks, end_ms: int, rules: InvalidRules) -> Iterator[Found]:
+    """What one window shows: clicks of [end - flooding window, end). `entries`: of publishers, each once."""
+    begin_ms = end_ms - rules.flooding_window_ms
+    inside = entries[(entries["at_ms"] >= begin_ms) & (entries["at_ms"] < end_ms)]
+    for group in np.unique(inside["group"]).tolist():
+        publishers = _weighed(inside[inside["group"] == group])
+        if len(publishers) > LEAST_PEERS:
+            if rules.mode(Rule.PUBLISHER_FLOODING) is not Mode.OFF:
+                yield from _flooding(publishers, rules)
+            if rules.mode(Rule.PUBLISHER_TIMING) is not Mode.OFF:
+                yield from _timing(publishers, rules)
+
+
+def _weighed(entries: Clicks) -> list[Weighed]:
+    found = []
+    order = np.argsort(entries["source"], kind="stable")
+    ordered = entries[order]
+    for source in np.split(ordered, np.flatnonzero(ordered["source"][1:] != ordered["source"][:-1]) + 1):
+        is_click = source["delay_ms"] == NOT_CONVERTED
+        clicks, conversions = source[is_click], source[~is_click]
+        timely = conversions[conversions["delay_ms"] <= MATURITY_MS]
+        mature = len(np.unique(timely[["high", "low"]]))
+        found.append(Weighed(clicks, conversions, min(mature, len(clicks))))
+    return found
+
+
+def _flooding(publishers: list[Weighed], rules: InvalidRules) -> Iterator[Found]:
+    for at, suspect in enumerate(publishers):
+        if len(suspect.clicks) < rules.flooding_min_clicks:
+            continue
+        fit = _fit([each for place, each in enumerate(publishers) if place != at])
+        if fit is None or suspect.mature * rules.flooding_ratio > fit.mean * len(suspect.clicks):
+            continue
+        chance = beta_binomial_lower(suspect.mature, len(suspect.clicks), fit)
+        if chance < rules.flooding_p:
+            rate = suspect.mature / len(suspect.clicks)
+            seen = {"clicks": len(suspect.clicks), "conversions": suspect.mature, "rate": rate, "p": chance}
+            expected = {"peers_rate": fit.mean, "peers": len(publishers) - 1, "window_ms": rules.flooding_window_ms}
+            yield Found(Rule.PUBLISHER_FLOODING, suspect.clicks, {**seen, **expected})
+
+
+def _fit(peers: list[Weighed]) -> BetaFit | None:
+    """Of the peers with clicks, without those of the lowest and highest rates."""
+    known = sorted((p for p in peers if len(p.clicks)), key=lambda p: p.mature / len(p.clicks))
+    cut = int(len(known) * TRIMMED)
+    kept = known[cut : len(known) - cut]
+    if len(kept) < LEAST_PEERS or sum(p.mature for p in kept) < LEAST_CONVERSIONS:
+        return None
+    return fit_beta([len(p.clicks) for p in kept], [p.mature for p in kept])
+
+
+def _timing(publishers: list[Weighed], rules: InvalidRules) -> Iterator[Found]:
+    places = [np.searchsorted(DELAY_BOUNDS_MS, p.conversions["delay_ms"], side="right") for p in publishers]
+    counts = [np.bincount(place, minlength=len(DELAY_BOUNDS_MS) + 1) for place in places]
+    total = np.sum(counts, axis=0)
+    for suspect, place, own in zip(publishers, places, counts, strict=True):
+        size, peers = int(own.sum()), total - own
+        if size < rules.timing_min_conversions or int(peers.sum()) < LEAST_CONVERSIONS:
+            continue
+        expected = (peers + 0.5) / (peers.sum() + 0.5 * len(peers)) * size
+        value = float(((own - expected) ** 2 / expected).sum())
+        chance = chi_square_upper(value, len(own) - 1)
+        excess = (own - expected) / size
+        guilty = np.flatnonzero(excess > LEAST_EXCESS)
+        if chance < rules.timing_p and len(guilty):
+            flagged = suspect.conversions[np.isin(place, guilty)]
+            evidence = {"conversions": size, "excess": float(excess[guilty].sum()), "p": chance}
+            bounds = {"bucket_below_ms": float([*DELAY_BOUNDS_MS, 86_400_000][int(guilty[0])])}
+            yield Found(Rule.PUBLISHER_TIMING, flagged, {**evidence, **bounds})
+
+
+def step_due(judged_ms: int, watermark_ms: int) -> int:
+    """The end of the next window that can be judged; 0: none yet."""
+    ready = (watermark_ms - MATURITY_MS) // STEP_MS * STEP_MS
+    return ready if ready > judged_ms else 0

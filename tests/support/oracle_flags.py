@@ -1,0 +1,303 @@
+"""The oracle's part about invalid traffic: what each event counts as, what later words move, and at which tick.
+
+Words are found in closed form over the ticks: for each click the first tick at which its impression is known, or is
+missed; for each verdict and review the first tick that had read it. Rows come from SQL, as everywhere.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import xxhash
+
+from tests.support import oracle_sql as sql
+from tests.support.events import VERDICTS_TOPIC, RawRecord
+
+MAX_TOLD: Final = 2_000
+LATE_WORDS: Final = (
+    "ads.impressions",
+    "ads.plays",
+    "ads.clicks",
+    "ads.conversions",
+    "ads.adjustments",
+    "ads.engagements",
+)
+"""Inputs in the order in which a tick looks at them."""
+TOUCHED: Final = {
+    "ads.clicks": ("ads.impressions", "impression_id", "impression_wait_ms", "click_without_impression"),
+    "ads.conversions": ("ads.clicks", "touch_id", "click_wait_ms", "conversion_without_click"),
+}
+
+
+class Event(NamedTuple):
+    """A counted event that a word may be about."""
+
+    topic: str
+    offset: int
+    event_id: str
+    at_ms: int
+    campaign: str
+    touch: str | None
+    touch_ms: int
+    raised: frozenset[str]
+    excluding: frozenset[str]
+
+
+class Word(NamedTuple):
+    """One rule's word, or a reviewer's, at one tick."""
+
+    seq: int
+    order: tuple[int, ...]
+    topic: str
+    event_id: str
+    rule: str
+    """A rule; '-rule' takes it back; 'overturn' and 'confirm' are a reviewer's."""
+    campaign: str | None = None
+
+
+class Move(NamedTuple):
+    """An event counts as something else from this tick on."""
+
+    seq: int
+    number: int
+    topic: str
+    offset: int
+    before: str
+    after: str
+
+
+class Told(NamedTuple):
+    """Latest state of a flag: by (partition, input, digest, rule)."""
+
+    state: str
+
+
+class Labels:
+    """What events of one partition count as, over its ticks."""
+
+    def __init__(
+        self, db: sqlite3.Connection, partition: int, ticks: Sequence[Any], words: Sequence[RawRecord]
+    ) -> None:
+        self.db = db
+        self.partition = partition
+        self.ticks = [tick.document for tick in ticks]
+        self.words = words
+        self.events: dict[str, list[Event]] = {topic: [] for topic in LATE_WORDS}
+        self.moves: list[Move] = []
+        self.flags: dict[tuple[str, str, str], str] = {}
+        """By (input, digest, rule): the latest state that was told."""
+        self._held: dict[tuple[str, str], tuple[int, set[str], set[str], str]] = {}
+        self._rules = self._rules_by_tick()
+        self._newest = {
+            topic: [self._newest_of(topic, tick["applied"][topic]) for tick in self.ticks] for topic in LATE_WORDS
+        }
+
+    def _rules_by_tick(self) -> list[dict[str, Any]]:
+        """The rules in force while a tick looks: those that it brings hold behind it, but for the first."""
+        found, current = [], None
+        for tick in self.ticks:
+            brought = tick.get("rules")
+            current = brought if current is None else current
+            found.append(current)
+            current = brought or current
+        return found  # type: ignore[return-value]
+
+    def _newest_of(self, topic: str, applied: int) -> int:
+        row = self.db.execute(sql.NEWEST, (self.partition, topic, applied)).fetchone()
+        return -1 if row is None or row[0] is None else int(row[0])
+
+    # What events count as at first
+
+    def load(self) -> None:
+        """Reads the counted events and how they were counted; writes their own validity."""
+        query = """SELECT topic, off, event_id, event_time_ms, COALESCE(campaign_id, ''), impression_id, touch_id,
+            touch_type, touch_time_ms, reasons, rules_on, rules_active FROM billed WHERE part = ? AND counted
+            ORDER BY topic, off"""
+        for row in self.db.execute(query, (self.partition,)).fetchall():
+            topic, offset, event_id, at_ms, campaign, impression, touch, touch_type, touch_ms, reasons, on, active = row
+            found = [rule for rule in reasons.split(",") if rule]
+            raised = frozenset(rule for rule in found if f",{rule}," in active)
+            excluding = frozenset(rule for rule in found if f",{rule}," in on)
+            refers, when = self._reference(topic, impression, touch, touch_type, touch_ms, at_ms)
+            event = Event(topic, offset, event_id, at_ms, campaign, refers, when, raised, excluding)
+            self.events[topic].append(event)
+            if excluding:
+                place = (validity_of(excluding), topic, self.partition, offset)
+                self.db.execute("UPDATE billed SET validity = ? WHERE topic = ? AND part = ? AND off = ?", place)
+
+    @staticmethod
+    def _reference(
+        topic: str, impression: str | None, touch: str | None, touch_type: str, touch_ms: int | None, at_ms: int
+    ) -> tuple[str | None, int]:
+        if topic == "ads.clicks":
+            return impression, at_ms
+        if topic == "ads.conversions" and touch_type == "click" and touch_ms is not None:
+            return touch, touch_ms
+        return None, 0
+
+    # Words
+
+    def run(self) -> None:
+        """Everything that is said, in order, and what it moves."""
+        said = [*self._at_once(), *self._about_touches(), *self._read()]
+        numbers: dict[int, int] = {}
+        for word in sorted(said, key=lambda w: (w.seq, w.order)):
+            move = self._take(word)
+            if move is not None:
+                number = numbers[word.seq] = numbers.get(word.seq, 0) + 1
+                self.moves.append(Move(word.seq, number, *move))
+
+    def _at_once(self) -> Iterable[Word]:
+        """Flags that events were counted with are told at the tick that has read them."""
+        for at, topic in enumerate(LATE_WORDS):
+            for event in self.events[topic]:
+                tick = self._first_tick(topic, event.offset)
+                if tick is not None:
+                    for rule in event.raised:
+                        yield Word(self.ticks[tick]["seq"], (at, 0, event.offset), topic, event.event_id, f"={rule}")
+
+    def _first_tick(self, topic: str, offset: int) -> int | None:
+        return next((k for k, tick in enumerate(self.ticks) if tick["applied"][topic] > offset), None)
+
+    def _about_touches(self) -> Iterable[Word]:
+        for topic, (touched, _, wait, missing) in TOUCHED.items():
+            for event in self.events[topic]:
+                begin = self._first_tick(topic, event.offset)
+                if event.touch is not None and begin is not None:
+                    yield from self._about_touch(event, begin, touched, wait, missing)
+
+    def _about_touch(self, event: Event, begin: int, touched: str, wait: str, missing: str) -> Iterable[Word]:
+        order = (LATE_WORDS.index(event.topic), 1)
+        missed_at: int | None = None
+        for k in range(begin, len(self.ticks)):
+            invalid, newest, seq = self._rules[k]["invalid"], self._newest[touched][k], self.ticks[k]["seq"]
+            touch_ms = self._known(touched, event.touch or "", k)
+            if newest >= 0 and touch_ms is not None:
+                place = (*order, 0 if missed_at is None else 1, missed_at or begin, event.offset)
+                if missed_at is not None:
+                    yield Word(seq, (*place, 0), event.topic, event.event_id, f"-{missing}")
+                if event.topic == "ads.clicks" and event.at_ms < touch_ms:
+                    yield Word(seq, (*place, 1), event.topic, event.event_id, "click_before_impression")
+                elif event.topic == "ads.clicks" and event.at_ms - touch_ms < invalid["click_after_ms"]:
+                    yield Word(seq, (*place, 1), event.topic, event.event_id, "click_too_soon")
+                return
+            remembered = max(newest - self._memory_ms(touched, k), self._first_ms(touched, k))
+            if missed_at is None and newest >= 0 and newest >= event.touch_ms + invalid[wait]:
+                if event.touch_ms < remembered:
+                    return
+                missed_at = k
+                yield Word(seq, (*order, 2, begin, event.offset, 0), event.topic, event.event_id, missing)
+            elif missed_at is not None and event.touch_ms < remembered:
+                return
+
+    def _memory_ms(self, topic: str, k: int) -> int:
+        return int(self._rules[k]["horizons"][topic.removeprefix("ads.")]["dedupe_ms"])
+
+    def _first_ms(self, topic: str, k: int) -> int:
+        query = """SELECT event_time_ms FROM judged WHERE part = ? AND topic = ? AND reason IS NULL AND off < ?
+            ORDER BY off LIMIT 1"""
+        row = self.db.execute(query, (self.partition, topic, self.ticks[k]["applied"][topic])).fetchone()
+        return -1 if row is None else int(row[0])
+
+    def _known(self, topic: str, event_id: str, k: int) -> int | None:
+        """When the touch happened, where it is known and remembered at this tick."""
+        query = """SELECT event_time_ms, bucket_ms FROM billed WHERE part = ? AND topic = ? AND event_id = ?
+            AND counted AND off < ?"""
+        found = self.db.execute(query, (self.partition, topic, event_id, self.ticks[k]["applied"][topic])).fetchall()
+        if not found:
+            return None
+        at_ms, bucket_ms = max(found)
+        is_live = (at_ms // bucket_ms + 1) * bucket_ms + self._memory_ms(topic, k) > self._newest[topic][k]
+        return int(at_ms) if is_live else None
+
+    def _read(self) -> Iterable[Word]:
+        """Verdicts and reviews that were read, sound ones."""
+        digests = {
+            (topic, digest_of(event.event_id)): event.event_id for topic in LATE_WORDS for event in self.events[topic]
+        }
+        for record in self.words:
+            document = json.loads(record.value or b"")
+            tick = self._first_tick(VERDICTS_TOPIC, record.offset)
+            if tick is None:
+                continue
+            seq, order = self.ticks[tick]["seq"], (99, record.offset)
+            if document["type"] == "review":
+                topic = f"ads.{document['input']}"
+                yield Word(seq, (*order, 0), topic, document["event_id"], document["decision"], document["campaign_id"])
+                continue
+            known = [digest for digest in document["clicks"] if ("ads.clicks", digest) in digests]
+            for number, digest in enumerate(known):
+                event_id = digests["ads.clicks", digest]
+                yield Word(seq, (*order, number), "ads.clicks", event_id, document["rule"])
+
+    # What they do
+
+    def _take(self, word: Word) -> tuple[str, int, str, str] | None:
+        k = next(k for k, tick in enumerate(self.ticks) if tick["seq"] == word.seq)
+        applied = self.ticks[k]["applied"][word.topic]
+        events = [e for e in self.events[word.topic] if e.event_id == word.event_id and e.offset < applied]
+        if word.topic not in TOUCHED:  # the others are remembered where they were flagged
+            events = [event for event in events if event.raised]
+        if not events or (word.campaign is not None and events[-1].campaign != word.campaign):
+            return None
+        event = events[-1]
+        key = (word.topic, digest_of(event.event_id))
+        if word.rule.startswith("="):
+            self._tell(key, word.rule[1:], "raised")
+            return None
+        held = self._held.get(key)
+        if held is None or held[0] != event.at_ms:
+            held = (event.at_ms, set(event.raised), set(event.excluding), "")
+        before = counts_as(held)
+        after = self._said(word, key, held, sql.DEFAULT_MODES | self._rules[k]["invalid"]["modes"])
+        if after is None:
+            return None
+        self._held[key] = after
+        now = counts_as(after)
+        return None if before == now else (word.topic, event.offset, before, now)
+
+    def _said(
+        self, word: Word, key: tuple[str, str], held: tuple[int, set[str], set[str], str], modes: Mapping[str, str]
+    ) -> tuple[int, set[str], set[str], str] | None:
+        at_ms, raised, excluding, review = held
+        if word.rule in ("overturn", "confirm"):
+            state = "overturned" if word.rule == "overturn" else "confirmed"
+            for rule in raised or {"review"}:
+                self._tell(key, rule, state)
+            return at_ms, raised, excluding, word.rule
+        rule, is_withdrawn = word.rule.removeprefix("-"), word.rule.startswith("-")
+        if modes[rule] == "off" or (rule in raised) is not is_withdrawn:
+            return None
+        self._tell(key, rule, "withdrawn" if is_withdrawn else "raised")
+        if is_withdrawn:
+            return at_ms, raised - {rule}, excluding - {rule}, review
+        return at_ms, raised | {rule}, excluding | ({rule} if modes[rule] == "on" else set()), review
+
+    def _tell(self, key: tuple[str, str], rule: str, state: str) -> None:
+        self.flags[key[0].removeprefix("ads."), key[1], rule] = state
+
+    def validity_at(self, topic: str, offset: int, own: str, seq: int) -> str:
+        """What an event counts as behind the words of a tick."""
+        moved = [m for m in self.moves if (m.topic, m.offset) == (topic, offset) and m.seq <= seq]
+        return moved[-1].after if moved else own
+
+
+def digest_of(event_id: str) -> str:
+    """By which words name an event."""
+    return str(xxhash.xxh3_128_hexdigest(event_id.encode()))
+
+
+def validity_of(excluding: Iterable[str]) -> str:
+    """General rules are told first."""
+    found = set(excluding)
+    return "valid" if not found else "givt" if found & set(sql.GENERAL) else "sivt"
+
+
+def counts_as(held: tuple[int, set[str], set[str], str]) -> str:
+    """A reviewer's word outranks the rules."""
+    _, _, excluding, review = held
+    if review == "overturn":
+        return "valid"
+    found = validity_of(excluding)
+    return "sivt" if review == "confirm" and found == "valid" else found
