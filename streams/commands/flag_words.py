@@ -6,29 +6,16 @@ from typing import Any, Final
 
 from streams.commands.options import length_text, time_text
 from streams.invalid import FanOut, InvalidRules, Rule, Velocity
+from streams.stages.invalid.catalogue import DESCRIPTIONS
 
 _TIME_FROM: Final = 10**11
 """A number of ms from here on is a time since 1970, not a length."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}")
 
-THRESHOLDS: Final[dict[Rule, tuple[str, ...]]] = {
-    Rule.HIDDEN_PLACEMENT: ("hidden_below_px",),
-    Rule.DOUBLE_CLICK: ("double_click_ms",),
-    Rule.ACTIVITY_CAP: ("activity_clicks",),
-    Rule.CLICK_WITHOUT_IMPRESSION: ("impression_wait_ms",),
-    Rule.CLICK_TOO_SOON: ("click_after_ms",),
-    Rule.REPEATED_CLICK: ("max_clicks_per_impression",),
-    Rule.CONVERSION_WITHOUT_CLICK: ("click_wait_ms",),
-    Rule.CONVERSION_TOO_SOON: ("conversion_after_ms",),
-    Rule.USER_VELOCITY: ("user_velocity", "velocity_types"),
-    Rule.DEVICE_VELOCITY: ("device_velocity", "velocity_types"),
-    Rule.ADDRESS_VELOCITY: ("address_velocity", "velocity_types"),
-    Rule.DEVICE_FAN_OUT: ("device_fan_out",),
-    Rule.ADDRESS_FAN_OUT: ("address_fan_out",),
-    Rule.PUBLISHER_FLOODING: ("flooding_min_clicks", "flooding_window_ms", "flooding_ratio", "flooding_p"),
-    Rule.PUBLISHER_TIMING: ("timing_min_conversions", "timing_p"),
-}
-"""Settings below rules.invalid that each rule goes by; the others have none."""
+
+def thresholds_of(rule: Rule) -> tuple[str, ...]:
+    """Settings below rules.invalid that the rule goes by; what lists say of themselves is left out."""
+    return tuple(name for name in DESCRIPTIONS[rule].thresholds if "." not in name)
 
 
 def rule_text(rule: Rule, rules: InvalidRules) -> str:

@@ -18,13 +18,14 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.commands.campaigns import publish
-from streams.commands.flag_words import THRESHOLDS, evidence_text, rule_text
+from streams.commands.flag_words import evidence_text, rule_text, thresholds_of
 from streams.commands.options import notes, out, print_json, prose, quoted, run, time_ms
 from streams.commands.tables import money
 from streams.errors import ConfigurationError, QueryRefused
 from streams.events import Input
 from streams.invalid import InvalidRules, Mode, Rule, Validity, class_of
 from streams.settings import load_settings
+from streams.stages.invalid.catalogue import DESCRIPTIONS, REASONS
 from streams.topics import VERDICTS
 from streams.verdicts import Decision, FlagState, Review
 
@@ -166,6 +167,8 @@ def _explain(flags: Sequence[FlagShown]) -> None:
         ("counts as", _COUNTS.get(event.counts_as, event.counts_as)),
         ("cost", money(event.cost_millimicros, event.currency) if event.cost_millimicros else "none"),
     ]
+    if event.counts_as != Validity.VALID:
+        lines.append(("reason", _reason(flags)))
     lines += [("review", f"{f.state} by {f.reviewer}, {f.decided} UTC: {f.review_reason}") for f in reviews[-1:]]
     for name, text in lines:
         if text:
@@ -177,6 +180,13 @@ def _explain(flags: Sequence[FlagShown]) -> None:
         listed.add_row(*map(Text, cells), style=_STATE_STYLES.get(flag.state, ""))
     console.print(listed)
     console.print()
+
+
+def _reason(flags: Sequence[FlagShown]) -> str:
+    """What an advertiser may be told: a class of reasons, never a rule, threshold or evidence."""
+    excluding = [f for f in flags if f.mode == Mode.ON and f.state != FlagState.WITHDRAWN and f.kind == f.counts_as]
+    rule = next((f.rule for f in excluding if f.rule in REASONS), Rule.REVIEW)
+    return REASONS[Rule(rule)].en
 
 
 def _table(*columns: str) -> Table:
@@ -338,7 +348,8 @@ def rules(
     settings: `click_too_soon = "on"` in the section rules.invalid.modes; thresholds stand in rules.invalid. A change
     holds from the next tick of the workers that start with it, and changes nothing that was counted before.
     """
-    invalid = load_settings().parsed_rules().invalid
+    settings = load_settings()
+    invalid = settings.parsed_rules().invalid
     if as_json:
         print_json([_rule_document(rule, invalid) for rule in Rule])
         return
@@ -348,14 +359,18 @@ def rules(
         told = mode.value if mode is usual.mode(rule) else f"{mode.value} (default {usual.mode(rule).value})"
         cells = (rule.value, class_of(rule).value, told, rule_text(rule, invalid))
         table.add_row(*map(Text, cells), style=_MODE_STYLES[mode])
-    table.caption = "on: excludes. observe: only tells. Switch in [rules.invalid.modes]; thresholds: [rules.invalid]."
+    has_networks = settings.invalid.data_centres is not None or bool(invalid.lists.networks)
+    missing = "" if has_networks else "\ndata_centre finds nothing: no list is set (invalid.data_centres)."
+    how = "on: excludes. observe: only tells. Switch in [rules.invalid.modes]; thresholds: [rules.invalid]."
+    table.caption = f"{how}{missing}"
     out().print(table)
 
 
 def _rule_document(rule: Rule, invalid: InvalidRules) -> dict[str, object]:
-    thresholds = {name: msgspec.to_builtins(getattr(invalid, name)) for name in THRESHOLDS.get(rule, ())}
+    thresholds = {name: msgspec.to_builtins(getattr(invalid, name)) for name in thresholds_of(rule)}
     return {
         "rule": rule.value,
+        "name": DESCRIPTIONS[rule].name,
         "class": class_of(rule).value,
         "mode": invalid.mode(rule).value,
         "default_mode": InvalidRules().mode(rule).value,

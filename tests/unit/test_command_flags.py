@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits, QueryResult
 from streams.commands import asking, flags
-from streams.commands.flag_words import THRESHOLDS, evidence_text, rule_text
+from streams.commands.flag_words import evidence_text, rule_text, thresholds_of
 from streams.errors import ConfigurationError
 from streams.events import Input
 from streams.invalid import GENERAL, InvalidRules, Rule
@@ -90,6 +90,7 @@ async def test_an_event_is_explained_by_all_its_flags_and_what_it_counts_as(data
         "campaign   c1",
         "counts as  sophisticated invalid traffic: in gross figures only, not billed",
         "cost       CNY 1.50",
+        "reason     The action does not follow from an ad that was shown or clicked.",
         "delay 120 ms, below 300 ms",
         "clicks 71, source kind user",
     ):
@@ -182,7 +183,7 @@ async def test_an_older_database_is_told_with_its_remedy(database: Database) -> 
 def test_every_rule_has_words_and_thresholds_that_are_settings() -> None:
     rules = InvalidRules()
     assert all(len(rule_text(rule, rules)) > 10 for rule in Rule)
-    named = {name for names in THRESHOLDS.values() for name in names}
+    named = {name for rule in Rule for name in thresholds_of(rule)}
     assert named == set(InvalidRules.__struct_fields__) - {"modes", "lists"}
 
 
@@ -212,6 +213,7 @@ def test_rules_are_listed_with_their_modes_under_the_settings(monkeypatch: pytes
     documents = {document["rule"]: document for document in json.loads(called("rules", "--json"))}
     assert list(documents) == [rule.value for rule in Rule]
     assert {rule for rule, document in documents.items() if document["class"] == "givt"} == {r.value for r in GENERAL}
+    assert documents["declared_bot"]["name"] == "Declared bot"
     soon = documents["click_too_soon"]
     assert (soon["mode"], soon["default_mode"], soon["thresholds"]) == ("on", "observe", {"click_after_ms": 250})
     (line,) = [line for line in called("rules").splitlines() if line.startswith("click_too_soon")]
