@@ -64,7 +64,12 @@ async def test_labels_are_enums_and_the_partition() -> None:
     for name, labels in samples(await flagged()):
         if name.startswith(("flags", "words", "touches", "recent", "worded", "source")):
             for label, text in labels:
-                known = {"rule": set(Rule), "state": set(FlagState), "input": set(Input), "partition": {"0"}}
+                known: dict[str, set[str]] = {
+                    "rule": set(Rule),
+                    "state": set(FlagState),
+                    "input": set(Input),
+                    "partition": {"0"},
+                }
                 assert text in known[label]
 
 
