@@ -12,6 +12,7 @@ from streams.commands import (
     dead_letters,
     demo,
     doctor,
+    flags,
     generate,
     load,
     notifier,
@@ -51,6 +52,7 @@ app.command("reconcile", help=prose(reconcile.reconcile.__doc__), epilog=prose(r
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("notifier", help=prose(notifier.notifier.__doc__))(notifier.notifier)
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(flags.app, name="flags")
 app.add_typer(publishers.app, name="publishers")
 
 

@@ -24,6 +24,8 @@ VIEWS = {
     "campaign_pacing",
     "campaign_pacing_minutes",
     "alerts",
+    "invalid_traffic",
+    "flags",
     "ledger",
 }
 
