@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from streams.stages.invalid.source_store import ENTRY
 from streams.state.judging import JudgingDesk
 from streams.state.owner import Owner
 
@@ -17,7 +16,7 @@ OF_DESK: dict[str, tuple[Callable[[JudgingDesk], int], str]] = {
     "flags_untold": (lambda desk: desk.book.untold, "Flags beyond a tick's bound: counted, and not told one by one."),
     "words_unmatched": (lambda desk: desk.book.unmatched, "Late words on events that are not remembered."),
     "words_beyond": (lambda desk: desk.book.beyond, "Late words that no room was left for."),
-    "source_clicks_forgotten": (lambda desk: desk.sources.store.forgotten, "Sources' clicks that had to go for room."),
+    "source_clicks_forgotten": (lambda desk: desk.sources.figures().forgotten, "Sources' clicks that had to go for room."),
 }
 
 
@@ -76,17 +75,18 @@ def _memory(owners: Sequence[Owner]) -> Iterator[Metric]:
 
 def _sources(owners: Sequence[Owner], now_ms: int) -> Iterator[Metric]:
     """The source stage: what it holds, and how far behind it decides."""
-    clicks = sum(len(owner.state.judging.sources.store) for owner in owners)
-    yield GaugeMetricFamily(PREFIX + "source_clicks", "Clicks held by their sources.", value=float(clicks))
-    size = float(clicks * ENTRY.itemsize)
-    yield GaugeMetricFamily(PREFIX + "source_clicks_bytes", "Memory of the clicks held by their sources.", value=size)
+    figures = [(owner.partition, owner.state.judging.sources.figures()) for owner in owners]
+    for name, text, total in (
+        ("source_clicks", "Clicks held by their sources.", sum(each.entries for _, each in figures)),
+        ("source_clicks_bytes", "Memory of the clicks held by their sources.", sum(each.bytes for _, each in figures)),
+    ):
+        yield GaugeMetricFamily(PREFIX + name, text, value=float(total))
     delay = GaugeMetricFamily(
         PREFIX + "source_watermark_delay_seconds",
         "Wall time less the event time up to which sources are decided on.",
         labels=["partition"],
     )
-    for owner in owners:
-        watermark_ms = owner.state.judging.sources.watermark_ms
-        if watermark_ms >= 0:
-            delay.add_metric([str(owner.partition)], (now_ms - watermark_ms) / 1000)
+    for partition, each in figures:
+        if each.watermark_ms >= 0:
+            delay.add_metric([str(partition)], (now_ms - each.watermark_ms) / 1000)
     yield delay

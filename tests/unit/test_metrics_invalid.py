@@ -103,12 +103,12 @@ async def test_words_that_come_too_late_and_flags_that_are_not_told_are_counted(
 async def test_the_source_stage_is_told_by_what_it_holds_and_how_far_it_decides() -> None:
     found = await flagged()
     sources = found.keeper.owners[0].state.judging.sources
-    assert value(found, "source_clicks") == len(sources.store)
+    assert value(found, "source_clicks") == sources.figures().entries
     assert value(found, "source_clicks_forgotten_total", partition="0") == 0
-    sources.watermark_ms = T0
+    sources._forwarders.watermark_ms = T0
     found.clock.time_ms = T0 + 90_500
     assert value(found, "source_watermark_delay_seconds", partition="0") == 90.5
-    sources.watermark_ms = -1
+    sources._forwarders.watermark_ms = -1
     assert not [name for name, _ in samples(found) if name == "source_watermark_delay_seconds"]
 
 
