@@ -16,7 +16,10 @@ OF_DESK: dict[str, tuple[Callable[[JudgingDesk], int], str]] = {
     "flags_untold": (lambda desk: desk.book.untold, "Flags beyond a tick's bound: counted, and not told one by one."),
     "words_unmatched": (lambda desk: desk.book.unmatched, "Late words on events that are not remembered."),
     "words_beyond": (lambda desk: desk.book.beyond, "Late words that no room was left for."),
-    "source_clicks_forgotten": (lambda desk: desk.sources.figures().forgotten, "Sources' clicks that had to go for room."),
+    "source_clicks_forgotten": (
+        lambda desk: desk.sources.figures().forgotten,
+        "Sources' clicks that had to go for room.",
+    ),
 }
 
 
