@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from streams.adapters.clickhouse import INSERT_SETTINGS, connect
@@ -92,7 +93,7 @@ class ClickHouseRuns:
                 settings=INSERT_SETTINGS,
                 data=[[run] * len(columns[0]), *columns],
             )
-            self._guarded(lambda context=context: self._client.insert(context=context))  # type: ignore[misc]
+            self._guarded(partial(self._client.insert, context=context))
 
     def _types_of(self, table: str) -> dict[str, str]:
         known = self._types.get(table)
@@ -111,8 +112,8 @@ class ClickHouseRuns:
             *(datetime.fromtimestamp(info.changed_ms / 1000, UTC), info.note),
         ]
         times = {"from_pane", "to_pane", "read_from", "created"}
-        shown = [
-            datetime.fromtimestamp(value, UTC) if name in times else value
+        shown: list[Any] = [
+            datetime.fromtimestamp(int(str(value)), UTC) if name in times else value
             for name, value in zip(RUN_COLUMNS, row, strict=True)
         ]
         self._guarded(lambda: self._client.insert("runs", [shown], column_names=RUN_COLUMNS, settings=INSERT_SETTINGS))
@@ -126,7 +127,7 @@ class ClickHouseRuns:
                 run IN (SELECT run FROM publications FINAL WHERE is_published)
             FROM runs FINAL WHERE state != 'dropped' ORDER BY created DESC, run"""
         rows = self.ask(sql)
-        return [RunInfo(*row[:5], tuple(row[5]), *row[6:13], bool(row[13])) for row in rows]
+        return [RunInfo._make((*row[:5], tuple(row[5]), *row[6:13], bool(row[13]))) for row in rows]
 
     def find(self, run: str) -> RunInfo:
         """One run.
