@@ -2,7 +2,9 @@
 
 import getpass
 import time
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
     from streams.jobs.replay import ReplayPlan, Summary
     from streams.jobs.replay_compare import Difference
+    from streams.jobs.replay_what_if import Change
 
 EPILOG: Final = """
 Examples:
@@ -37,6 +40,10 @@ def replay(
     to_time: Annotated[str, typer.Option("--to", help="End of the range; or now.")],
     run_name: Annotated[str | None, typer.Option("--run", help="Name of the run.")] = None,
     campaign: Annotated[list[str] | None, typer.Option(help="Only this campaign is compared; repeat it.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="Other rules: a TOML file with a table [rules].")] = None,
+    campaign_settings: Annotated[
+        Path | None, typer.Option("--settings", help="Other campaign settings, as `campaigns put` takes them.")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the partitions.")] = 1,
     compare: Annotated[str | None, typer.Option(help="live, or another run: shows the differences.")] = None,
     resume: Annotated[str | None, typer.Option(help="Goes on with a run that was interrupted.")] = None,
@@ -57,6 +64,9 @@ def replay(
     if wanted.from_ms >= wanted.to_ms:
         raise ConfigurationError("--from: must lie before --to")
     plan = _plan(wanted, resume or run_name, processes, resume is not None, tuple(campaign or ()))
+    change = _change(settings, rules, campaign_settings)
+    if change is not None and resume is not None:
+        raise ConfigurationError("--resume: a run under other rules or settings is not kept; begin it anew")
     if dry_run:
         _say_what(settings, plan)
         return
@@ -69,7 +79,7 @@ def replay(
             raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
         if compare not in (None, "live"):
             runs.find(str(compare))
-        summary = _replay(settings, plan, runs)
+        summary = _replay(settings, plan, runs, change)
         differences = _compared(runs, plan.run, compare) if compare else []
     finally:
         runs.close()
@@ -85,6 +95,32 @@ def _plan(
     assert isinstance(wanted, Range)
     chosen = name or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime())
     return ReplayPlan(chosen, wanted, processes, is_resumed, campaigns)
+
+
+def _change(settings: Settings, rules: Path | None, campaigns: Path | None) -> "Change | None":
+    """What is different in this run; None: nothing."""
+    from streams.adapters.lists import with_lists
+    from streams.jobs.campaign_files import read_campaign_file
+    from streams.jobs.replay_what_if import Change
+
+    if rules is None and campaigns is None:
+        return None
+    own: dict[str, object] = dict(settings.rules)
+    if rules is not None:
+        try:
+            document = tomllib.loads(rules.read_text())
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"--rules: {rules} cannot be read as TOML: {error}") from None
+        table = document.get("rules")
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"--rules: {rules} has no table [rules]; write what is to be different in it")
+        own |= table
+    changed = with_lists(settings.model_copy(update={"rules": own}).parsed_rules(), settings)
+    found = read_campaign_file(campaigns) if campaigns else None
+    if found is not None and found.problems:
+        first = found.problems[0]
+        raise ConfigurationError(f"--settings: {campaigns}: {first}; `campaigns put --check` shows all of them")
+    return Change(changed, tuple(found.campaigns) if found else ())
 
 
 def _say_what(settings: Settings, plan: "ReplayPlan") -> None:
@@ -104,12 +140,13 @@ def _say_what(settings: Settings, plan: "ReplayPlan") -> None:
     out().print(f"{span}: {total:,} records of {partitions} partitions would be read", soft_wrap=True)
 
 
-def _replay(settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns") -> "Summary":
-    from streams.adapters.clickhouse_runs import IDENTICAL
+def _replay(settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", change: "Change | None") -> "Summary":
+    from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF
     from streams.jobs import replay as job
 
     created_ms = time.time_ns() // 1_000_000
-    runs.tell(job.info_of(plan, IDENTICAL, "running", created_ms))
+    kind = IDENTICAL if change is None else WHAT_IF
+    runs.tell(job.info_of(plan, kind, "running", created_ms))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(*columns, TimeRemainingColumn(), console=notes()) as bar:
         task = bar.add_task("replay", total=None, rate="")
@@ -119,11 +156,15 @@ def _replay(settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns") -> "
             bar.update(task, completed=progress.events, total=progress.total, rate=rate)
 
         try:
-            summary = run(job.replay(settings, plan, runs, tell))
+            work = job.replay(settings, plan, runs, tell)
+            if change is not None:
+                work.close()
+                work = job.replay_changed(settings, plan, change, runs, tell)
+            summary = run(work)
         except KeyboardInterrupt:
             notes().print(f"stopped; campaign-streams replay … --resume {plan.run} goes on")
             raise
-    runs.tell(job.info_of(plan, IDENTICAL, "done", created_ms, summary))
+    runs.tell(job.info_of(plan, kind, "done", created_ms, summary))
     return summary
 
 

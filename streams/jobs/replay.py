@@ -5,6 +5,7 @@ not sent. Partitions are independent, so several processes share them. Whoever s
 """
 
 import asyncio
+import contextlib
 import multiprocessing
 import queue
 import time
@@ -18,6 +19,7 @@ from streams.adapters.kafka_history import KafkaHistory
 from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.jobs.replay_partition import PartitionReplay, Range, Recorded, fresh_state, recorded_ticks
 from streams.jobs.replay_progress import ReplayFolder, Saved
+from streams.jobs.replay_what_if import Change, what_if
 from streams.ports import History
 from streams.records import Row, Table
 from streams.settings import Settings
@@ -168,6 +170,33 @@ async def replay(settings: Settings, plan: ReplayPlan, runs: ClickHouseRuns, tel
         for child in children:
             child.terminate()
             child.join(10)
+
+
+async def replay_changed(
+    settings: Settings, plan: ReplayPlan, change: Change, runs: ClickHouseRuns, tell: Tell
+) -> Summary:
+    """The same under other rules or settings: all partitions in this process, for evidence crosses them.
+
+    Raises:
+        CampaignStreamsError: it cannot be done; the message says what to do.
+    """
+    history, began, rows, events = KafkaHistory(settings.kafka), time.monotonic(), 0, 0
+
+    async def emit(table: Table, found: Sequence[Row]) -> None:
+        nonlocal rows
+        rows += len(found)
+        await asyncio.to_thread(runs.insert, plan.run, table, list(found))
+
+    try:
+        recorded = await survey(history, plan.wanted)
+        total = total_events(recorded)
+        steps = what_if(history, recorded, settings.worker.log_epoch, change, plan.wanted, emit)
+        async with contextlib.aclosing(steps):
+            async for events in steps:
+                tell(Progress(events, total, time.monotonic() - began))
+    finally:
+        await history.stop()
+    return Summary(events, time.monotonic() - began, rows, 0, 0)
 
 
 def _collect(

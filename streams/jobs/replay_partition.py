@@ -127,12 +127,13 @@ class PartitionReplay:
                 async for batch in cursors[topic].up_to(target):
                     self.events += len(batch.records)
                     self.state.apply(batch)
-            self._keep(self.state.tick(recorded.tick), version_of(self.state.log_epoch, recorded.offset))
+            self.keep(self.state.tick(recorded.tick), version_of(self.state.log_epoch, recorded.offset))
             if len(self.rows) > FLUSH_AT:
                 await self.flush()
             yield Place(recorded.offset, recorded.tick.wall_ms, self.events)
 
-    def _keep(self, output: Output, version: int) -> None:
+    def keep(self, output: Output, version: int) -> None:
+        """Keeps what a tick gave and the range holds."""
         for table, rows in output.rows.items():
             if table in _TIME:
                 kept = [(*row, version) for row in rows if self.wanted.holds(table, row)]
