@@ -8,6 +8,7 @@ from streams import __version__
 from streams.commands import (
     accounts,
     alerts,
+    archive,
     campaigns,
     dead_letters,
     demo,
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("demo", help=prose(demo.demo.__doc__))(demo.demo)
 app.command("worker", help=prose(worker.worker.__doc__))(worker.worker)
 app.command("load", help=prose(load.load.__doc__), epilog=prose(load.EPILOG))(load.load)
+app.command("archive", help=prose(archive.archive.__doc__), epilog=prose(archive.EPILOG))(archive.archive)
 app.command("generate", help=prose(generate.generate.__doc__), epilog=prose(generate.EPILOG))(generate.generate)
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(accounts.app, name="accounts")

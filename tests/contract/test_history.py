@@ -2,12 +2,16 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
 
 import pytest
 
 from streams.adapters.kafka_history import KafkaHistory
 from streams.adapters.memory import MemoryHistory
+from streams.adapters.parquet_history import ParquetHistory
 from streams.errors import ConfigurationError
+from streams.jobs.archive import Wish, archive
+from streams.jobs.identity import Identity
 from streams.ports import History
 from streams.settings import KafkaSettings
 from tests.support.brokers import APACHE, BROKERS, EMBEDDED, new_topic, settings_of
@@ -15,12 +19,13 @@ from tests.support.histories import TOPIC, Hole, Put, Step, forget_before, in_me
 
 DAY_MS = 86_400_000
 MEMORY = "memory"
+PARQUET = "parquet"
 
 Make = Callable[..., Awaitable[tuple[History, str]]]
 """Writes steps, has retention forget what lies before `trim`, and gives the history and the topic's name."""
 
 
-@pytest.fixture(params=[MEMORY, *BROKERS])
+@pytest.fixture(params=[MEMORY, PARQUET, *BROKERS])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -32,7 +37,7 @@ def settings(request: pytest.FixtureRequest, kind: str) -> KafkaSettings | None:
 
 
 @pytest.fixture
-async def make(settings: KafkaSettings | None, kind: str) -> AsyncIterator[Make]:
+async def make(settings: KafkaSettings | None, kind: str, tmp_path: Path) -> AsyncIterator[Make]:
     async with AsyncExitStack() as opened:
 
         async def made(steps: Sequence[Step], trim: int = 0) -> tuple[History, str]:
@@ -41,7 +46,8 @@ async def make(settings: KafkaSettings | None, kind: str) -> AsyncIterator[Make]
             if settings is None:
                 log = in_memory(steps)
                 log.trim(TOPIC, 0, trim)
-                return MemoryHistory(log, max_records=7), TOPIC
+                history = MemoryHistory(log, max_records=7)
+                return (history if kind == MEMORY else await archived(history, tmp_path / "archive")), TOPIC
             topic = await new_topic(settings, partitions=1, retention_ms="-1")
             await on_broker(settings, topic, steps)
             if trim:
@@ -51,6 +57,12 @@ async def make(settings: KafkaSettings | None, kind: str) -> AsyncIterator[Make]
             return history, topic
 
         yield made
+
+
+async def archived(history: MemoryHistory, directory: Path) -> ParquetHistory:
+    wish = Wish(directory, topics=(TOPIC,), raw=True)
+    await archive(history, wish, Identity(), 0, chunk_records=10)
+    return ParquetHistory(directory)
 
 
 def numbered(count: int, begin_ms: int = 1_600_000_000_000, step_ms: int = 1_000) -> list[Put]:
