@@ -18,7 +18,7 @@ import numpy as np
 
 from streams.events import ClickType
 from streams.invalid import FanOut, InvalidRules, Mode, Rule, Velocity
-from streams.stages.invalid.runs import Ints, Keys, Mask, key_by_user
+from streams.stages.invalid.runs import Ints, Keys, Mask, chosen, key_by_user
 from streams.stages.invalid.sliding import Timeline, covered, within
 from streams.verdicts import Clicks
 
@@ -64,10 +64,10 @@ class Crowd:
         is_new = np.arange(len(clicks)) >= len(old)
         if isinstance(bound, Velocity) and len(rules.velocity_types) < len(_TYPES):
             counted = np.isin(clicks["click_type"], [_TYPES.index(each) for each in rules.velocity_types])
-            clicks, is_new = clicks[counted], is_new[counted]
-        order = np.lexsort((clicks["low"], clicks["high"], clicks["at_ms"], clicks["source"]))
+            clicks, is_new = chosen(clicks, counted), is_new[counted]
+        order = np.lexsort((clicks["at_ms"], clicks["source"]))
         self.bound = bound
-        self.clicks: Clicks = clicks[order]
+        self.clicks: Clicks = clicks.take(order)
         self.line = Timeline(self.clicks["source"], self.clicks["at_ms"])
         self.places: Ints = np.arange(len(order), dtype=np.int64)
         self.ends = self.line.ends(bound.window_ms)
@@ -108,7 +108,8 @@ def of_sources(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks) -> Fin
     crowd = Crowd(bound_of(rule, rules), rules, old, new)
     if not crowd.passing.any():
         return None
-    flagged = crowd.clicks[covered(crowd.places[crowd.passing], crowd.ends[crowd.passing], len(crowd.places))]
+    is_flagged = covered(crowd.places[crowd.passing], crowd.ends[crowd.passing], len(crowd.places))
+    flagged = chosen(crowd.clicks, is_flagged)
     return Finding(rule, flagged, crowd.evidence(flagged["source"]))
 
 
@@ -124,13 +125,13 @@ def of_addresses(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks) -> t
     order = np.lexsort((crowd.places, clicks["user"], crowd.line.group))
     users, groups, at_ms = clicks["user"][order], crowd.line.group[order], clicks["at_ms"][order]
     starts = np.flatnonzero(_bursts(users, groups, at_ms, least, window_ms))
-    unlike_people = np.unique(key_by_user(clicks[order[starts]]))
+    unlike_people = np.unique(key_by_user(clicks.take(order[starts])))
     if not len(starts) or not crowd.passing.any():
         return None, unlike_people
     from_ms = at_ms[starts + least - 1] - window_ms
     begins, ends = crowd.line.from_to(groups[starts], from_ms, at_ms[starts])
     starts = starts[within(crowd.passing, begins, ends) > 0]
-    flagged = clicks[order[covered(starts, starts + least, len(order))]]
+    flagged = clicks.take(order[covered(starts, starts + least, len(order))])
     if not len(flagged):
         return None, unlike_people
     evidence = crowd.evidence(flagged["source"])

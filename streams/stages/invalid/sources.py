@@ -30,7 +30,7 @@ from streams.stages.invalid.crowding import (
 from streams.stages.invalid.forwarders import Forwarders
 from streams.stages.invalid.holding import KINDS, Holding
 from streams.stages.invalid.publishers import Publishers, reach_of, step_of
-from streams.stages.invalid.runs import ENTRY, MINOR_MASK, Keys, Runs, firsts, majors
+from streams.stages.invalid.runs import ENTRY, MINOR_MASK, Keys, Runs, chosen, firsts, majors
 from streams.stages.invalid.telling import RULES_OF, Telling
 from streams.verdicts import Clicks, EvidenceBatch, Verdict
 
@@ -142,13 +142,13 @@ class SourceDesk:
         self, kind: SourceKind, asking: list[Rule], sources: Keys, keys: Keys, new: Clicks
     ) -> tuple[Clicks, Clicks]:
         """Held and new entries of the sources (lowest keys), as far as windows from the new ones reach."""
-        fresh = new[np.isin(keys & ~MINOR_MASK, sources)]
+        fresh = chosen(new, np.isin(keys & ~MINOR_MASK, sources))
         if not len(fresh):
             return fresh, fresh
         old = self._holding.held[kind].gather(sources, sources | MINOR_MASK, self._holding.floors_ms[kind])
         reach = max(bound_of(rule, self.rules).window_ms for rule in asking)
         near = (old["at_ms"] >= fresh["at_ms"].min() - reach) & (old["at_ms"] <= fresh["at_ms"].max() + reach)
-        return old[near], fresh
+        return chosen(old, near), fresh
 
     def _weigh_addresses(self, rule: Rule, keys: Keys, new: Clicks) -> Finding | None:
         """Only where a user clicks unlike people; such users are remembered, for others' clicks count too."""
