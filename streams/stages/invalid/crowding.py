@@ -18,6 +18,7 @@ import numpy as np
 
 from streams.events import ClickType
 from streams.invalid import FanOut, InvalidRules, Mode, Rule, Velocity
+from streams.stages.invalid.anchors import Anchors
 from streams.stages.invalid.runs import Ints, Keys, Mask, chosen, key_by_user
 from streams.stages.invalid.sliding import Timeline, covered, within
 from streams.verdicts import Clicks
@@ -72,9 +73,12 @@ class Crowd:
         self.places: Ints = np.arange(len(order), dtype=np.int64)
         self.ends = self.line.ends(bound.window_ms)
         self.seen = self._seen()
-        self.passing: Mask = within(is_new[order], self.places, self.ends) > 0
+        self.reaching: Mask = np.ones(len(order), dtype=bool)
+        """Intervals that begin at each click and reach the thresholds."""
         for name, threshold in self._thresholds().items():
-            self.passing &= self.seen[name] >= threshold
+            self.reaching &= self.seen[name] >= threshold
+        self.passing: Mask = self.reaching & (within(is_new[order], self.places, self.ends) > 0)
+        """Those of them that hold something new."""
 
     def _seen(self) -> dict[str, Ints]:
         """What is in the interval that begins at each click."""
@@ -90,7 +94,7 @@ class Crowd:
         return {"campaigns": self.bound.campaigns, "users": self.bound.users}
 
     def evidence(self, sources: Keys) -> dict[int, Evidence]:
-        """Of each source: the most that an interval of this look holds, the window, and the thresholds."""
+        """Of each source: the most that an interval of this look holds (at least), the window, and the thresholds."""
         fixed: Evidence = {"window_ms": float(self.bound.window_ms)}
         fixed |= {f"threshold_{name}": float(least) for name, least in self._thresholds().items()}
         found = {source: dict(fixed) for source in np.unique(sources).tolist()}
@@ -103,9 +107,10 @@ class Crowd:
         return found
 
 
-def of_sources(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks) -> Finding | None:
+def of_sources(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks, anchors: Anchors) -> Finding | None:
     """Velocity of users and devices, fan-out of devices: every click of a passing interval is flagged."""
-    crowd = Crowd(bound_of(rule, rules), rules, old, new)
+    crowd = Crowd(bound_of(rule, rules), rules, anchors.needed(old, new), new)
+    anchors.learn(crowd.clicks, crowd.line, crowd.reaching, crowd.bound.window_ms)
     if not crowd.passing.any():
         return None
     is_flagged = covered(crowd.places[crowd.passing], crowd.ends[crowd.passing], len(crowd.places))
@@ -113,16 +118,20 @@ def of_sources(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks) -> Fin
     return Finding(rule, flagged, crowd.evidence(flagged["source"]))
 
 
-def of_addresses(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks) -> tuple[Finding | None, Keys]:
+def of_addresses(
+    rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks, suspects: Keys | None = None
+) -> tuple[Finding | None, Keys]:
     """Velocity and fan-out of addresses; and the keys of users who click unlike people, whether flagged or not.
 
     `person_clicks` clicks of a user in a row that fit into one window are a **burst**. Intervals that hold all of it
-    begin between its last click less the window and its first click; it is flagged iff one of those passes.
+    begin between its last click less the window and its first click; it is flagged iff one of those passes. Only the
+    users with the keys of `suspects` are looked at; None: all.
     """
     crowd = Crowd(bound_of(rule, rules), rules, old, new)
     clicks, window_ms = crowd.clicks, crowd.bound.window_ms
     least = person_clicks(rules, window_ms)
-    order = np.lexsort((crowd.places, clicks["user"], crowd.line.group))
+    asked = crowd.places if suspects is None else np.flatnonzero(np.isin(key_by_user(clicks), suspects))
+    order = asked[np.lexsort((asked, clicks["user"][asked], crowd.line.group[asked]))]
     users, groups, at_ms = clicks["user"][order], crowd.line.group[order], clicks["at_ms"][order]
     starts = np.flatnonzero(_bursts(users, groups, at_ms, least, window_ms))
     unlike_people = np.unique(key_by_user(clicks.take(order[starts])))
