@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo install test lint types format check sim bench schemas clean
+.PHONY: demo install test lint types format check sim bench schemas tools clean
 
 $(INSTALLED): pyproject.toml
 	@echo "installing into $(VENV): about 1.2 GB, a minute or two"
@@ -46,6 +46,23 @@ bench: install
 schemas: install
 	$(BIN)/python -m streams.jobs.schemas
 	$(BIN)/python -m streams.jobs.flags
+
+# What checks deploy/ and is no Python package; tests that need one skip without it. Debian's packages, and Go for helm.
+TOOLS := .cache/tools
+PROMETHEUS := promtool prometheus amtool prometheus-alertmanager
+
+tools: $(TOOLS)/bin/promtool $(TOOLS)/bin/helm
+
+$(TOOLS)/bin/promtool:
+	mkdir -p $(TOOLS)/bin
+	-apt-get update -qq
+	-cd $(TOOLS) && apt-get download -qq prometheus prometheus-alertmanager \
+	&& for package in *.deb; do dpkg -x $$package debian; done \
+	&& cp $(addprefix debian/usr/bin/,$(PROMETHEUS)) bin/ && rm -rf debian *.deb
+
+$(TOOLS)/bin/helm:
+	mkdir -p $(TOOLS)/bin
+	-GOBIN=$(abspath $(TOOLS)/bin) timeout 300 go install helm.sh/helm/v3/cmd/helm@v3.19.0
 
 clean:
 	rm -rf $(VENV) build *.egg-info bench/results

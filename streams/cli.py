@@ -12,14 +12,17 @@ from streams.commands import (
     dead_letters,
     demo,
     doctor,
+    flags,
     generate,
     load,
     notifier,
     pacing,
+    publishers,
     query,
     reconcile,
     sessions,
     top,
+    topics,
     worker,
 )
 from streams.commands.options import prose
@@ -40,6 +43,7 @@ app.command("generate", help=prose(generate.generate.__doc__), epilog=prose(gene
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(topics.app, name="topics")
 app.command("query", help=prose(query.query.__doc__), epilog=prose(query.EPILOG))(query.query)
 app.add_typer(pacing.app, name="pacing")
 app.command("top", help=prose(top.top.__doc__))(top.top)
@@ -48,6 +52,8 @@ app.command("reconcile", help=prose(reconcile.reconcile.__doc__), epilog=prose(r
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("notifier", help=prose(notifier.notifier.__doc__))(notifier.notifier)
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(flags.app, name="flags")
+app.add_typer(publishers.app, name="publishers")
 
 
 def _show_version(wanted: bool) -> None:

@@ -31,6 +31,7 @@ CLICK: Final = np.dtype(
         ("campaign", "<u8"),  # XXH3, 64 bits, of the campaign's id
         ("user", "<u8"),  # of the user's, or else the device's id; 0: unknown
         ("click_type", "u1"),  # place in ClickType
+        ("group", "<u8"),  # of publishers: XXH3, 64 bits, of the channel: they are each other's peers
         ("delay_ms", "<i8"),  # of a conversion, since its click; NOT_CONVERTED: this is the click itself
     ]
 )

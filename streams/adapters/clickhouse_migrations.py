@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-import streams
+from streams.adapters.shipped import schemas_dir
 from streams.errors import ConfigurationError
 from streams.rules import Rules
 
@@ -53,16 +53,15 @@ class SchemaState(NamedTuple):
 
 
 def migrations_dir() -> Path:
-    """Where the .sql files are: in the installed package, or beside it in a checkout.
+    """Where the .sql files are.
 
     Raises:
-        ConfigurationError: they are in neither place.
+        ConfigurationError: they are not there.
     """
-    package = Path(streams.__file__).parent
-    for place in (package / "_schemas" / "clickhouse", package.parent / "schemas" / "clickhouse"):
-        if place.is_dir():
-            return place
-    raise ConfigurationError("the package lacks schemas/clickhouse; install it again")
+    place = schemas_dir() / "clickhouse"
+    if not place.is_dir():
+        raise ConfigurationError("the package lacks schemas/clickhouse; install it again")
+    return place
 
 
 def load_migrations(directory: Path | None = None) -> tuple[Migration, ...]:

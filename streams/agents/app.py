@@ -7,11 +7,12 @@ import gc
 import logging
 import os
 import socket
+from collections.abc import Coroutine
 from typing import Any, cast
 
 import faust
 from faust.app.base import BootStrategy
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from streams.adapters.clickhouse import ClickHouseSink
 from streams.adapters.clickhouse_query import ClickHouseReader
@@ -22,11 +23,11 @@ from streams.adapters.kafka_checkpoints import KafkaCheckpointStore
 from streams.adapters.kafka_journal import KafkaJournal
 from streams.adapters.kafka_outbox import KafkaOutbox
 from streams.adapters.lists import with_lists
-from streams.agents.delivery_app import LowRate
-from streams.agents.keeper import Keeper
+from streams.agents.delivery_app import STOP_S, LowRate
+from streams.agents.keeper import RELEASE_TIMEOUT_S, Keeper
 from streams.agents.metrics import PipelineCollector
 from streams.agents.publisher import Publisher
-from streams.agents.source import Source
+from streams.agents.source import LEAVE_S, Source
 from streams.agents.web import add_pages
 from streams.errors import CampaignStreamsError, ConfigurationError, Unavailable
 from streams.settings import LOOPBACK, Settings
@@ -42,8 +43,14 @@ LEAST_PAUSE_S = 0.05
 """Between two ticks, however long the first one took."""
 GC_THRESHOLDS = (100_000, 20, 50)
 """Batches allocate many short-lived tuples and few cycles: the default of 700 would look for garbage all the time."""
+LAST_TICK_S = 5.0
+"""At shutdown, for the tick under way and one more; where Kafka is away, what they had is read again."""
 LAST_FLUSH_S = 10.0
 """At shutdown, ClickHouse gets this long to take what is dirty; the checkpoint has the rest."""
+CLOSE_S = 5.0
+"""At shutdown, for all connections together."""
+STOPS_WITHIN_S = STOP_S + LAST_TICK_S + LAST_FLUSH_S + RELEASE_TIMEOUT_S + CLOSE_S + LEAVE_S
+"""SIGTERM to exit at the very worst, with nothing that answers; seconds otherwise. deploy/ allows for more."""
 
 
 class OwnSourceOnly(BootStrategy):
@@ -66,9 +73,11 @@ class Engine(faust.Service):
         self.publisher: Publisher
         self.source: Source
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory and CPU, for sizing
         self.is_ready = False
         self._sink_is_prepared = False
         self._is_closed = False
+        self._turned_at: float | None = None
 
     async def on_start(self) -> None:
         """Opens everything; what cannot be reached is a clear error before the first record is read."""
@@ -121,11 +130,16 @@ class Engine(faust.Service):
     async def tick(self) -> None:
         """The wall clock schedules ticks, and decides nothing else."""
         while not self.should_stop:
-            started = self.loop.time()
+            started = self._turned_at = self.loop.time()
             await self.keeper.tick_all()
             factor = CATCH_UP_FACTOR if self.source.is_behind else 1
             pause = self.settings.worker.tick_ms * factor / 1000 - (self.loop.time() - started)
             await self.sleep(max(pause, LEAST_PAUSE_S))
+
+    @property
+    def turned_s_ago(self) -> float | None:
+        """Since the clockwork began its last turn; None before the first."""
+        return None if self._turned_at is None else self.loop.time() - self._turned_at
 
     @faust.Service.task
     async def checkpoint(self) -> None:
@@ -170,15 +184,24 @@ class Engine(faust.Service):
         self.is_ready = False
         if hasattr(self, "keeper"):
             self.keeper.stopping = True
-            await self.keeper.tick_all()
-            try:
-                await asyncio.wait_for(self.publisher.flush(), LAST_FLUSH_S)
-            except TimeoutError:
-                log.warning("ClickHouse did not take the last rows in time; the checkpoint keeps them")
+            await _within(LAST_TICK_S, self.keeper.tick_all(), "Kafka did not take the last tick in time")
+            late = "ClickHouse did not take the last rows in time; the checkpoint keeps them"
+            await _within(LAST_FLUSH_S, self.publisher.flush(), late)
             await self.keeper.release(frozenset(self.keeper.owners))
+        await _within(CLOSE_S, self._disconnect(), "connections did not close in time; they end with the process")
+
+    async def _disconnect(self) -> None:
         for part, closing in (("sink", "close"), ("reader", "close"), ("outbox", "stop"), ("store", "stop")):
             await _stop(getattr(self, part, None), closing)
         await _stop(getattr(self, "journal", None), "stop")
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, Any], otherwise: str) -> None:
+    """A step of the shutdown, which must not keep the others waiting."""
+    try:
+        await asyncio.wait_for(work, seconds)
+    except TimeoutError:
+        log.warning("%s", otherwise)
 
 
 async def _stop(part: Any, closing: str) -> None:

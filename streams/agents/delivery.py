@@ -94,6 +94,8 @@ class Delivery(faust.Service):
         self.dispatcher = Dispatcher(plan_of(settings.delivery))
         self.senders: dict[str, Sender] = {}
         self.is_owner = False
+        self.was_told = False
+        """Whether Kafka has shared the partitions out at all."""
         self._is_built = asyncio.Event()
         self._rebuild_wanted = asyncio.Event()
         self._meanwhile: list[Receipt] = []
@@ -131,8 +133,14 @@ class Delivery(faust.Service):
         """Kafka has shared the partitions out anew: only the owner of all three delivers."""
         held = {tp.topic for tp in assigned}
         self.is_owner = {ALERTS, ALERT_COMMANDS, DELIVERIES} <= held
+        self.was_told = True
         self._is_built.clear()
         self._rebuild_wanted.set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it delivers, or stands by while another process does."""
+        return self.was_told and (self._is_built.is_set() or not self.is_owner)
 
     async def on_revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
         """Whoever is next may begin at once: nothing more is sent from here."""

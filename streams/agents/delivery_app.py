@@ -192,5 +192,10 @@ def create_notifier(settings: Settings) -> faust.App:
     async def live(self: web.View, request: Any) -> Any:
         return self.json({"live": True, "owner": delivery is not None and delivery.is_owner})
 
+    @app.page("/health/ready")
+    async def ready(self: web.View, request: Any) -> Any:
+        is_ready = delivery is None or delivery.is_ready
+        return self.json({"ready": is_ready}, status=200 if is_ready else 503)
+
     app.conf.web_host  # noqa: B018 - finalises the settings, so that a wrong one is told now
     return app

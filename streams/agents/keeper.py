@@ -42,6 +42,9 @@ class Keeper:
         self.checkpoint_seconds = 0.0
         self.fenced = 0
         self.outages = 0
+        self.corrupt_checkpoints = 0
+        self.checkpointed_ms: dict[int, int] = {}
+        """By partition: wall time of its last checkpoint, or of its opening."""
         self.stopping = False
         self.visible = VisibleLatency()
         self._attempts: dict[str, int] = {}
@@ -87,6 +90,8 @@ class Keeper:
             else:
                 self._attempts.pop(f"opening partition {partition}", None)
                 self.owners[partition] = owner
+                self.checkpointed_ms[partition] = self.clock.now_ms()
+                self.corrupt_checkpoints += len(owner.corrupt)
                 for text in owner.corrupt:
                     log.error("partition %d: %s; the checkpoint before it is used", partition, text)
                 log.info("partition %d: opened at tick %d", partition, owner.state.seq)
@@ -153,7 +158,8 @@ class Keeper:
 
     async def _checkpoint(self, owner: Owner) -> None:
         async with self._lock_of(owner, "checkpoint_lock"):
-            await owner.checkpoint()
+            if await owner.checkpoint():
+                self.checkpointed_ms[owner.partition] = self.clock.now_ms()
 
     async def _guard(self, owner: Owner, doing: str, action: Callable[[Owner], Awaitable[None]]) -> None:
         what = f"{doing} partition {owner.partition}"

@@ -9,20 +9,28 @@ from operator import add
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streams import __version__
 from streams.agents.keeper import Keeper
+from streams.agents.metrics_invalid import invalid_metrics
 from streams.agents.metrics_pacing import pacing_metrics
 from streams.agents.publisher import Publisher
 from streams.events import Input
 from streams.records import OTHER
 from streams.stages.rates import wilson
+from streams.state.checkpoint import FORMAT
 from streams.state.owner import Owner
-from streams.state.partition import TOPICS
+from streams.state.partition import TOPICS, PartitionState
 from streams.state.windows import DAY, WINDOW_INDEX, WINDOW_MEASURES, WINDOWS_MS, Windows
 
 PREFIX = "campaign_streams_"
 Highwater = Callable[[str, int], int | None]
 Totals = tuple[int, ...]
 WINDOWS = (*WINDOWS_MS, DAY)
+MONEY = {
+    "spend_millimicros": ("spend_micros", "Spend on valid traffic"),
+    "gross_spend_millimicros": ("gross_spend_micros", "Cost of all traffic"),
+}
+"""Measures that are shown in micros: their names and texts."""
 
 
 class PipelineCollector(Collector):
@@ -37,12 +45,19 @@ class PipelineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Everything, at this moment."""
         owners = list(self.keeper.owners.values())
-        yield from _ledger(owners)
+        yield _build()
+        # a state that replays its journal stands behind what was shown before: counters must not seem to begin anew
+        settled = [owner for owner in owners if not owner.is_recovering]
+        yield from _ledger(settled)
+        yield from _of_state(settled)
         yield from self._progress(owners)
+        yield from self._ages(settled)
+        yield from self._latency()
         yield from self._worker(owners)
         windows = [owner.state.windows for owner in owners]
         yield from campaign_metrics(windows, self.top)
         yield from pacing_metrics([owner.state.desk for owner in owners], ranked(windows)[: self.top])
+        yield from invalid_metrics(owners, self.keeper.clock.now_ms())
 
     def _progress(self, owners: list[Owner]) -> Iterator[Metric]:
         lag = GaugeMetricFamily(PREFIX + "lag_records", "Records not applied yet.", labels=["topic", "partition"])
@@ -63,14 +78,40 @@ class PipelineCollector(Collector):
                     delay.add_metric([source.value, str(owner.partition)], (now_ms - state.newest_ms) / 1000)
         yield from (lag, delay)
 
+    def _ages(self, owners: list[Owner]) -> Iterator[Metric]:
+        now_ms, labels = self.keeper.clock.now_ms(), ["partition"]
+        tick = GaugeMetricFamily(PREFIX + "tick_age_seconds", "Since the last confirmed tick.", labels=labels)
+        text = "Since the last checkpoint, or since the partition was opened."
+        saved = GaugeMetricFamily(PREFIX + "checkpoint_age_seconds", text, labels=labels)
+        for owner in owners:
+            if owner.confirmed_wall_ms:
+                tick.add_metric([str(owner.partition)], max(0, now_ms - owner.confirmed_wall_ms) / 1000)
+            at_ms = self.keeper.checkpointed_ms.get(owner.partition, now_ms)
+            saved.add_metric([str(owner.partition)], max(0, now_ms - at_ms) / 1000)
+        yield from (tick, saved)
+
+    def _latency(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            PREFIX + "visible_latency_seconds",
+            "From a record's append until its row is acknowledged by ClickHouse, of the last ticks.",
+            labels=["quantile"],
+        )
+        found = self.keeper.visible.summary()
+        if found is not None:
+            family.add_metric(["0.5"], found["p50"] / 1000)
+            family.add_metric(["0.99"], found["p99"] / 1000)
+        yield family
+
     def _worker(self, owners: list[Owner]) -> Iterator[Metric]:
         keeper, publisher = self.keeper, self.publisher
         gauges = {
             "partitions": (len(owners), "Partitions that this worker owns."),
+            "topic_partitions": (keeper.config.partitions, "Partitions of each input: what all workers own together."),
             "partitions_recovering": (sum(o.is_recovering for o in owners), "Partitions that replay their journal."),
             "dirty_rows": (keeper.dirty_rows, "Rows that ClickHouse has not acknowledged."),
             "dirty_rows_limit": (keeper.settings.max_dirty_rows, "Intake pauses at this many dirty rows."),
             "last_tick_duration_seconds": (keeper.tick_seconds, "Propose, append, read back, release."),
+            "checkpoint_interval_seconds": (keeper.config.checkpoint_ms / 1000, "Wanted time between two checkpoints."),
             "last_checkpoint_duration_seconds": (keeper.checkpoint_seconds, "Segments and manifest."),
             "last_insertion_duration_seconds": (publisher.last_seconds, "One insertion into ClickHouse."),
             "sink_up": (int(publisher.failures_in_a_row == 0), "Whether the last insertion was acknowledged."),
@@ -91,15 +132,16 @@ class PipelineCollector(Collector):
             "insertion_errors": (publisher.errors, "Insertions that were not acknowledged, and tried again."),
             "outages": (keeper.outages, "Attempts that met no answer from Kafka."),
             "fenced": (keeper.fenced, "Partitions lost to another claim."),
-            "misrouted_campaigns": (sum(o.state.misrouted for o in owners), "Campaigns seen in a wrong partition."),
-            "settings_refused": (sum(o.state.campaigns.refused for o in owners), "Campaign settings refused."),
-            "other_key_rows": (_folded(owners), "Keys, per fold, that went into `other` beyond the key limit."),
-            "credits_unmatched": (_unmatched(owners), "Rejections without a billed conversion in memory."),
-            "desk_untracked": (sum(o.state.desk.untracked for o in owners), "Beyond the bounds of the pacing desk."),
-            "windows_untracked": (sum(o.state.windows.untracked for o in owners), "Additions beyond the windows."),
+            "corrupt_checkpoints": (keeper.corrupt_checkpoints, "Parts of checkpoints that could not be read."),
         }
         for name, (value, text) in counters.items():
             yield CounterMetricFamily(PREFIX + name, text, value=float(value))
+
+
+def _build() -> Metric:
+    family = GaugeMetricFamily(PREFIX + "build_info", "Version, and format of its state.", labels=["version", "format"])
+    family.add_metric([__version__, str(FORMAT)], 1)
+    return family
 
 
 def _dedupe_ids(owners: list[Owner]) -> int:
@@ -110,13 +152,27 @@ def _dedupe_bytes(owners: list[Owner]) -> int:
     return sum(state.dedupe.bytes_packed() for owner in owners for state in owner.state.inputs.values())
 
 
-def _unmatched(owners: list[Owner]) -> int:
-    return sum(owner.state.credits.unmatched for owner in owners)
+def _folded(state: PartitionState) -> int:
+    return sum(held.panes.folded_rows + held.report.folded_rows for held in state.inputs.values())
 
 
-def _folded(owners: list[Owner]) -> int:
-    inputs = [state for owner in owners for state in owner.state.inputs.values()]
-    return sum(state.panes.folded_rows + state.report.folded_rows for state in inputs)
+OF_STATE: dict[str, tuple[Callable[[PartitionState], int], str]] = {
+    "misrouted_campaigns": (lambda state: state.misrouted, "Campaigns seen in a wrong partition."),
+    "settings_refused": (lambda state: state.campaigns.refused, "Campaign settings refused."),
+    "other_key_rows": (_folded, "Keys, per fold, that went into `other` beyond the key limit."),
+    "credits_unmatched": (lambda state: state.credits.unmatched, "Rejections without a billed conversion in memory."),
+    "desk_untracked": (lambda state: state.desk.untracked, "Beyond the bounds of the pacing desk."),
+    "windows_untracked": (lambda state: state.windows.untracked, "Additions beyond the windows."),
+}
+"""Counters that move with their partition. Summed by worker they would jump whenever a partition changes hands."""
+
+
+def _of_state(owners: list[Owner]) -> Iterator[Metric]:
+    for name, (count_of, text) in OF_STATE.items():
+        family = CounterMetricFamily(PREFIX + name, text, labels=["partition"])
+        for owner in owners:
+            family.add_metric([str(owner.partition)], count_of(owner.state))
+        yield family
 
 
 def _ledger(owners: list[Owner]) -> Iterator[Metric]:
@@ -182,13 +238,16 @@ def campaign_metrics(windows: list[Windows], top: int) -> Iterator[Metric]:
     counts = {
         measure: GaugeMetricFamily(f"{PREFIX}campaign_{measure}", f"Sum of {measure} in the window.", labels=labels)
         for measure in WINDOW_MEASURES
-        if measure != "spend_millimicros"
+        if measure not in MONEY
     }
-    spend = GaugeMetricFamily(
-        PREFIX + "campaign_spend_micros",
-        "Spend, in the campaign's currency; none for `other`, for currencies are never summed.",
-        labels=labels,
-    )
+    spends = {
+        measure: GaugeMetricFamily(
+            f"{PREFIX}campaign_{name}",
+            f"{text}, in the campaign's currency; none for `other`, for currencies are never summed.",
+            labels=labels,
+        )
+        for measure, (name, text) in MONEY.items()
+    }
     ratios = {
         "ctr": ("clicks", "impressions", "Clicks / impressions."),
         "cvr": ("conversions", "clicks", "Conversions credited to a click / clicks, by conversion time."),
@@ -203,11 +262,12 @@ def campaign_metrics(windows: list[Windows], top: int) -> Iterator[Metric]:
             for measure, family in counts.items():
                 family.add_metric([campaign, window], totals[WINDOW_INDEX[measure]])
             if campaign != OTHER:
-                spend.add_metric([campaign, window], totals[WINDOW_INDEX["spend_millimicros"]] / 1000)
+                for measure, family in spends.items():
+                    family.add_metric([campaign, window], totals[WINDOW_INDEX[measure]] / 1000)
             for name, (numerator, denominator, _) in ratios.items():
                 rate = wilson(totals[WINDOW_INDEX[numerator]], totals[WINDOW_INDEX[denominator]])
                 if rate is not None:
                     families[name, "ratio"].add_metric([campaign, window], rate.value)
                     families[name, "ratio_low"].add_metric([campaign, window], rate.low)
                     families[name, "ratio_high"].add_metric([campaign, window], rate.high)
-    yield from (*counts.values(), spend, *families.values())
+    yield from (*counts.values(), *spends.values(), *families.values())

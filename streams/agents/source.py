@@ -33,6 +33,8 @@ SATURATED_S = 0.05
 BEHIND_FETCHES = 20
 COMMIT_S = 5.0
 RETRY_S = 1.0
+LEAVE_S = 5.0
+"""At shutdown, for leaving the group; without a goodbye, Kafka waits for the session to time out."""
 
 
 class Source(faust.Service):
@@ -44,6 +46,8 @@ class Source(faust.Service):
         self.keeper = keeper
         self.inlet = inlet
         self.records = 0
+        self.mine: frozenset[int] | None = None
+        """Partitions that this worker is to own; None until Kafka has told."""
         self.fetched_at: dict[TopicPartition, float] = {}
         self._full_fetches = 0
         self._next: dict[TopicPartition, int] = {}
@@ -78,7 +82,10 @@ class Source(faust.Service):
 
     async def on_stop(self) -> None:
         """Gives the partitions up in order: the group hears of it at once."""
-        await stopped(self._consumer)
+        try:
+            await asyncio.wait_for(stopped(self._consumer), LEAVE_S)
+        except TimeoutError:
+            log.warning("Kafka did not hear in time that this worker leaves its group")
 
     async def _take_all(self) -> None:
         everything = [TopicPartition(topic, p) for topic in TOPICS for p in range(self.keeper.config.partitions)]
@@ -93,6 +100,7 @@ class Source(faust.Service):
     async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """Has the owners opened, and seeks to where they go on."""
         mine = sorted({tp.partition for tp in partitions})
+        self.mine = frozenset(mine)
         if not mine or self._consumer is None:
             return
         all_of = [TopicPartition(topic, p) for topic in TOPICS for p in mine]
@@ -123,6 +131,7 @@ class Source(faust.Service):
 
     async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         """Waits until the owners have written their last checkpoints."""
+        self.mine = None
         gone = frozenset(tp.partition for tp in partitions)
         if gone:
             item = Revoked(gone)

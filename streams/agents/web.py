@@ -9,12 +9,12 @@ from faust import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.adapters.clickhouse_query import QueryLimits
+from streams.agents.health import STARTING, document, liveness, readiness
 from streams.agents.status import status
 from streams.errors import CampaignStreamsError, QueryRefused
 
 MAX_SQL_BYTES = 100_000
 JSON = "application/json"
-NOT_READY = "the worker is starting"
 
 
 def is_loopback(request: Any) -> bool:
@@ -34,25 +34,27 @@ def add_pages(app: faust.App, engine: Any) -> None:
 
     @app.page("/health/live")
     async def live(self: web.View, request: Any) -> Any:
-        return self.json({"live": True})
+        verdict = liveness(engine.turned_s_ago)
+        return self.json(document("live", verdict), status=verdict.status)
 
     @app.page("/health/ready")
     async def ready(self: web.View, request: Any) -> Any:
         if not engine.is_ready:
-            return self.error(503, NOT_READY)
-        keeper = engine.keeper
-        is_ready = bool(keeper.owners) and not keeper.is_saturated
-        return self.json({"ready": is_ready, "partitions": sorted(keeper.owners)}, status=200 if is_ready else 503)
+            return self.json({"ready": False, "reasons": [STARTING]}, status=503)
+        verdict = readiness(engine.keeper, engine.source.mine)
+        partitions, sink_up = sorted(engine.keeper.owners), engine.publisher.failures_in_a_row == 0
+        body = document("ready", verdict, partitions=partitions, sink_up=sink_up)
+        return self.json(body, status=verdict.status)
 
     @app.page("/api/status")
     async def tell(self: web.View, request: Any) -> Any:
         if not engine.is_ready:
-            return self.error(503, NOT_READY)
+            return self.error(503, STARTING)
         limit = engine.settings.worker.top_campaigns
         asked = request.query.get("top", "")
         top = min(limit, int(asked)) if asked.isdecimal() else limit
-        document = status(engine.keeper, engine.publisher, engine.source.highwater, top)
-        return self.bytes(orjson.dumps(document), content_type=JSON)
+        state = status(engine.keeper, engine.publisher, engine.source.highwater, top)
+        return self.bytes(orjson.dumps(state), content_type=JSON)
 
     @app.page("/api/query")
     class Query(web.View):
@@ -63,7 +65,7 @@ def add_pages(app: faust.App, engine: Any) -> None:
             if not is_loopback(request):
                 return self.error(403, "SQL is answered on loopback only; query ClickHouse itself")
             if not engine.is_ready:
-                return self.error(503, NOT_READY)
+                return self.error(503, STARTING)
             body = await request.read()
             if len(body) > MAX_SQL_BYTES:
                 return self.error(413, "the statement is too long")
@@ -71,10 +73,10 @@ def add_pages(app: faust.App, engine: Any) -> None:
                 result = await engine.reader.query(body.decode("utf-8", "replace"), QueryLimits())
             except (QueryRefused, CampaignStreamsError) as error:
                 return self.error(400, str(error))
-            document = {
+            answer = {
                 "columns": result.columns,
                 "types": result.types,
                 "rows": result.rows,
                 "truncated": result.truncated,
             }
-            return self.bytes(orjson.dumps(document, default=str), content_type=JSON)
+            return self.bytes(orjson.dumps(answer, default=str), content_type=JSON)

@@ -30,6 +30,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from streams.adapters.shipped import schemas_dir
 from streams.errors import ConfigurationError
 from streams.events import EVENT_TYPES, Input
 from streams.jobs.mapping_targets import Document, Target, put, target_of
@@ -47,7 +48,7 @@ from streams.jobs.mapping_values import (
 )
 from streams.jobs.readers import BadRow, Format, Layout, Row
 
-SHIPPED_MAPPINGS: Final = Path(__file__).resolve().parents[2] / "schemas" / "mappings"
+SHIPPED_MAPPINGS: Final = schemas_dir() / "mappings"
 
 FieldSpec = ValueSpec | str | int
 

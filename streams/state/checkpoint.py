@@ -21,8 +21,9 @@ FORMAT: Final = 3
 _RUNS: Final = "runs/"
 _TOTALS: Final = "totals/"
 _RECENT: Final = "recent/"
+_SOURCES: Final = "sources/"
 ROWS: Final = "rows/"
-IMMUTABLE: Final = (_RUNS, _TOTALS, _RECENT, ROWS)
+IMMUTABLE: Final = (_RUNS, _TOTALS, _RECENT, _SOURCES, ROWS)
 """Segments whose content never changes under their name, within the checkpoints that build on each other."""
 
 
@@ -97,6 +98,12 @@ def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes
         "judging": _PACK.encode(state.judging.snapshot()),
     }
     names = set(changed)
+    for store, runs in state.judging.sources.stores().items():
+        for run in runs.runs:
+            name = f"{_SOURCES}{store}/{run.name}"
+            names.add(name)
+            if name not in known:
+                changed[name] = run.records.tobytes()
     for source, held in state.inputs.items():
         for name, run in _runs(held):
             names.add(name)
@@ -139,7 +146,9 @@ def restore(state: PartitionState, segments: dict[str, bytes]) -> None:
         state.restore(_unpack(segments["partition"]))
         state.restore_windows(_unpack(segments["windows"]))
         state.desk.restore(_unpack(segments["desk"]))
-        state.judging.restore(_unpack(segments["judging"]))
+        judging = _unpack(segments["judging"])
+        named = [(store, name) for store, names in judging["source_runs"] for name in names]
+        state.judging.restore(judging, [(s, name, segments[f"{_SOURCES}{s}/{name}"]) for s, name in named])
         for source, held in state.inputs.items():
             _restore_input(held, source.value, segments)
     except (KeyError, msgspec.MsgspecError, ValueError, TypeError) as error:

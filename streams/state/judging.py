@@ -151,10 +151,13 @@ class JudgingDesk:
             self._hear_review(said, inputs, rules, wall_ms, judged)
             return
         evidence = {**said.evidence, "source_kind": said.source_kind.value, "source": said.source}
-        events = inputs[Input.CLICKS].traces.recent.find(map(bytes.fromhex, said.clicks))
-        self.book.unmatched += len(said.clicks) - len(events)
-        for event in events.values():
-            self._take(Word(Input.CLICKS, event, said.rule, evidence), rules, wall_ms, judged)
+        digests = list(map(bytes.fromhex, said.clicks))
+        events = inputs[Input.CLICKS].traces.recent.find(digests)
+        for digest in digests:  # in the verdict's order: that of the events depends on when they were packed
+            if digest in events:
+                self._take(Word(Input.CLICKS, events[digest], said.rule, evidence), rules, wall_ms, judged)
+            else:
+                self.book.unmatched += 1
 
     def _hear_review(
         self, said: Review, inputs: Mapping[Input, InputState], rules: Rules, wall_ms: int, judged: Judged
@@ -209,15 +212,16 @@ class JudgingDesk:
             "touches": {source.value: touches.snapshot() for source, touches in self.touches.items()},
             "staged": [msgspec.to_builtins(said) for said in self._staged],
             "has_evidence": self._has_evidence,
-            "sources": self.sources.snapshot(),
+            "sources": self.sources.head(),
+            "source_runs": [(store, [run.name for run in runs.runs]) for store, runs in self.sources.stores().items()],
         }
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Takes back what `snapshot` gave."""
+    def restore(self, snapshot: dict[str, Any], source_runs: list[tuple[str, int, bytes]]) -> None:
+        """Takes back what `snapshot` and the sources' runs gave."""
         self.book.restore(snapshot["book"])
         self.forwarding.restore(snapshot["forwarding"])
         for source, touches in self.touches.items():
             touches.restore(snapshot["touches"][source.value])
         self._staged = [msgspec.convert(said, Verdict | Review) for said in snapshot["staged"]]
         self._has_evidence = snapshot["has_evidence"]
-        self.sources.restore(snapshot["sources"])
+        self.sources.restore({"head": snapshot["sources"], "runs": source_runs})

@@ -140,7 +140,7 @@ def invalid_of(rng: Random) -> InvalidRules:
     modes[Rule.NON_BROWSER_AGENT] = rng.choice([Mode.OBSERVE, Mode.OFF])
     return InvalidRules(
         modes=modes,
-        lists=Lists(crawler_patterns=("testbot",), networks=zlib.compress(HOSTED.encode())),
+        lists=Lists(crawler_patterns=("Googlebot",), networks=zlib.compress(HOSTED.encode())),
         double_click_ms=5_000,
         activity_clicks=4,
         max_clicks_per_impression=1,

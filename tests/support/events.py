@@ -28,7 +28,7 @@ WORD_TOPICS: Final = (EVIDENCE_TOPIC, VERDICTS_TOPIC)
 BROWSER: Final = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
 )
-BOT: Final = BROWSER.replace("x64)", "x64; compatible; testbot/1.0)")
+BOT: Final = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 HOSTED: Final = "198.51.100.0/24"
 MINUTE_MS: Final = 60_000
 FUTURE_SKEW_MS: Final = 300_000

@@ -398,8 +398,8 @@ def _rule_row(partition: int, topic: str, offset: int, rules_seq: int, rules: Ma
 
 
 def _modes(invalid: Mapping[str, Any]) -> tuple[str, str]:
-    """The rules that exclude, and those that are not off; the simulation names the mode of every rule."""
-    modes = invalid["modes"]
+    """The rules that exclude, and those that are not off."""
+    modes = sql.DEFAULT_MODES | invalid["modes"]
     on = [rule for rule, mode in modes.items() if mode == "on"]
     return _listed(on), _listed([rule for rule, mode in modes.items() if mode != "off"])
 

@@ -250,7 +250,7 @@ class Labels:
         if held is None or held[0] != event.at_ms:
             held = (event.at_ms, set(event.raised), set(event.excluding), "")
         before = counts_as(held)
-        after = self._said(word, key, held, self._rules[k]["invalid"]["modes"])
+        after = self._said(word, key, held, sql.DEFAULT_MODES | self._rules[k]["invalid"]["modes"])
         if after is None:
             return None
         self._held[key] = after

@@ -131,7 +131,7 @@ SELECT s.*, t.billed_topic, t.price, t.kind FROM settled s LEFT JOIN tariffs t O
     (SELECT x.rowid FROM tariffs x WHERE x.part = s.part AND x.campaign = s.campaign_id AND x.topic = s.topic
      AND x.from_off <= s.off AND x.from_ms <= s.event_time_ms ORDER BY x.from_ms DESC, x.rowid DESC LIMIT 1);
 """
-AGENT: Final = "testbot"
+AGENT: Final = "Googlebot"
 _PERSON: Final = "COALESCE(user_id, device_id)"
 _KNOWN_NETWORK: Final = "network LIKE '%.%.%.%/%'"
 _NTH: Final = {
@@ -146,7 +146,8 @@ _LEAST_DELAY: Final = "json_extract(invalid, '$.conversion_after_ms.' || convers
 _NOT_ADJUSTED: Final = "topic <> 'ads.adjustments'"
 FLAGGED_BY: Final = {
     "declared_bot": f"instr(user_agent, '{AGENT}') > 0 AND {_NOT_ADJUSTED}",
-    "data_centre": f"network = '198.51.100.0/24' AND {_NOT_ADJUSTED}",
+    "data_centre": "network = '198.51.100.0/24' AND json_extract(invalid, '$.lists.networks') <> '' "
+    f"AND {_NOT_ADJUSTED}",
     "prefetch": "topic = 'ads.impressions' AND prefetch = 1 AND viewable IS NOT 1",
     "hidden_placement": f"(placement_width_px < 2 OR placement_height_px < 2) AND {_NOT_ADJUSTED}",
     "double_click": f"topic = 'ads.clicks' AND {_PERSON} IS NOT NULL "
@@ -165,6 +166,15 @@ GENERAL: Final = (
     *("declared_bot", "non_browser_agent", "data_centre", "prefetch", "hidden_placement"),
     *("double_click", "activity_cap"),
 )
+DEFAULT_MODES: Final = dict.fromkeys(FLAGGED_BY, "observe") | {
+    **dict.fromkeys(("declared_bot", "data_centre", "prefetch", "hidden_placement", "double_click"), "on"),
+    **dict.fromkeys(("click_without_impression", "click_before_impression", "click_too_soon"), "observe"),
+    **dict.fromkeys(("conversion_without_click", "user_velocity", "device_velocity", "address_velocity"), "observe"),
+    **dict.fromkeys(("device_fan_out", "address_fan_out", "publisher_flooding", "publisher_timing"), "observe"),
+    "conversion_too_soon": "observe",
+    "review": "on",
+}
+"""What a rule does unless told otherwise."""
 _NUMBERED: Final = ", ".join(
     f"ROW_NUMBER() OVER (PARTITION BY {scope} ORDER BY off) AS {name}" for name, scope in _NTH.items()
 )

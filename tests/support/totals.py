@@ -14,17 +14,17 @@ from aiokafka import TopicPartition
 from streams.adapters.clickhouse import connect
 from streams.adapters.kafka_client import make_consumer, started, stopped
 from streams.adapters.kafka_ends import true_ends
-from streams.records import COLUMNS, KEY_COLUMNS, MEASURES, Row, Table
+from streams.records import COLUMNS, KEY_COLUMNS, MEASURES, VALID, Row, Table
 from streams.settings import ClickHouseSettings, KafkaSettings
 from streams.topics import DEAD_LETTERS, JOURNAL
 from tests.support.brokers import everything_in
 from tests.support.clickhouse_http import ClickHouseHttp
-from tests.support.events import EVENT_TOPICS, NOTICE_TOPICS, SETTINGS_TOPIC, RawRecord
+from tests.support.events import EVENT_TOPICS, NOTICE_TOPICS, SETTINGS_TOPIC, WORD_TOPICS, RawRecord
 from tests.support.live_events import ABORTED
 from tests.support.oracle import Key, Logs, Lost, Oracle, Place, Truth, ticks_of
 from tests.support.rows import stored_rows
 
-TOPICS: Final = (*EVENT_TOPICS, *NOTICE_TOPICS)
+TOPICS: Final = (*EVENT_TOPICS, *NOTICE_TOPICS, *WORD_TOPICS)
 REACH_SAMPLE: Final = 256
 READ_TIMEOUT_S: Final = 120.0
 DRAIN_TIMEOUT_S: Final = 120.0
@@ -225,16 +225,18 @@ def _campaigns(stored: Stored) -> dict[Key, Key]:
 
 
 def _totals(truth: Truth) -> dict[Key, Key]:
-    """The oracle's panes by campaign and currency: impressions, clicks, conversions; all traffic is valid so far."""
+    """The oracle's panes by campaign and currency: gross impressions, clicks and conversions; valid ones of two."""
     columns = KEY_COLUMNS[Table.PANES]
-    campaign, currency = columns.index("campaign_id"), columns.index("currency")
+    campaign, currency, validity = (columns.index(name) for name in ("campaign_id", "currency", "validity"))
     places = [MEASURES.index(name) for name in ("impressions", "clicks", "conversions")]
     sums: dict[Key, list[int]] = {}
     for key, values in truth.panes.items():
-        total = sums.setdefault((key[campaign], key[currency]), [0, 0, 0])
+        total = sums.setdefault((key[campaign], key[currency]), [0] * 5)
         for at, place in enumerate(places):
             total[at] += values[place]
-    return {key: (*total, total[0], total[1]) for key, total in sums.items()}
+            if key[validity] == VALID and at < 2:
+                total[3 + at] += values[place]
+    return {key: tuple(total) for key, total in sums.items()}
 
 
 def _assert_letters(letters: Letters, truth: Truth, logs: Logs) -> None:

@@ -99,7 +99,10 @@ async def test_each_family_and_each_sample_stands_once() -> None:
     assert len(lines) == len(set(lines))
 
 
-LABELS = {"topic", "partition", "input", "entry", "reason", "campaign", "window", "kind"}
+LABELS = {
+    *("topic", "partition", "input", "entry", "reason", "campaign", "window", "kind"),
+    *("version", "format"),
+}
 
 
 async def test_labels_are_few_and_none_is_a_person() -> None:
@@ -223,8 +226,8 @@ async def test_what_was_refused_or_misplaced_is_told() -> None:
     found.world.settle(currency="EUR")
     found.world.settle(currency="JPY")
     await found.step()
-    assert value(found, "settings_refused_total") == 2
-    assert value(found, "misrouted_campaigns_total") == 0
+    assert value(found, "settings_refused_total", partition="0") == 2
+    assert value(found, "misrouted_campaigns_total", partition="0") == 0
     other = Kept(found.world)
     await other.assign()
     found.world.produce(Input.CLICKS, document(Input.CLICKS, "y"))

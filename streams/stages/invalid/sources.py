@@ -188,7 +188,7 @@ class SourceDesk:
 
     def figures(self) -> Figures:
         """For metrics."""
-        holding, stores = self._holding, self._stores().values()
+        holding, stores = self._holding, self.stores().values()
         return Figures(
             entries=len(holding),
             bytes=sum(each.nbytes for each in stores) + holding.waiting() * ENTRY.itemsize,
@@ -215,12 +215,12 @@ class SourceDesk:
             "stepped_ms": self._stepped_ms,
             "anchors": {rule.value: anchors.snapshot() for rule, anchors in self._anchors.items()},
             "bursting": {rule.value: keys.tobytes() for rule, keys in self._bursting.items()},
-            "next_names": {name: store.next_name for name, store in self._stores().items()},
+            "next_names": {name: store.next_name for name, store in self.stores().items()},
         }
 
     def runs(self) -> list[tuple[str, int, bytes]]:
         """Every run in its order: store, name, content. What a store has under a name never changes."""
-        return [(store, name, data) for store, runs in self._stores().items() for name, data in runs.named()]
+        return [(store, name, data) for store, runs in self.stores().items() for name, data in runs.named()]
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Takes back what `snapshot` gave; the rules are those of the desk.
@@ -236,10 +236,11 @@ class SourceDesk:
         for rule, anchors in self._anchors.items():
             anchors.restore(head["anchors"][rule.value])
         self._bursting = {Rule(rule): np.frombuffer(keys, dtype="<u8") for rule, keys in head["bursting"].items()}
-        for store, runs in self._stores().items():
+        for store, runs in self.stores().items():
             mine = [(name, data) for owner, name, data in snapshot["runs"] if owner == store]
             runs.restore(mine, head["next_names"][store])
 
-    def _stores(self) -> dict[str, Runs]:
+    def stores(self) -> dict[str, Runs]:
+        """Everything that is held, by name."""
         held = {kind.value: runs for kind, runs in self._holding.held.items()}
         return held | {rule.value: runs for rule, runs in self._telling.told.items()}

@@ -1,0 +1,82 @@
+"""deploy/RUNBOOK.md names what exists: commands with their options, settings, metrics, topics, links."""
+
+import re
+
+import click
+import typer
+
+from streams.agents.app import STOPS_WITHIN_S
+from streams.cli import app
+from streams.jobs.readme import settings_rows
+from tests.support.tools import DEPLOY, REPOSITORY
+from tests.unit.test_deploy_prometheus import entries, exported
+
+TEXT = (DEPLOY / "RUNBOOK.md").read_text(encoding="utf-8")
+PROCEDURES = {
+    *("Upgrading", "Adding partitions", "Re-driving dead letters", "Restoring", "Replaying after a bug"),
+    *("Rotating keys and tokens", "Sizing"),
+}
+
+
+def anchors() -> set[str]:
+    """As GitHub makes them of headings."""
+    titles = re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def calls() -> list[list[str]]:
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL))
+    inline = re.findall(r"`campaign-streams ([^`]+)`", TEXT)
+    return [words.split() for words in (*inline, *re.findall(r"^campaign-streams (.+)$", blocks, re.MULTILINE))]
+
+
+def test_every_call_names_a_command_and_its_options() -> None:
+    root = typer.main.get_command(app)
+    for words in calls():
+        command: click.Command = root.commands[words[0]]  # type: ignore[attr-defined]
+        command = getattr(command, "commands", {}).get(words[1], command) if len(words) > 1 else command
+        assert not hasattr(command, "commands"), words
+        options = {opt for parameter in command.params for opt in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, words
+    assert len(calls()) > 20
+
+
+def test_every_setting_exists() -> None:
+    known = {row.name for rows in settings_rows().values() for row in rows}
+    named = set(re.findall(r"`((?:kafka|clickhouse|worker|identity|delivery|rules)\.[\w.]+)", TEXT))
+    assert named
+    assert named <= known
+
+
+def test_every_metric_exists() -> None:
+    named = set(re.findall(r"`((?:campaign_streams|process)_\w+)`", TEXT))
+    assert named
+    assert named <= exported() | {"process_resident_memory_bytes"}
+
+
+def test_every_topic_exists() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"ads\.[a-z-]+", TEXT)) <= set(re.findall(r"ads\.[a-z-]+", readme))
+
+
+def test_every_link_leads_somewhere() -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", TEXT):
+        path, _, anchor = link.partition("#")
+        assert not path or (DEPLOY / path).exists(), link
+        assert not anchor or path or anchor in anchors(), link
+
+
+def test_every_procedure_is_there() -> None:
+    assert set(entries("Procedures")) == PROCEDURES
+
+
+def test_the_stated_times_are_those_of_the_code() -> None:
+    assert f"at most {STOPS_WITHIN_S:.0f} s" in TEXT
+
+
+def test_the_figures_are_those_of_the_readme() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    sizing = TEXT.split("### Sizing\n")[1]
+    for figure in ("84,900 events/s", "42,000 events/s", "4.2 s", "47.5 kB", "21 bytes"):
+        assert figure in sizing
+        assert figure in readme
