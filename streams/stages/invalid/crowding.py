@@ -18,7 +18,8 @@ import numpy as np
 
 from streams.events import ClickType
 from streams.invalid import FanOut, InvalidRules, Mode, Rule, Velocity
-from streams.stages.invalid.runs import Ints, Keys, Mask, key_by_user
+from streams.stages.invalid.anchors import Anchors
+from streams.stages.invalid.runs import Ints, Keys, Mask, chosen, key_by_user
 from streams.stages.invalid.sliding import Timeline, covered, within
 from streams.verdicts import Clicks
 
@@ -64,17 +65,20 @@ class Crowd:
         is_new = np.arange(len(clicks)) >= len(old)
         if isinstance(bound, Velocity) and len(rules.velocity_types) < len(_TYPES):
             counted = np.isin(clicks["click_type"], [_TYPES.index(each) for each in rules.velocity_types])
-            clicks, is_new = clicks[counted], is_new[counted]
-        order = np.lexsort((clicks["low"], clicks["high"], clicks["at_ms"], clicks["source"]))
+            clicks, is_new = chosen(clicks, counted), is_new[counted]
+        order = np.lexsort((clicks["at_ms"], clicks["source"]))
         self.bound = bound
-        self.clicks: Clicks = clicks[order]
+        self.clicks: Clicks = clicks.take(order)
         self.line = Timeline(self.clicks["source"], self.clicks["at_ms"])
         self.places: Ints = np.arange(len(order), dtype=np.int64)
         self.ends = self.line.ends(bound.window_ms)
         self.seen = self._seen()
-        self.passing: Mask = within(is_new[order], self.places, self.ends) > 0
+        self.reaching: Mask = np.ones(len(order), dtype=bool)
+        """Intervals that begin at each click and reach the thresholds."""
         for name, threshold in self._thresholds().items():
-            self.passing &= self.seen[name] >= threshold
+            self.reaching &= self.seen[name] >= threshold
+        self.passing: Mask = self.reaching & (within(is_new[order], self.places, self.ends) > 0)
+        """Those of them that hold something new."""
 
     def _seen(self) -> dict[str, Ints]:
         """What is in the interval that begins at each click."""
@@ -90,7 +94,7 @@ class Crowd:
         return {"campaigns": self.bound.campaigns, "users": self.bound.users}
 
     def evidence(self, sources: Keys) -> dict[int, Evidence]:
-        """Of each source: the most that an interval of this look holds, the window, and the thresholds."""
+        """Of each source: the most that an interval of this look holds (at least), the window, and the thresholds."""
         fixed: Evidence = {"window_ms": float(self.bound.window_ms)}
         fixed |= {f"threshold_{name}": float(least) for name, least in self._thresholds().items()}
         found = {source: dict(fixed) for source in np.unique(sources).tolist()}
@@ -103,34 +107,40 @@ class Crowd:
         return found
 
 
-def of_sources(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks) -> Finding | None:
+def of_sources(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks, anchors: Anchors) -> Finding | None:
     """Velocity of users and devices, fan-out of devices: every click of a passing interval is flagged."""
-    crowd = Crowd(bound_of(rule, rules), rules, old, new)
+    crowd = Crowd(bound_of(rule, rules), rules, anchors.needed(old, new), new)
+    anchors.learn(crowd.clicks, crowd.line, crowd.reaching, crowd.bound.window_ms)
     if not crowd.passing.any():
         return None
-    flagged = crowd.clicks[covered(crowd.places[crowd.passing], crowd.ends[crowd.passing], len(crowd.places))]
+    is_flagged = covered(crowd.places[crowd.passing], crowd.ends[crowd.passing], len(crowd.places))
+    flagged = chosen(crowd.clicks, is_flagged)
     return Finding(rule, flagged, crowd.evidence(flagged["source"]))
 
 
-def of_addresses(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks) -> tuple[Finding | None, Keys]:
+def of_addresses(
+    rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks, suspects: Keys | None = None
+) -> tuple[Finding | None, Keys]:
     """Velocity and fan-out of addresses; and the keys of users who click unlike people, whether flagged or not.
 
     `person_clicks` clicks of a user in a row that fit into one window are a **burst**. Intervals that hold all of it
-    begin between its last click less the window and its first click; it is flagged iff one of those passes.
+    begin between its last click less the window and its first click; it is flagged iff one of those passes. Only the
+    users with the keys of `suspects` are looked at; None: all.
     """
     crowd = Crowd(bound_of(rule, rules), rules, old, new)
     clicks, window_ms = crowd.clicks, crowd.bound.window_ms
     least = person_clicks(rules, window_ms)
-    order = np.lexsort((crowd.places, clicks["user"], crowd.line.group))
+    asked = crowd.places if suspects is None else np.flatnonzero(np.isin(key_by_user(clicks), suspects))
+    order = asked[np.lexsort((asked, clicks["user"][asked], crowd.line.group[asked]))]
     users, groups, at_ms = clicks["user"][order], crowd.line.group[order], clicks["at_ms"][order]
     starts = np.flatnonzero(_bursts(users, groups, at_ms, least, window_ms))
-    unlike_people = np.unique(key_by_user(clicks[order[starts]]))
+    unlike_people = np.unique(key_by_user(clicks.take(order[starts])))
     if not len(starts) or not crowd.passing.any():
         return None, unlike_people
     from_ms = at_ms[starts + least - 1] - window_ms
     begins, ends = crowd.line.from_to(groups[starts], from_ms, at_ms[starts])
     starts = starts[within(crowd.passing, begins, ends) > 0]
-    flagged = clicks[order[covered(starts, starts + least, len(order))]]
+    flagged = clicks.take(order[covered(starts, starts + least, len(order))])
     if not len(flagged):
         return None, unlike_people
     evidence = crowd.evidence(flagged["source"])

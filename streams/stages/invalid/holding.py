@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from streams.invalid import SourceKind
-from streams.stages.invalid.runs import ENTRY, NO_DELAY, Keys, Mask, Runs, key_by_click, key_by_user
+from streams.stages.invalid.runs import ENTRY, NO_DELAY, Keys, Mask, Runs, chosen, key_by_click, key_by_user
 from streams.verdicts import CLICK, NOT_CONVERTED, Clicks
 
 ROOM: Final = 8
@@ -46,11 +46,20 @@ def held_of(clicks: Clicks, partition: int) -> Clicks:
 
 def once_each(keys: Keys, entries: Clicks) -> tuple[Keys, Clicks]:
     """Sorted by key; of entries that are the same, one."""
-    order = np.lexsort([entries[name] for name in ORDER] + [keys])
-    keys, entries = keys[order], entries[order]
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    alike = np.zeros(len(keys), dtype=bool)
+    alike[1:] = keys[1:] == keys[:-1]
+    if not alike.any():
+        return keys, entries.take(order)
+    alike[:-1] |= alike[1:]
+    places = np.flatnonzero(alike)  # few: only these need all their fields compared
+    some = entries.take(order[places])
+    order[places] = order[places][np.lexsort([some[name] for name in ORDER] + [keys[places]])]
+    entries = entries.take(order)
     first = np.ones(len(keys), dtype=bool)
     first[1:] = np.logical_or.reduce([entries[name][1:] != entries[name][:-1] for name in SAME])
-    return keys[first], entries[first]
+    return keys[first], chosen(entries, first)
 
 
 class Holding:
@@ -79,12 +88,12 @@ class Holding:
     def take(self, clicks: Clicks, partition: int) -> None:
         """Entries wait for the watermark. May forget the oldest."""
         for at, kind in enumerate(KINDS):
-            mine = clicks[clicks["kind"] == at]
+            mine = chosen(clicks, clicks["kind"] == at)
             if not len(mine):
                 continue
             live: Mask = mine["at_ms"] >= self.floors_ms[kind]
             self.ignored += int(len(live) - live.sum())
-            self._waiting[kind].append(held_of(mine[live], partition))
+            self._waiting[kind].append(held_of(chosen(mine, live), partition))
             if self._count(kind) > self.max_each:
                 self._make_room(kind)
 
@@ -111,7 +120,7 @@ class Holding:
     def _forget(self, kind: SourceKind) -> None:
         floor_ms = self.floors_ms[kind]
         self.held[kind].forget(floor_ms)
-        self._waiting[kind] = [part[part["at_ms"] >= floor_ms] for part in self._waiting[kind]]
+        self._waiting[kind] = [chosen(part, part["at_ms"] >= floor_ms) for part in self._waiting[kind]]
 
     def complete(self, watermark_ms: int) -> Iterator[tuple[SourceKind, Keys, Clicks]]:
         """Entries that no longer wait and are not held yet, by kind, sorted by key. To be added when weighed."""
@@ -121,14 +130,14 @@ class Holding:
                 continue
             whole = np.concatenate(parts) if len(parts) > 1 else parts[0]
             ready: Mask = whole["at_ms"] <= watermark_ms
-            self._waiting[kind] = [whole[~ready]] if not ready.all() else []
-            entries = whole[ready & (whole["at_ms"] >= self.floors_ms[kind])]
+            self._waiting[kind] = [chosen(whole, ~ready)] if not ready.all() else []
+            entries = chosen(whole, ready & (whole["at_ms"] >= self.floors_ms[kind]))
             if len(entries):
                 held = self.held[kind]
                 keys, entries = once_each(held.key_of(entries), entries)
                 new = ~held.knows(keys, entries, SAME)
                 if new.any():
-                    yield kind, keys[new], entries[new]
+                    yield kind, keys[new], chosen(entries, new)
 
     def add(self, kind: SourceKind, keys: Keys, entries: Clicks) -> None:
         """Entries that were weighed are held."""

@@ -14,7 +14,7 @@ import numpy as np
 from streams.invalid import InvalidRules, Mode, Rule
 from streams.stages.invalid.crowding import Finding
 from streams.stages.invalid.flooding import Rates, convicted, sums
-from streams.stages.invalid.runs import NO_DELAY, Ints, Keys, Mask
+from streams.stages.invalid.runs import NO_DELAY, Ints, Keys, chosen
 from streams.stages.invalid.timing import LOOKS, Look, suspicious
 from streams.verdicts import Clicks
 
@@ -51,11 +51,12 @@ class Rows(NamedTuple):
     def between(self, from_ms: int, to_ms: int) -> "Rows":
         """Those of clicks in [from, to)."""
         low, high = np.searchsorted(self.entries["at_ms"], (from_ms, to_ms))
-        return self.at(slice(low, high))
+        cut = slice(low, high)
+        return Rows(self.entries[cut], self.publisher[cut], self.campaign[cut], self.click[cut])
 
-    def at(self, places: slice | Mask | Ints) -> "Rows":
-        """Some of them."""
-        return Rows(self.entries[places], self.publisher[places], self.campaign[places], self.click[places])
+    def at(self, places: Ints) -> "Rows":
+        """Those at these places."""
+        return Rows(self.entries.take(places), self.publisher[places], self.campaign[places], self.click[places])
 
 
 class Publishers:
@@ -64,7 +65,7 @@ class Publishers:
     def __init__(self, entries: Clicks, rules: InvalidRules) -> None:
         self.rules = rules
         order = np.lexsort((entries["low"], entries["high"], entries["source"]))
-        entries = entries[order]
+        entries = entries.take(order)
         first = np.ones(len(entries), dtype=bool)
         names = ("source", "high", "low")
         first[1:] = np.logical_or.reduce([entries[name][1:] != entries[name][:-1] for name in names])
@@ -80,8 +81,8 @@ class Publishers:
         self.soonest_ms = np.full(len(is_known), NO_DELAY, dtype=np.int64)
         """From each click to its first conversion."""
         np.minimum.at(self.soonest_ms, click[~is_click], entries["delay_ms"][~is_click])
-        self.clicks = self._by_time(rows.at(is_click))
-        self.conversions = self._by_time(rows.at(~is_click & is_known[click]))
+        self.clicks = self._by_time(rows.at(np.flatnonzero(is_click)))
+        self.conversions = self._by_time(rows.at(np.flatnonzero(~is_click & is_known[click])))
 
     @staticmethod
     def _by_time(rows: Rows) -> Rows:
@@ -115,7 +116,7 @@ class Publishers:
         if not verdicts:
             return []
         every = self.clicks.between(step_ms - window_ms, step_ms)
-        flagged = every.entries[np.isin(every.publisher, list(verdicts))]
+        flagged = chosen(every.entries, np.isin(every.publisher, list(verdicts)))
         times = {"window_ms": float(window_ms), "maturity_ms": float(maturity_ms), "step_ms": float(step_ms)}
         evidence = {int(self.sources[publisher]): seen | times for publisher, seen in verdicts.items()}
         return [Finding(Rule.PUBLISHER_FLOODING, flagged, evidence)]
@@ -124,7 +125,7 @@ class Publishers:
         """The clicks of conversions in the buckets that are in excess, or of all where the times are flat."""
         from_ms = step_ms - look.horizon_ms - self.rules.flooding_window_ms
         rows = self.conversions.between(from_ms, step_ms - look.horizon_ms)
-        rows = rows.at(rows.entries["delay_ms"] <= look.horizon_ms)
+        rows = rows.at(np.flatnonzero(rows.entries["delay_ms"] <= look.horizon_ms))
         if len(rows.click) < self.rules.timing_min_conversions:
             return []
         bucket = look.bucket_of(rows.entries["delay_ms"])
@@ -133,11 +134,11 @@ class Publishers:
         if not verdicts:
             return []
         every = self.conversions.between(from_ms, step_ms)
-        every = every.at(every.entries["delay_ms"] <= look.horizon_ms)
+        every = every.at(np.flatnonzero(every.entries["delay_ms"] <= look.horizon_ms))
         is_wrong = np.zeros((len(self.sources), look.buckets), dtype=bool)
         for publisher, (wrong, _) in verdicts.items():
             is_wrong[publisher] = wrong
-        flagged = every.entries[is_wrong[every.publisher, look.bucket_of(every.entries["delay_ms"])]]
+        flagged = chosen(every.entries, is_wrong[every.publisher, look.bucket_of(every.entries["delay_ms"])])
         times = {"window_ms": float(self.rules.flooding_window_ms), "step_ms": float(step_ms)}
         evidence = {int(self.sources[publisher]): seen | times for publisher, (_, seen) in verdicts.items()}
         return [Finding(Rule.PUBLISHER_TIMING, flagged, evidence)]

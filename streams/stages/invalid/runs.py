@@ -91,6 +91,11 @@ def spread(starts: Ints, counts: Ints) -> Ints:
     return places
 
 
+def chosen(records: Clicks, mask: Mask) -> Clicks:
+    """`records[mask]`: taking whole records by their places is eight times as fast."""
+    return records if mask.all() else records.take(np.flatnonzero(mask))
+
+
 class Runs:
     """Records of one dtype, found by key."""
 
@@ -118,7 +123,7 @@ class Runs:
             newer, older = self.runs.pop(), self.runs.pop()
             joined = np.concatenate((older.keys, newer.keys))
             order = np.argsort(joined, kind="stable")  # two sorted halves: merged in linear time
-            records = np.concatenate((older.records, newer.records))[order]
+            records = np.concatenate((older.records, newer.records)).take(order)
             self._keep(joined[order], records, records["at_ms"] >= floor_ms)
 
     def forget(self, floor_ms: int) -> None:
@@ -135,7 +140,8 @@ class Runs:
         if live.all():
             self.runs.append(self._run(keys, records))
         elif live.any():
-            self.runs.append(self._run(keys[live], records[live]))
+            places = np.flatnonzero(live)
+            self.runs.append(self._run(keys[places], records.take(places)))
 
     def _run(self, keys: Keys, records: Clicks) -> Run:
         name, self.next_name = self.next_name, self.next_name + 1
@@ -155,14 +161,14 @@ class Runs:
             starts = np.searchsorted(run.keys, lowest, "left")
             places = spread(starts, np.searchsorted(run.keys, highest, "right") - starts)
             if len(places):
-                found.append(run.records[places])
+                found.append(run.records.take(places))
         gathered = np.concatenate(found)
-        return gathered[gathered["at_ms"] >= floor_ms]
+        return chosen(gathered, gathered["at_ms"] >= floor_ms)
 
     def whole(self, floor_ms: int) -> Clicks:
         """Every record that did not happen before the floor."""
         records = np.concatenate([np.zeros(0, dtype=self.dtype), *(run.records for run in self.runs)])
-        return records[records["at_ms"] >= floor_ms]
+        return chosen(records, records["at_ms"] >= floor_ms)
 
     def knows(self, keys: Keys, records: Clicks, fields: Iterable[str]) -> Mask:
         """Whether a record that is alike in these fields is held, for each of the records with these sorted keys."""
@@ -173,7 +179,7 @@ class Runs:
             if not len(near):
                 continue
             counts = np.searchsorted(run.keys, keys[near], "right") - starts[near]
-            mine, theirs = records[np.repeat(near, counts)], run.records[spread(starts[near], counts)]
+            mine, theirs = records.take(np.repeat(near, counts)), run.records.take(spread(starts[near], counts))
             alike = np.logical_and.reduce([mine[name] == theirs[name] for name in names])
             known[np.repeat(near, counts)[alike]] = True
         return known

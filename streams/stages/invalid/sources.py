@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from streams.invalid import InvalidRules, Rule, SourceKind
+from streams.stages.invalid.anchors import Anchors
 from streams.stages.invalid.crowding import (
     Finding,
     bound_of,
@@ -30,7 +31,7 @@ from streams.stages.invalid.crowding import (
 from streams.stages.invalid.forwarders import Forwarders
 from streams.stages.invalid.holding import KINDS, Holding
 from streams.stages.invalid.publishers import Publishers, reach_of, step_of
-from streams.stages.invalid.runs import ENTRY, MINOR_MASK, Keys, Runs, firsts, majors
+from streams.stages.invalid.runs import ENTRY, MINOR_MASK, Keys, Runs, chosen, firsts, majors
 from streams.stages.invalid.telling import RULES_OF, Telling
 from streams.verdicts import Clicks, EvidenceBatch, Verdict
 
@@ -40,6 +41,8 @@ LATENESS_MS: Final = 86_400_000
 MAX_STEPS: Final = 400
 """Steps of publishers in one look; a longer jump of the watermark leaves out the oldest, whose clicks are forgotten."""
 NEVER: Final = -1
+IN_TURN: Final = (SourceKind.USER, SourceKind.DEVICE)
+"""Kinds whose rules flag every click of a window."""
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -73,6 +76,8 @@ class SourceDesk:
         self._bursting: dict[Rule, Keys] = dict.fromkeys(RULES_OF[SourceKind.ADDRESS], np.zeros(0, dtype="<u8"))
         """Users of addresses who click unlike people: weighed again when their address is."""
 
+        self._anchors = {rule: Anchors() for kind, asking in RULES_OF.items() if kind in IN_TURN for rule in asking}
+
     # What comes in
 
     def take(self, batch: EvidenceBatch) -> None:
@@ -87,6 +92,8 @@ class SourceDesk:
     def change_rules(self, rules: InvalidRules) -> None:
         """What comes from now on is judged by these, with what is held; what was told stays told."""
         self.rules = rules
+        for anchors in self._anchors.values():
+            anchors.clear()
         kind = SourceKind.ADDRESS
         whole = self._holding.held[kind].whole(self._holding.floors_ms[kind])
         for rule in RULES_OF[kind]:
@@ -130,7 +137,7 @@ class SourceDesk:
             old, fresh = self._near(
                 kind, asking, self._busy(kind, keys, sources, sources | MINOR_MASK, least), keys, new
             )
-            found = [of_sources(rule, self.rules, old, fresh) for rule in asking] if len(fresh) else []
+            found = [of_sources(rule, self.rules, old, fresh, self._anchors[rule]) for rule in asking if len(fresh)]
         return [finding for finding in found if finding is not None]
 
     def _busy(self, kind: SourceKind, keys: Keys, lowest: Keys, highest: Keys, least: int) -> Keys:
@@ -141,14 +148,13 @@ class SourceDesk:
     def _near(
         self, kind: SourceKind, asking: list[Rule], sources: Keys, keys: Keys, new: Clicks
     ) -> tuple[Clicks, Clicks]:
-        """Held and new entries of the sources (lowest keys), as far as windows from the new ones reach."""
-        fresh = new[np.isin(keys & ~MINOR_MASK, sources)]
+        """Held and new entries of the sources (lowest keys), as far back as windows with new ones reach."""
+        fresh = chosen(new, np.isin(keys & ~MINOR_MASK, sources))
         if not len(fresh):
             return fresh, fresh
         old = self._holding.held[kind].gather(sources, sources | MINOR_MASK, self._holding.floors_ms[kind])
         reach = max(bound_of(rule, self.rules).window_ms for rule in asking)
-        near = (old["at_ms"] >= fresh["at_ms"].min() - reach) & (old["at_ms"] <= fresh["at_ms"].max() + reach)
-        return old[near], fresh
+        return chosen(old, old["at_ms"] >= fresh["at_ms"].min() - reach), fresh
 
     def _weigh_addresses(self, rule: Rule, keys: Keys, new: Clicks) -> Finding | None:
         """Only where a user clicks unlike people; such users are remembered, for others' clicks count too."""
@@ -160,7 +166,7 @@ class SourceDesk:
         if not len(suspects):
             return None
         old, fresh = self._near(kind, [rule], majors(suspects), keys, new)
-        finding, bursting = of_addresses(rule, self.rules, old, fresh)
+        finding, bursting = of_addresses(rule, self.rules, old, fresh, suspects)
         gone = np.setdiff1d(touched, self._busy(kind, keys, touched, touched, least))
         self._bursting[rule] = np.setdiff1d(np.union1d(known, bursting), gone)
         return finding
@@ -207,6 +213,7 @@ class SourceDesk:
             "holding": self._holding.head(),
             "telling": self._telling.head(),
             "stepped_ms": self._stepped_ms,
+            "anchors": {rule.value: anchors.snapshot() for rule, anchors in self._anchors.items()},
             "bursting": {rule.value: keys.tobytes() for rule, keys in self._bursting.items()},
             "next_names": {name: store.next_name for name, store in self.stores().items()},
         }
@@ -226,6 +233,8 @@ class SourceDesk:
         self._holding.restore_head(head["holding"])
         self._telling.restore_head(head["telling"])
         self._stepped_ms = head["stepped_ms"]
+        for rule, anchors in self._anchors.items():
+            anchors.restore(head["anchors"][rule.value])
         self._bursting = {Rule(rule): np.frombuffer(keys, dtype="<u8") for rule, keys in head["bursting"].items()}
         for store, runs in self.stores().items():
             mine = [(name, data) for owner, name, data in snapshot["runs"] if owner == store]

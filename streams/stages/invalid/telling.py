@@ -7,7 +7,7 @@ import numpy as np
 
 from streams.invalid import Rule, SourceKind
 from streams.stages.invalid.crowding import Finding
-from streams.stages.invalid.runs import TOLD, Runs, key_by_digest
+from streams.stages.invalid.runs import TOLD, Runs, chosen, key_by_digest
 from streams.verdicts import MAX_VERDICT_CLICKS, Clicks, Verdict
 
 MAX_NAMES: Final = 20_000
@@ -38,11 +38,11 @@ class Telling:
     def tell(self, finding: Finding, watermark_ms: int, floors_ms: Mapping[SourceKind, int]) -> Iterator[Verdict]:
         """Verdicts on those clicks that were not told before, by source and partition."""
         told, kind, clicks = self.told[finding.rule], KIND_OF[finding.rule], finding.clicks
-        clicks = clicks[np.lexsort((clicks["source"], clicks["low"], clicks["high"]))]
+        clicks = clicks.take(np.lexsort((clicks["source"], clicks["low"], clicks["high"])))
         first = np.ones(len(clicks), dtype=bool)
         first[1:] = (clicks["high"][1:] != clicks["high"][:-1]) | (clicks["low"][1:] != clicks["low"][:-1])
-        clicks = clicks[first]
-        clicks = clicks[~told.knows(key_by_digest(clicks), clicks, ("high", "low"))]
+        clicks = chosen(clicks, first)
+        clicks = chosen(clicks, ~told.knows(key_by_digest(clicks), clicks, ("high", "low")))
         records = np.zeros(len(clicks), dtype=TOLD)
         for name in ("high", "low", "at_ms"):
             records[name] = clicks[name]
@@ -76,7 +76,7 @@ class Telling:
 def _grouped(clicks: Clicks) -> Iterator[tuple[int, int, list[str]]]:
     """Source, partition and digests, by source, then partition, then event time."""
     order = np.lexsort((clicks["low"], clicks["high"], clicks["at_ms"], clicks["partition"], clicks["source"]))
-    clicks = clicks[order]
+    clicks = clicks.take(order)
     cuts = (clicks["source"][1:] != clicks["source"][:-1]) | (clicks["partition"][1:] != clicks["partition"][:-1])
     for part in np.split(clicks, np.flatnonzero(cuts) + 1) if len(clicks) else ():
         pairs = np.stack((part["high"], part["low"]), axis=1).astype("<u8").tobytes()

@@ -135,7 +135,7 @@ def _spread(counts: Floats, weighed: Floats) -> float:
         return 0.0
     expected = totals[told, None] * shares
     statistic = ((counts[told][:, used] - expected) ** 2 / expected).sum(axis=1) / (used.sum() - 1)
-    return float(np.clip(np.median((statistic - 1.0) / (totals[told] - 1.0)), 0.0, 1.0))
+    return float(np.clip(np.median((statistic - 1.0) / (totals[told] - 1.0)), 0.0, 0.5))
 
 
 def _compare(mine: Floats, theirs: Floats, spread: float, look: Look, rules: InvalidRules) -> Suspicion | None:
