@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
     from streams.jobs.replay import ReplayPlan, Summary
     from streams.jobs.replay_compare import Difference
+    from streams.jobs.replay_partition import Range
     from streams.jobs.replay_what_if import Change
 
 EPILOG: Final = """
@@ -36,8 +37,8 @@ app = typer.Typer(no_args_is_help=True, help="Runs of replays: look at them, pub
 
 
 def replay(
-    from_time: Annotated[str, typer.Option("--from", help="Begin of the range, event time: ISO 8601.")],
-    to_time: Annotated[str, typer.Option("--to", help="End of the range; or now.")],
+    from_time: Annotated[str | None, typer.Option("--from", help="Begin of the range, event time: ISO 8601.")] = None,
+    to_time: Annotated[str | None, typer.Option("--to", help="End of the range; or now.")] = None,
     run_name: Annotated[str | None, typer.Option("--run", help="Name of the run.")] = None,
     campaign: Annotated[list[str] | None, typer.Option(help="Only this campaign is compared; repeat it.")] = None,
     rules: Annotated[Path | None, typer.Option(help="Other rules: a TOML file with a table [rules].")] = None,
@@ -59,10 +60,7 @@ def replay(
     from streams.jobs.replay_partition import Range
 
     settings = load_settings()
-    begin, end = time_ms("--from", from_time), time_ms("--to", to_time)
-    wanted = Range(begin // MINUTE_MS * MINUTE_MS, -(-end // MINUTE_MS) * MINUTE_MS)
-    if wanted.from_ms >= wanted.to_ms:
-        raise ConfigurationError("--from: must lie before --to")
+    wanted = _wanted(from_time, to_time) if resume is None else Range(0, 0)
     plan = _plan(wanted, resume or run_name, processes, resume is not None, tuple(campaign or ()))
     change = _change(settings, rules, campaign_settings)
     if change is not None and resume is not None:
@@ -74,7 +72,8 @@ def replay(
     runs.open()
     try:
         if resume is not None:
-            runs.find(resume)
+            known = runs.find(resume)
+            plan = plan._replace(wanted=Range(known.from_s * 1000, known.to_s * 1000), campaigns=known.campaigns)
         elif plan.run in {known.run for known in runs.runs()}:
             raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
         if compare not in (None, "live"):
@@ -86,13 +85,23 @@ def replay(
     _report(plan, summary, differences, compare, as_json)
 
 
-def _plan(
-    wanted: object, name: str | None, processes: int, is_resumed: bool, campaigns: tuple[str, ...]
-) -> "ReplayPlan":
-    from streams.jobs.replay import ReplayPlan
+def _wanted(from_time: str | None, to_time: str | None) -> "Range":
     from streams.jobs.replay_partition import Range
 
-    assert isinstance(wanted, Range)
+    if from_time is None or to_time is None:
+        raise ConfigurationError("--from and --to: both are needed, unless a run is resumed")
+    begin, end = time_ms("--from", from_time), time_ms("--to", to_time)
+    wanted = Range(begin // MINUTE_MS * MINUTE_MS, -(-end // MINUTE_MS) * MINUTE_MS)
+    if wanted.from_ms >= wanted.to_ms:
+        raise ConfigurationError("--from: must lie before --to")
+    return wanted
+
+
+def _plan(
+    wanted: "Range", name: str | None, processes: int, is_resumed: bool, campaigns: tuple[str, ...]
+) -> "ReplayPlan":
+    from streams.jobs.replay import ReplayPlan
+
     chosen = name or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime())
     return ReplayPlan(chosen, wanted, processes, is_resumed, campaigns)
 
