@@ -211,9 +211,7 @@ def show_all(
     """
     chosen = {"campaign_id": campaign, "rule": rule, "state": state}
     conditions = [f"{column} = {quoted(value)}" for column, value in chosen.items() if value is not None]
-    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-    order = f"ORDER BY decided DESC, event_time DESC, event, rule LIMIT {limit + 1}"
-    rows = _asked(data_dir, f"SELECT * FROM flags {where}{order}")
+    rows = _asked(data_dir, _listing_sql(conditions, limit + 1))
     if as_json:
         print_json([{**row, "evidence": json.loads(row["evidence"] or "{}")} for row in rows[:limit]])
         return
@@ -232,6 +230,13 @@ def show_all(
     out().print(table)
     if len(rows) > limit:
         notes().print(f"only the last {limit:,} are shown: use --limit, or narrow with --campaign, --rule or --state")
+
+
+def _listing_sql(conditions: Sequence[str], limit: int) -> str:
+    """The latest flags. Their events are chosen first: the view would reckon what every event counts as."""
+    order = f"ORDER BY decided DESC, event_time DESC, event, rule LIMIT {limit}"
+    chosen = f"SELECT event FROM flag_rows FINAL WHERE {' AND '.join(conditions) or '1'} {order}"
+    return f"SELECT * FROM flags WHERE {' AND '.join((f'event IN ({chosen})', *conditions))} {order}"
 
 
 def _asked(data_dir: Path | None, sql: str) -> list[dict[str, Any]]:
