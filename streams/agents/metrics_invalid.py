@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from streams.stages.invalid.source_store import ENTRY
 from streams.state.judging import JudgingDesk
 from streams.state.owner import Owner
 
@@ -17,7 +16,11 @@ OF_DESK: dict[str, tuple[Callable[[JudgingDesk], int], str]] = {
     "flags_untold": (lambda desk: desk.book.untold, "Flags beyond a tick's bound: counted, and not told one by one."),
     "words_unmatched": (lambda desk: desk.book.unmatched, "Late words on events that are not remembered."),
     "words_beyond": (lambda desk: desk.book.beyond, "Late words that no room was left for."),
-    "source_clicks_forgotten": (lambda desk: desk.sources.store.forgotten, "Sources' clicks that had to go for room."),
+    "source_entries_forgotten": (
+        lambda desk: desk.sources.figures().forgotten,
+        "Sources' clicks gone for want of room.",
+    ),
+    "source_entries_ignored": (lambda desk: desk.sources.figures().ignored, "Sources' clicks that came too late."),
 }
 
 
@@ -76,17 +79,24 @@ def _memory(owners: Sequence[Owner]) -> Iterator[Metric]:
 
 def _sources(owners: Sequence[Owner], now_ms: int) -> Iterator[Metric]:
     """The source stage: what it holds, and how far behind it decides."""
-    clicks = sum(len(owner.state.judging.sources.store) for owner in owners)
-    yield GaugeMetricFamily(PREFIX + "source_clicks", "Clicks held by their sources.", value=float(clicks))
-    size = float(clicks * ENTRY.itemsize)
-    yield GaugeMetricFamily(PREFIX + "source_clicks_bytes", "Memory of the clicks held by their sources.", value=size)
+    figures = {owner.partition: owner.state.judging.sources.figures() for owner in owners}
+    gauges = {
+        "source_entries": (sum(each.entries for each in figures.values()), "Clicks held by their sources."),
+        "source_entries_waiting": (
+            sum(each.waiting for each in figures.values()),
+            "Sources' clicks that the watermark has not reached.",
+        ),
+        "source_held_bytes": (sum(each.bytes for each in figures.values()), "Memory of what sources hold."),
+        "source_flagged_clicks": (sum(each.told for each in figures.values()), "Flagged clicks that are remembered."),
+    }
+    for name, (value, text) in gauges.items():
+        yield GaugeMetricFamily(PREFIX + name, text, value=float(value))
     delay = GaugeMetricFamily(
         PREFIX + "source_watermark_delay_seconds",
         "Wall time less the event time up to which sources are decided on.",
         labels=["partition"],
     )
-    for owner in owners:
-        watermark_ms = owner.state.judging.sources.watermark_ms
-        if watermark_ms >= 0:
-            delay.add_metric([str(owner.partition)], (now_ms - watermark_ms) / 1000)
+    for partition, each in figures.items():
+        if each.watermark_ms >= 0:
+            delay.add_metric([str(partition)], (now_ms - each.watermark_ms) / 1000)
     yield delay
