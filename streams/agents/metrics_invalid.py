@@ -16,11 +16,11 @@ OF_DESK: dict[str, tuple[Callable[[JudgingDesk], int], str]] = {
     "flags_untold": (lambda desk: desk.book.untold, "Flags beyond a tick's bound: counted, and not told one by one."),
     "words_unmatched": (lambda desk: desk.book.unmatched, "Late words on events that are not remembered."),
     "words_beyond": (lambda desk: desk.book.beyond, "Late words that no room was left for."),
-    "source_entries_forgotten": (
+    "source_clicks_forgotten": (
         lambda desk: desk.sources.figures().forgotten,
         "Sources' clicks gone for want of room.",
     ),
-    "source_entries_ignored": (lambda desk: desk.sources.figures().ignored, "Sources' clicks that came too late."),
+    "source_clicks_ignored": (lambda desk: desk.sources.figures().ignored, "Sources' clicks that came too late."),
 }
 
 
@@ -81,12 +81,12 @@ def _sources(owners: Sequence[Owner], now_ms: int) -> Iterator[Metric]:
     """The source stage: what it holds, and how far behind it decides."""
     figures = {owner.partition: owner.state.judging.sources.figures() for owner in owners}
     gauges = {
-        "source_entries": (sum(each.entries for each in figures.values()), "Clicks held by their sources."),
-        "source_entries_waiting": (
+        "source_clicks": (sum(each.entries for each in figures.values()), "Clicks held by their sources."),
+        "source_clicks_waiting": (
             sum(each.waiting for each in figures.values()),
             "Sources' clicks that the watermark has not reached.",
         ),
-        "source_held_bytes": (sum(each.bytes for each in figures.values()), "Memory of what sources hold."),
+        "source_clicks_bytes": (sum(each.bytes for each in figures.values()), "Memory of what sources hold."),
         "source_flagged_clicks": (sum(each.told for each in figures.values()), "Flagged clicks that are remembered."),
     }
     for name, (value, text) in gauges.items():

@@ -45,7 +45,7 @@ class Range(NamedTuple):
 
     def holds(self, table: Table, row: Row) -> bool:
         """Whether a row belongs to it."""
-        return self.from_ms <= row[_TIME[table]] * 1000 < self.to_ms
+        return bool(self.from_ms <= row[_TIME[table]] * 1000 < self.to_ms)
 
 
 class Place(NamedTuple):

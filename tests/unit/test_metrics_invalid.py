@@ -108,17 +108,17 @@ async def test_the_source_stage_is_told_by_what_it_holds_and_how_far_it_decides(
     figures = Figures(entries=7, bytes=400, waiting=2, told=3, forgotten=5, ignored=1, floors_ms={}, watermark_ms=T0)
     monkeypatch.setattr(SourceDesk, "figures", lambda _: figures)
     found.clock.time_ms = T0 + 90_500
-    gauges = ("source_entries", "source_entries_waiting", "source_held_bytes", "source_flagged_clicks")
+    gauges = ("source_clicks", "source_clicks_waiting", "source_clicks_bytes", "source_flagged_clicks")
     assert [value(found, name) for name in gauges] == [7, 2, 400, 3]
-    assert value(found, "source_entries_forgotten_total", partition="0") == 5
-    assert value(found, "source_entries_ignored_total", partition="0") == 1
+    assert value(found, "source_clicks_forgotten_total", partition="0") == 5
+    assert value(found, "source_clicks_ignored_total", partition="0") == 1
     assert value(found, "source_watermark_delay_seconds", partition="0") == 90.5
 
 
 async def test_a_source_stage_that_has_heard_nothing_has_no_watermark() -> None:
     found = Kept()
     await found.assign()
-    assert value(found, "source_entries") == 0
+    assert value(found, "source_clicks") == 0
     assert not [name for name, _ in samples(found) if name == "source_watermark_delay_seconds"]
 
 
@@ -141,5 +141,5 @@ async def test_gross_spend_is_shown_in_micros_and_never_summed_over_currencies()
 
 def test_a_worker_without_partitions_can_be_scraped() -> None:
     found = samples(Kept())
-    assert found["source_entries", ()] == 0
+    assert found["source_clicks", ()] == 0
     assert not [name for name, _ in found if name == "flags_total"]
