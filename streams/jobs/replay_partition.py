@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from streams.adapters.clickhouse_runs import TIMED_BY
 from streams.errors import CampaignStreamsError
 from streams.ports import History
 from streams.records import COLUMNS, Row, Table
@@ -23,15 +24,6 @@ from streams.topics import JOURNAL
 
 FLUSH_AT: Final = 100_000
 """Rows that wait for their insertion; beyond it they go out."""
-TIMED_BY: Final[dict[Table, str]] = {
-    Table.PANES: "effect_pane",
-    Table.REPORTS: "effect_pane",
-    Table.COHORTS: "effect_pane",
-    Table.PACING: "minute",
-    Table.ALERTS: "changed",
-    Table.FLAGS: "event_time",
-}
-"""By which column a row lies in a range. Ledger and settings have none: they are not part of a run."""
 _TIME: Final = {table: COLUMNS[table].index(name) for table, name in TIMED_BY.items()}
 
 Emit = Callable[[Table, Sequence[Row]], Awaitable[None]]
