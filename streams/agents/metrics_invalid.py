@@ -18,8 +18,9 @@ OF_DESK: dict[str, tuple[Callable[[JudgingDesk], int], str]] = {
     "words_beyond": (lambda desk: desk.book.beyond, "Late words that no room was left for."),
     "source_clicks_forgotten": (
         lambda desk: desk.sources.figures().forgotten,
-        "Sources' clicks that had to go for room.",
+        "Sources' clicks gone for want of room.",
     ),
+    "source_clicks_ignored": (lambda desk: desk.sources.figures().ignored, "Sources' clicks that came too late."),
 }
 
 
@@ -78,18 +79,24 @@ def _memory(owners: Sequence[Owner]) -> Iterator[Metric]:
 
 def _sources(owners: Sequence[Owner], now_ms: int) -> Iterator[Metric]:
     """The source stage: what it holds, and how far behind it decides."""
-    figures = [(owner.partition, owner.state.judging.sources.figures()) for owner in owners]
-    for name, text, total in (
-        ("source_clicks", "Clicks held by their sources.", sum(each.entries for _, each in figures)),
-        ("source_clicks_bytes", "Memory of the clicks held by their sources.", sum(each.bytes for _, each in figures)),
-    ):
-        yield GaugeMetricFamily(PREFIX + name, text, value=float(total))
+    figures = {owner.partition: owner.state.judging.sources.figures() for owner in owners}
+    gauges = {
+        "source_clicks": (sum(each.entries for each in figures.values()), "Clicks held by their sources."),
+        "source_clicks_waiting": (
+            sum(each.waiting for each in figures.values()),
+            "Sources' clicks that the watermark has not reached.",
+        ),
+        "source_clicks_bytes": (sum(each.bytes for each in figures.values()), "Memory of what sources hold."),
+        "source_flagged_clicks": (sum(each.told for each in figures.values()), "Flagged clicks that are remembered."),
+    }
+    for name, (value, text) in gauges.items():
+        yield GaugeMetricFamily(PREFIX + name, text, value=float(value))
     delay = GaugeMetricFamily(
         PREFIX + "source_watermark_delay_seconds",
         "Wall time less the event time up to which sources are decided on.",
         labels=["partition"],
     )
-    for partition, each in figures:
+    for partition, each in figures.items():
         if each.watermark_ms >= 0:
             delay.add_metric([str(partition)], (now_ms - each.watermark_ms) / 1000)
     yield delay

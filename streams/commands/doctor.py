@@ -136,7 +136,7 @@ def judge_partitioner(samples: "Iterable[tuple[str, int, int, list[Record]]]") -
     total, keyless, astray = 0, 0, dict[str, list[str]]()
     for topic, partition, partitions, records in samples:
         for record in records:
-            if record.key is None and topic in PLACED:
+            if topic in PLACED and not record.key:
                 continue
             total += 1
             key = _text(record.key)

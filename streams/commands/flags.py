@@ -7,6 +7,7 @@ of the event's campaign reads them.
 import getpass
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -27,10 +28,10 @@ from streams.invalid import InvalidRules, Mode, Rule, Validity, class_of
 from streams.settings import load_settings
 from streams.stages.invalid.catalogue import DESCRIPTIONS, REASONS
 from streams.topics import VERDICTS
-from streams.verdicts import Decision, FlagState, Review
 
 if TYPE_CHECKING:
     from streams.commands.asking import Asker
+    from streams.verdicts import Decision, Review
 
 MAX_LISTED: Final = 10_000
 DEFAULT_LISTED: Final = 50
@@ -39,17 +40,28 @@ MAX_TOLD: Final = 2_000
 REACH: Final = (
     "clicks of the last 24 h and conversions of 30 days; of other inputs, what was flagged in the last 7 days"
 )
-_STATE_STYLES: Final[dict[str, str]] = {
-    FlagState.RAISED: "bold",
-    FlagState.WITHDRAWN: "dim",
-    FlagState.OVERTURNED: "green",
-    FlagState.CONFIRMED: "bold red",
-}
 _MODE_STYLES: Final = {Mode.ON: "bold", Mode.OBSERVE: "", Mode.OFF: "dim"}
 _COUNTS: Final[dict[str, str]] = {
     Validity.VALID: "valid: it is in valid figures and billed",
     Validity.GIVT: "general invalid traffic: in gross figures only, not billed",
     Validity.SIVT: "sophisticated invalid traffic: in gross figures only, not billed",
+}
+
+
+class State(StrEnum):
+    """States of a flag, as streams.verdicts.FlagState has them (which would load numpy; a test keeps both equal)."""
+
+    RAISED = "raised"
+    WITHDRAWN = "withdrawn"
+    OVERTURNED = "overturned"
+    CONFIRMED = "confirmed"
+
+
+_STATE_STYLES: Final[dict[str, str]] = {
+    State.RAISED: "bold",
+    State.WITHDRAWN: "dim",
+    State.OVERTURNED: "green",
+    State.CONFIRMED: "bold red",
 }
 EPILOG: Final = """
 Examples:
@@ -184,7 +196,7 @@ def _explain(flags: Sequence[FlagShown]) -> None:
 
 def _reason(flags: Sequence[FlagShown]) -> str:
     """What an advertiser may be told: a class of reasons, never a rule, threshold or evidence."""
-    excluding = [f for f in flags if f.mode == Mode.ON and f.state != FlagState.WITHDRAWN and f.kind == f.counts_as]
+    excluding = [f for f in flags if f.mode == Mode.ON and f.state != State.WITHDRAWN and f.kind == f.counts_as]
     rule = next((f.rule for f in excluding if f.rule in REASONS), Rule.REVIEW)
     return REASONS[Rule(rule)].en
 
@@ -200,7 +212,7 @@ def _table(*columns: str) -> Table:
 def show_all(
     campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
     rule: Annotated[Rule | None, typer.Option(help="Only this rule.")] = None,
-    state: Annotated[FlagState | None, typer.Option(help="Only flags that are in this state now.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only flags that are in this state now.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="Flags shown, those told last.")] = DEFAULT_LISTED,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -211,9 +223,7 @@ def show_all(
     """
     chosen = {"campaign_id": campaign, "rule": rule, "state": state}
     conditions = [f"{column} = {quoted(value)}" for column, value in chosen.items() if value is not None]
-    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-    order = f"ORDER BY decided DESC, event_time DESC, event, rule LIMIT {limit + 1}"
-    rows = _asked(data_dir, f"SELECT * FROM flags {where}{order}")
+    rows = _asked(data_dir, _listing_sql(conditions, limit + 1))
     if as_json:
         print_json([{**row, "evidence": json.loads(row["evidence"] or "{}")} for row in rows[:limit]])
         return
@@ -232,6 +242,13 @@ def show_all(
     out().print(table)
     if len(rows) > limit:
         notes().print(f"only the last {limit:,} are shown: use --limit, or narrow with --campaign, --rule or --state")
+
+
+def _listing_sql(conditions: Sequence[str], limit: int) -> str:
+    """The latest flags. Their events are chosen first: the view would reckon what every event counts as."""
+    order = f"ORDER BY decided DESC, event_time DESC, event, rule LIMIT {limit}"
+    chosen = f"SELECT event FROM flag_rows FINAL WHERE {' AND '.join(conditions) or '1'} {order}"
+    return f"SELECT * FROM flags WHERE {' AND '.join((f'event IN ({chosen})', *conditions))} {order}"
 
 
 def _asked(data_dir: Path | None, sql: str) -> list[dict[str, Any]]:
@@ -272,6 +289,8 @@ def overturn(
     The word is kept with its reviewer and reason, and can be taken back by `flags confirm`. It reaches clicks of the
     last 24 h and conversions of 30 days; of other inputs, what was flagged in the last 7 days.
     """
+    from streams.verdicts import Decision
+
     _review(event_id, campaign, source, Decision.OVERTURN, reason, reviewer)
 
 
@@ -288,28 +307,34 @@ def confirm(
     `flags overturn`. It reaches clicks of the last 24 h and conversions of 30 days; of other inputs, what was flagged
     in the last 7 days.
     """
+    from streams.verdicts import Decision
+
     _review(event_id, campaign, source, Decision.CONFIRM, reason, reviewer)
 
 
-def _review(event_id: str, campaign: str, source: Input, decision: Decision, reason: str, reviewer: str | None) -> None:
+def _review(
+    event_id: str, campaign: str, source: Input, decision: "Decision", reason: str, reviewer: str | None
+) -> None:
     from streams.ports import Outgoing
 
     review = review_of(event_id, campaign, source, decision, reason, reviewer)
     record = Outgoing(VERDICTS, None, review.campaign_id.encode(), msgspec.json.encode(review))
     run(publish(load_settings().kafka, [record]))
-    done = "overturned: it counts as valid" if decision is Decision.OVERTURN else "confirmed: it counts as invalid"
+    done = "overturned: it counts as valid" if decision.value == "overturn" else "confirmed: it counts as invalid"
     out().print(f"{source} {event_id} of campaign {campaign} {done} from the next tick on, by {review.reviewer}")
     notes().print(f"told to {VERDICTS}; it reaches {REACH}. `campaign-streams flags explain` shows what came of it")
 
 
 def review_of(
-    event_id: str, campaign: str, source: Input, decision: Decision, reason: str, reviewer: str | None
-) -> Review:
+    event_id: str, campaign: str, source: Input, decision: "Decision", reason: str, reviewer: str | None
+) -> "Review":
     """The record that tells a review.
 
     Raises:
         ConfigurationError: something is empty, too long, or no traffic.
     """
+    from streams.verdicts import Review
+
     name = f"flags {decision.value}"
     if source is Input.ADJUSTMENTS:
         raise ConfigurationError(f"{name}: adjustments are bookkeeping, no traffic; review the conversion instead")

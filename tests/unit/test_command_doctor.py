@@ -42,7 +42,9 @@ def test_one_record_in_a_wrong_partition_is_an_error_that_shows_it() -> None:
 @pytest.mark.parametrize("topic", [EVIDENCE, VERDICTS])
 def test_what_workers_place_themselves_needs_no_key_but_reviews_are_judged(topic: str) -> None:
     right = partition_of("c1", PARTITIONS)
-    judged = judge_partitioner([(topic, 0, PARTITIONS, [record(None)]), (topic, right, PARTITIONS, [record(b"c1")])])
+    judged = judge_partitioner(
+        [(topic, 0, PARTITIONS, [record(None), record(b"")]), (topic, right, PARTITIONS, [record(b"c1")])]
+    )
     assert (judged.severity, judged.detail) == ("ok", "1 records sampled stand where their keys lead")
     assert judge_partitioner([(topic, (right + 1) % PARTITIONS, PARTITIONS, [record(b"c1")])]).severity == "error"
 

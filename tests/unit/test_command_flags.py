@@ -20,7 +20,7 @@ from streams.invalid import GENERAL, InvalidRules, Rule
 from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
 from streams.state import flags as state_flags
-from streams.verdicts import Decision, Review, decode_word
+from streams.verdicts import Decision, FlagState, Review, decode_word
 from tests.support.chdb_engine import chdb_settings, migrated_settings  # noqa: F401
 from tests.support.clickhouse_views import Database
 from tests.support.rows import make_row
@@ -138,6 +138,7 @@ async def test_where_nothing_is_known_it_says_so_and_what_that_may_mean(database
 
 def test_the_bound_that_is_told_is_the_one_that_holds() -> None:
     assert flags.MAX_TOLD == state_flags.MAX_TOLD
+    assert {state.value for state in flags.State} == {state.value for state in FlagState}
     assert "2,000" in (flags.show_all.__doc__ or "")
 
 

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streams.agents.metrics import PREFIX, PipelineCollector
 from streams.events import Input
 from streams.invalid import Rule
+from streams.stages.invalid.sources import Figures, SourceDesk
 from streams.state.owner import Owner
 from streams.verdicts import FlagState
 from tests.unit.given import MINUTE, T0, document
@@ -100,15 +101,24 @@ async def test_words_that_come_too_late_and_flags_that_are_not_told_are_counted(
     assert told == [3, 5, 7]
 
 
-async def test_the_source_stage_is_told_by_what_it_holds_and_how_far_it_decides() -> None:
+async def test_the_source_stage_is_told_by_what_it_holds_and_how_far_it_decides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = await flagged()
-    sources = found.keeper.owners[0].state.judging.sources
-    assert value(found, "source_clicks") == sources.figures().entries
-    assert value(found, "source_clicks_forgotten_total", partition="0") == 0
-    sources._forwarders.watermark_ms = T0
+    figures = Figures(entries=7, bytes=400, waiting=2, told=3, forgotten=5, ignored=1, floors_ms={}, watermark_ms=T0)
+    monkeypatch.setattr(SourceDesk, "figures", lambda _: figures)
     found.clock.time_ms = T0 + 90_500
+    gauges = ("source_clicks", "source_clicks_waiting", "source_clicks_bytes", "source_flagged_clicks")
+    assert [value(found, name) for name in gauges] == [7, 2, 400, 3]
+    assert value(found, "source_clicks_forgotten_total", partition="0") == 5
+    assert value(found, "source_clicks_ignored_total", partition="0") == 1
     assert value(found, "source_watermark_delay_seconds", partition="0") == 90.5
-    sources._forwarders.watermark_ms = -1
+
+
+async def test_a_source_stage_that_has_heard_nothing_has_no_watermark() -> None:
+    found = Kept()
+    await found.assign()
+    assert value(found, "source_clicks") == 0
     assert not [name for name, _ in samples(found) if name == "source_watermark_delay_seconds"]
 
 
