@@ -65,7 +65,7 @@ $(TOOLS)/bin/promtool:
 
 $(TOOLS)/bin/helm:
 	mkdir -p $(TOOLS)/bin
-	-GOBIN=$(abspath $(TOOLS)/bin) go install helm.sh/helm/v3/cmd/helm@v3.19.0
+	-GOBIN=$(abspath $(TOOLS)/bin) timeout 300 go install helm.sh/helm/v3/cmd/helm@v3.19.0
 
 clean:
 	rm -rf $(VENV) build *.egg-info bench/results

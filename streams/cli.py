@@ -8,10 +8,12 @@ from streams import __version__
 from streams.commands import (
     accounts,
     alerts,
+    archive,
     campaigns,
     dead_letters,
     demo,
     doctor,
+    flags,
     generate,
     load,
     notifier,
@@ -19,6 +21,7 @@ from streams.commands import (
     publishers,
     query,
     reconcile,
+    replay,
     sessions,
     top,
     topics,
@@ -38,6 +41,7 @@ app = typer.Typer(
 app.command("demo", help=prose(demo.demo.__doc__))(demo.demo)
 app.command("worker", help=prose(worker.worker.__doc__))(worker.worker)
 app.command("load", help=prose(load.load.__doc__), epilog=prose(load.EPILOG))(load.load)
+app.command("archive", help=prose(archive.archive.__doc__), epilog=prose(archive.EPILOG))(archive.archive)
 app.command("generate", help=prose(generate.generate.__doc__), epilog=prose(generate.EPILOG))(generate.generate)
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(accounts.app, name="accounts")
@@ -49,8 +53,11 @@ app.command("top", help=prose(top.top.__doc__))(top.top)
 app.command("doctor", help=prose(doctor.doctor.__doc__))(doctor.doctor)
 app.command("reconcile", help=prose(reconcile.reconcile.__doc__), epilog=prose(reconcile.EPILOG))(reconcile.reconcile)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.command("replay", help=prose(replay.replay.__doc__), epilog=prose(replay.EPILOG))(replay.replay)
+app.add_typer(replay.app, name="runs")
 app.command("notifier", help=prose(notifier.notifier.__doc__))(notifier.notifier)
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(flags.app, name="flags")
 app.add_typer(publishers.app, name="publishers")
 
 

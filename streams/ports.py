@@ -5,7 +5,7 @@ Every method may raise `streams.errors.Unavailable`; whoever calls waits with ba
 An append, insertion or publication that raised may nevertheless have taken effect: all of them are harmless twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Protocol
 
 from streams.records import Row, Table
@@ -25,6 +25,67 @@ class RawRecord(Protocol):
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
+
+
+class Batch(NamedTuple):
+    """A fetched range of one input: [from_offset, to_offset), and the records in it.
+
+    Offsets of the range without a record hold none (markers, compaction), or were lost to retention.
+    """
+
+    topic: str
+    partition: int
+    from_offset: int
+    to_offset: int
+    records: list[RawRecord]
+    is_lost: bool = False
+
+
+class Span(NamedTuple):
+    """The offsets of a topic-partition that can be read: [first, next)."""
+
+    first: int
+    next: int
+    """Behind the last: what is not committed yet lies beyond it."""
+
+
+class History(Protocol):
+    """What topics held, by offset: for replays and archives. Reading it touches no group and commits nothing.
+
+    Only committed records are told. Everything is safe for concurrent use from one event loop.
+    """
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions the topic has.
+
+        Raises:
+            ConfigurationError: there is no such topic.
+        """
+        ...
+
+    async def span(self, topic: str, partition: int) -> Span:
+        """What can be read now. A topic that grows has a later end soon."""
+        ...
+
+    def read(self, topic: str, partition: int, from_offset: int, to_offset: int) -> AsyncGenerator[Batch]:
+        """The records of [from_offset, to_offset), in order, in ranges that adjoin and together are exactly that.
+
+        The next ranges are fetched (a bounded number of bytes) while the caller computes. A range with `is_lost` was
+        there and is no more: retention has removed it. Close the generator (`contextlib.aclosing`) when leaving early.
+
+        Raises:
+            ConfigurationError: the offsets are in no order, reach beyond the end, or lie in a gap between archives.
+            Unavailable: no answer for long; go on from the last range's end.
+        """
+        ...
+
+    async def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
+        """The first offset whose record has a timestamp (epoch ms) of `time_ms` or later; the end where none has.
+
+        Timestamps need not rise with the offsets: every record before the offset is older than `time_ms`, while those
+        behind it may be older or later. What retention has removed is not looked at.
+        """
+        ...
 
 
 class JournalRecord(NamedTuple):

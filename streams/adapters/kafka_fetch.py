@@ -24,6 +24,9 @@ MAX_WAIT_MS = 10
 """How long a broker waits for a record that is not there. With 0 Tansu never answers; with 1 or 2 it sometimes answers
 with nothing although the record is there (0.5% of the reads)."""
 _READ_UNCOMMITTED = 0  # nothing transactional is written to our own topics
+_READ_COMMITTED = 1
+_LEAST_OF_V4 = 3
+"""Fields behind the high watermark in version 4 of Fetch: last stable offset, aborted transactions, records."""
 _EARLIEST = -2
 _ATTEMPTS = 20
 _PAUSE_S = 0.1
@@ -52,6 +55,25 @@ class Fetched(NamedTuple):
     """Where to go on: behind the last batch, also where compaction left it empty."""
     high_watermark: int
     """The partition's end for consumers at the moment of the answer."""
+
+
+class Packed(NamedTuple):
+    """What one Fetch of committed records returned, not decoded yet."""
+
+    data: bytes
+    """Whole batches, and perhaps the begin of one more."""
+    aborted: list[tuple[int, int]]
+    """Producer id and first offset of the aborted transactions in it."""
+    last_stable_offset: int
+    """The end of what is committed, at the moment of the answer."""
+
+
+class Timed(NamedTuple):
+    """A broker's answer to: which record is the first of this time?"""
+
+    offset: int
+    timestamp: int
+    """Epoch ms. On Kafka the record's own; Tansu says when it was appended."""
 
 
 class _Connection(AIOKafkaClient):  # type: ignore[misc]
@@ -112,6 +134,29 @@ class PartitionReader:
         with broker_errors(f"reading {self._topic}-{partition}"):
             records, next_offset = _decode(rest[-1] or b"", offset)
         return Fetched(records, next_offset, high_watermark)
+
+    async def fetch_committed(self, partition: int, offset: int, max_bytes: int, max_wait_ms: int) -> Packed:
+        """As `fetch`, up to what is committed, as it lies on the wire.
+
+        Raises:
+            OffsetOutOfRange, BrokerUnavailable: as `fetch`.
+        """
+        topics = [(self._topic, [(partition, offset, max_bytes)])]
+        request = FetchRequest(max_wait_ms, 1, max_bytes, _READ_COMMITTED, topics)
+        _, error, high_watermark, *rest = await self._ask(partition, request)
+        if error is kafka_errors.OffsetOutOfRangeError:
+            raise OffsetOutOfRange(f"{self._topic}-{partition} does not hold offset {offset}")
+        if len(rest) < _LEAST_OF_V4:
+            raise ConfigurationError("the broker knows no transactions (Fetch before version 4); use a newer one")
+        aborted = rest[1] if len(rest) == _LEAST_OF_V4 else rest[2]  # later versions put the log's start before it
+        stable = high_watermark if rest[0] < 0 else rest[0]
+        return Packed(rest[-1] or b"", list(aborted or ()), stable)
+
+    async def offset_for_time(self, partition: int, time_ms: int) -> Timed | None:
+        """What the broker takes for the first record of `time_ms` (epoch ms) or later; None: it knows none."""
+        request = OffsetRequest(-1, _READ_UNCOMMITTED, [(self._topic, [(partition, time_ms)])])
+        _, _, timestamp, offset, *_ = await self._ask(partition, request)
+        return None if timestamp < 0 or offset < 0 else Timed(offset, timestamp)
 
     async def beginning(self, partition: int) -> int:
         """The first offset that the partition still holds."""

@@ -5,12 +5,13 @@ Nothing here awaits, sleeps or needs an event loop, so a deterministic scheduler
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
+from streams.adapters.history_bounds import check_bounds, missing_topic
 from streams.errors import CorruptCheckpoint, JournalMismatch
-from streams.ports import JournalRecord, Outgoing
+from streams.ports import Batch, JournalRecord, Outgoing, Span
 from streams.topics import partition_of
 
 MAX_READ_RECORDS = 1_000
@@ -61,6 +62,10 @@ class MemoryLog:
         self._beginning[place] = min(max(self._beginning[place], before_offset), self._end[place])
         self._records[place] = [r for r in self._records[place] if r.offset >= self._beginning[place]]
 
+    def partitions(self, topic: str) -> int:
+        """One more than the highest partition that has held anything."""
+        return max((partition + 1 for name, partition in self._end if name == topic), default=0)
+
     def beginning(self, topic: str, partition: int) -> int:
         """The first offset that is kept."""
         return self._beginning[topic, partition]
@@ -83,6 +88,57 @@ class MemoryLog:
         records = self._records[place]
         first = bisect_left(records, from_offset, key=_offset)
         return records[first : first + max_records]
+
+
+class MemoryHistory:
+    """`streams.ports.History` over a `MemoryLog`."""
+
+    def __init__(self, log: MemoryLog, max_records: int = MAX_READ_RECORDS) -> None:
+        self.log = log
+        self._max_records = max_records
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions the topic has.
+
+        Raises:
+            ConfigurationError: nothing was ever appended to it.
+        """
+        return self.log.partitions(topic) or missing_topic(topic)
+
+    async def span(self, topic: str, partition: int) -> Span:
+        """From the beginning, which `trim` moves, to the end."""
+        return Span(self.log.beginning(topic, partition), self.log.end(topic, partition))
+
+    async def read(self, topic: str, partition: int, from_offset: int, to_offset: int) -> AsyncGenerator[Batch]:
+        """Ranges of at most `max_records` records.
+
+        Raises:
+            ConfigurationError: the offsets are in no order, or reach beyond the end.
+        """
+        check_bounds(topic, partition, from_offset, to_offset, self.log.end(topic, partition))
+        at = from_offset
+        while at < to_offset:
+            first = self.log.beginning(topic, partition)
+            if at < first:
+                end = min(first, to_offset)
+                yield Batch(topic, partition, at, end, [], is_lost=True)
+            else:
+                found = self.log.read(topic, partition, at, self._max_records)
+                records = [record for record in found if record.offset < to_offset]
+                is_rest = len(records) < len(found) or len(found) < self._max_records
+                end = to_offset if is_rest else records[-1].offset + 1
+                yield Batch(topic, partition, at, end, list(records))
+            at = end
+
+    async def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
+        """The first offset whose record is of `time_ms` or later; the end where none is."""
+        at = self.log.beginning(topic, partition)
+        while found := self.log.read(topic, partition, at):
+            for record in found:
+                if record.timestamp >= time_ms:
+                    return record.offset
+            at = found[-1].offset + 1
+        return self.log.end(topic, partition)
 
 
 class MemoryJournal:

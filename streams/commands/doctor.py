@@ -14,7 +14,7 @@ from rich.text import Text
 from streams.commands.options import out, print_json, run
 from streams.errors import CampaignStreamsError
 from streams.settings import Settings, load_settings
-from streams.topics import READ_TOPICS, partition_of
+from streams.topics import EVIDENCE, READ_TOPICS, VERDICTS, partition_of
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -27,6 +27,8 @@ CHECK_TIMEOUT_S: Final = 30.0
 ASK_TIMEOUT_S: Final = 10.0
 SAMPLE_RECORDS: Final = 200
 """Records looked at near the end of each partition."""
+PLACED: Final = frozenset({EVIDENCE, VERDICTS})
+"""Topics in which workers put records without a key where they belong; reviews among the verdicts have one."""
 SAMPLED_PARTITIONS: Final = 16
 """Partitions looked at of each topic, spread over all."""
 CLOCK_SKEW_LIMIT_MS: Final = 1_000
@@ -134,6 +136,8 @@ def judge_partitioner(samples: "Iterable[tuple[str, int, int, list[Record]]]") -
     total, keyless, astray = 0, 0, dict[str, list[str]]()
     for topic, partition, partitions, records in samples:
         for record in records:
+            if topic in PLACED and not record.key:
+                continue
             total += 1
             key = _text(record.key)
             if not key:

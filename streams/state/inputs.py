@@ -3,12 +3,12 @@
 Touched only by records of that input, in offset order, so that it is a function of one log's prefix.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
 from streams.events import Input
-from streams.ports import RawRecord
+from streams.ports import Batch as Batch
 from streams.records import COMMON, DECISION_KEY, MEASURES_OF, OTHER, DeadLetter, Entry
 from streams.rules import Rules
 from streams.stages.invalid.judge import Judge
@@ -26,20 +26,6 @@ NAMES: Final = len(DECISION_KEY)
 """Names of a decision key: campaign, ad unit, creative, variant, currency, validity."""
 LedgerKey = tuple[str, str]
 """(entry, reason); the reason is '' except for what was rejected."""
-
-
-class Batch(NamedTuple):
-    """A fetched range of one input: [from_offset, to_offset), and the records in it.
-
-    Offsets of the range without a record hold none (markers, compaction), or were lost to retention.
-    """
-
-    topic: str
-    partition: int
-    from_offset: int
-    to_offset: int
-    records: list[RawRecord]
-    is_lost: bool = False
 
 
 class InputState:
