@@ -7,7 +7,7 @@ from typing import Final
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana import campaigns, health, invalid, pacing
+from grafana import campaigns, health, invalid, pacing, replays
 
 DIRECTORY: Final = Path(__file__).resolve().parent / "dashboards"
 
@@ -19,6 +19,7 @@ def dashboards() -> dict[str, Dashboard]:
         "health.json": health.build(),
         "invalid.json": invalid.build(),
         "pacing.json": pacing.build(),
+        "replays.json": replays.build(),
     }
 
 

@@ -18,7 +18,7 @@ from grafana_foundation_sdk.models.dashboard import (
 
 from grafana import places, sql
 from grafana.places import OF_KIND
-from grafana.sources import CLICKHOUSE, GRAFANA, PROMETHEUS, SqlQuery
+from grafana.sources import CLICKHOUSE, PROMETHEUS, SqlQuery
 
 TAG: Final = "campaign-streams"
 ALL: Final = "$__all"
@@ -65,6 +65,13 @@ def variable(name: str) -> cog.Builder[VariableModel]:
     label, query = VARIABLES[name]
     found = dashboard.QueryVariable(name).label(label).query({"rawSql": query, "queryType": "sql", "refId": name})
     return _for_all(found.datasource(CLICKHOUSE))
+
+
+def run_variable() -> cog.Builder[VariableModel]:
+    """One run, the latest unless another is chosen."""
+    query = "SELECT run FROM runs FINAL WHERE state != 'dropped' ORDER BY created DESC, run LIMIT 200"
+    found = dashboard.QueryVariable("run").label("Run").query({"rawSql": query, "queryType": "sql", "refId": "run"})
+    return found.datasource(CLICKHOUSE).refresh(VariableRefresh.ON_DASHBOARD_LOAD).multi(False).include_all(False)
 
 
 def prometheus_variable(name: str, label: str, series: str) -> cog.Builder[VariableModel]:
@@ -133,7 +140,16 @@ FROM campaign_rows FINAL
 WHERE valid_from >= $__fromTime AND valid_from <= $__toTime
     AND {sql.chosen()}
 ORDER BY time DESC LIMIT 200"""
-REPLAY_TAGS: Final = [TAG, "replay"]
+REPLAYS_SQL: Final = """\
+SELECT
+    from_pane AS time,
+    to_pane AS timeEnd,
+    concat('Run ', run, ' is published') AS title,
+    concat('By ', who, ' at ', toString(changed), ' UTC: its rows stand in the place of live ones.') AS text,
+    run AS tags
+FROM publications FINAL
+WHERE is_published AND from_pane <= $__toTime AND to_pane >= $__fromTime
+ORDER BY time DESC LIMIT 200"""
 
 
 def of_campaigns() -> list[cog.Builder[AnnotationQuery]]:
@@ -153,11 +169,8 @@ def of_pipeline() -> list[cog.Builder[AnnotationQuery]]:
 
 
 def replays() -> cog.Builder[AnnotationQuery]:
-    """Marks in Grafana's own store with these tags: whoever publishes a replay can set one by Grafana's API."""
-    target = AnnotationTarget(limit=100, match_any=False, tags=REPLAY_TAGS, type_val="tags")
-    return _Annotation(
-        AnnotationQuery(name="Replay publications", datasource=GRAFANA, icon_color="purple", target=target)
-    )
+    """Ranges in which a run's rows stand in the place of live ones."""
+    return _from_sql("Replay publications", REPLAYS_SQL, "purple")
 
 
 def _from_sql(name: str, query: str, colour: str) -> cog.Builder[AnnotationQuery]:

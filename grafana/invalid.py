@@ -8,7 +8,7 @@ from grafana.frame import CAMPAIGN_LINK, Section
 from grafana.house import COUNT, MONEY, SECONDS, SHARE, About, band, bars, column, falling_short, graph, number, rows
 from grafana.house import too_much as above
 from grafana.places import INVALID_SHARE
-from grafana.sources import sql_series, sql_table
+from grafana.sources import prom, sql_series, sql_table
 from grafana.sql import RATIOS, indented, traffic
 
 EVENTS = "(impressions + clicks + conversions)"
@@ -70,7 +70,8 @@ def totals() -> Section:
                 3,
                 "Sophisticated (SIVT)",
                 "Found by evidence over many events: floods, farms, replays, injected clicks.",
-                "A jump in one campaign is an attack: see sources, and consider blocking them upstream.",
+                "A jump in one campaign is an attack: block its sources upstream. Always 0: these rules only observe "
+                "until they are switched on (`campaign-streams flags rules`); what they found is under Rules.",
                 SHARE,
                 above(0.02, 0.1),
             ),
@@ -192,8 +193,8 @@ def rules() -> Section:
             "Rules",
             "Flags of each rule in the time range: events, those that exclude (mode on), what became of them, their "
             "cost, and how long after the event they were decided (90 % of them).",
-            "overturned beyond 1 % of raised: the rule hits people; set it to `observe` and tune it. Rules are "
-            "explained in schemas/flags.md.",
+            "overturned beyond 1 % of raised: the rule hits people; set it to `observe` and tune it. "
+            "schemas/flags.md explains each.",
             COUNT,
         ),
         sql_table(
@@ -336,10 +337,91 @@ def _shares(about: About, query: str) -> table.Panel:
 
 
 LATEST = f"""\
-SELECT decided, event_time, rule, class, mode, state, input, campaign_id, creative_id, publisher_id, evidence,
-    reviewer, review_reason
-{OF_FLAGS}
+SELECT decided, event_time, event_id, rule, class, mode, state, counts_as, input, campaign_id, creative_id,
+    publisher_id, evidence, reviewer, review_reason
+{OF_FLAGS.replace("flag_rows FINAL", "flags")}
 ORDER BY decided DESC LIMIT 100"""
+DAYS = f"""\
+SELECT campaign_id, campaign_name AS name, day, currency, gross_impressions, impressions, givt_impressions,
+    sivt_impressions, gross_clicks, clicks, givt_clicks, sivt_clicks, invalid_click_share, invalid_spend_share,
+    spend_micros / 1e6 AS spend, given_back_micros / 1e6 AS given_back, decision_rate, note
+FROM invalid_traffic
+WHERE day >= toDate($__fromTime) - 1 AND day <= toDate($__toTime) + 1
+    AND {sql.chosen()}
+ORDER BY day DESC, gross_clicks DESC LIMIT 500"""
+
+
+def days() -> Section:
+    """What advertisers may see."""
+    panel = rows(
+        About(
+            17,
+            "Days, as advertisers may see them",
+            "Each campaign's day in its own time zone: classes and money, no rules or evidence. Provisional until the "
+            "next day has ended.",
+            "This is what to send an advertiser who asks; a settled day changes by credits only.",
+            COUNT,
+        ),
+        sql_table(DAYS),
+    )
+    for name in ("invalid_click_share", "invalid_spend_share"):
+        column(panel, name, SHARE, 2, SHARES)
+    for name in ("spend", "given_back"):
+        column(panel, name, MONEY, 2)
+    column(panel, "decision_rate", SHARE, 1, falling_short(0.8, 0.9))
+    return Section("Days", column(panel, "campaign_id", link=CAMPAIGN_LINK))
+
+
+def desks() -> Section:
+    """From the workers' memory; of all campaigns."""
+    return Section(
+        "Right now, from the workers (all campaigns)",
+        graph(
+            About(
+                18,
+                "Changes of flags",
+                "Flags raised, withdrawn, overturned and confirmed each minute, by rule.",
+                "A rule that withdraws as much as it raises decides too early.",
+                COUNT,
+            ),
+            prom(
+                "60 * sum by (rule, state) (rate(campaign_streams_flags_total[$__rate_interval]))", "{{rule}} {{state}}"
+            ),
+            width=8,
+        ),
+        graph(
+            About(
+                19,
+                "Sources are decided behind by",
+                "Wall time less the event time up to which addresses, devices and publishers are decided on: the worst "
+                "partition.",
+                "It grows: a partition lags, and with it the evidence of all; see lag in Pipeline health.",
+                SECONDS,
+                above(120, 600),
+            ),
+            prom("max(campaign_streams_source_watermark_delay_seconds)", "delay", "A"),
+            width=8,
+        ),
+        graph(
+            About(
+                20,
+                "Beyond a bound",
+                "In an hour: flags that were not told one by one, late words without their event or without room, and "
+                "sources' clicks forgotten or too late.",
+                "They count all the same, but unexplained: fewer thresholds met, or more partitions.",
+                COUNT,
+                above(1, 10_000),
+            ),
+            *(
+                prom(f"sum(increase(campaign_streams_{name}_total[1h]))", name, letter)
+                for name, letter in zip(BOUNDED, "ABCDE", strict=True)
+            ),
+            width=8,
+        ),
+    )
+
+
+BOUNDED = ("flags_untold", "words_unmatched", "words_beyond", "source_clicks_forgotten", "source_clicks_ignored")
 
 
 def flags() -> Section:
@@ -349,7 +431,8 @@ def flags() -> Section:
             16,
             "Latest flags",
             "The latest flags with their evidence. Internal: advertisers see classes and credits only.",
-            "Doubt one: review it, so that it is overturned or confirmed, and the credit follows.",
+            "Doubt one: `campaign-streams flags explain` tells all of it, `campaign-streams flags overturn` takes it "
+            "back.",
             COUNT,
         ),
         sql_table(LATEST),
@@ -366,6 +449,6 @@ def build() -> Dashboard:
         "Of campaigns: organic traffic is left out.",
         [frame.variable(name) for name in frame.VARIABLES],
         frame.of_campaigns(),
-        [totals(), over_time(), rules(), sources(), flags()],
+        [totals(), over_time(), days(), rules(), sources(), desks(), flags()],
         since="now-24h",
     )

@@ -6,6 +6,7 @@ CAMPAIGNS: Final = "campaign-streams-campaigns"
 PACING: Final = "campaign-streams-pacing"
 INVALID: Final = "campaign-streams-invalid"
 HEALTH: Final = "campaign-streams-health"
+REPLAYS: Final = "campaign-streams-replays"
 
 CTR_OVER_TIME: Final = 7
 CVR_OVER_TIME: Final = 8

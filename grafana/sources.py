@@ -10,7 +10,6 @@ from grafana_foundation_sdk.models.dashboard import DataSourceRef
 
 PROMETHEUS: Final = DataSourceRef(type_val="prometheus", uid="campaign-streams-prometheus")
 CLICKHOUSE: Final = DataSourceRef(type_val="grafana-clickhouse-datasource", uid="campaign-streams-clickhouse")
-GRAFANA: Final = DataSourceRef(type_val="grafana", uid="-- Grafana --")
 
 PLUGIN_VERSION: Final = "4.0.0"
 """The form of query that these are in; the plugin migrates what is older."""

@@ -1,6 +1,7 @@
 """Pieces of SQL that panels share: what the variables select, and ratios with their intervals as the views have them.
 
-Panels read report_rows by its primary key, not the views by minute: those sum over all time before a range is cut.
+Panels read the rows that count (shown_report_rows, with those of published runs) by their primary key, not the views by
+minute: those sum over all time before a range is cut.
 """
 
 from collections.abc import Iterable
@@ -48,7 +49,7 @@ def traffic(columns: str, group: str = "", variables: Iterable[str] = EVERY) -> 
     """Sums over the rows of the time range that the variables select; organic traffic is of no campaign."""
     where = f"$__timeFilter(origin_pane)\n    AND {OF_CAMPAIGNS}\n    AND {chosen(variables)}"
     tail = f"\nGROUP BY {group}" if group else ""
-    return f"SELECT\n    {columns}\nFROM report_rows FINAL\nWHERE {where}{tail}"
+    return f"SELECT\n    {columns}\nFROM shown_report_rows\nWHERE {where}{tail}"
 
 
 def indented(sql: str) -> str:

@@ -9,12 +9,14 @@ import pytest
 
 from grafana.places import OF_KIND
 from streams.adapters.clickhouse import ClickHouseSink, connect
+from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
+from streams.jobs.replay_compare import compare
 from streams.settings import ClickHouseSettings
 from streams.stages.rates import wilson
-from tests.support.chdb_engine import new_settings
+from tests.support.chdb_engine import engine_directory, new_settings
 from tests.support.grafana_macros import Look, expand_sql
 from tests.support.grafana_panels import Query, queries
-from tests.support.grafana_rows import BEGIN_S, CREATIVES, END_S, generated_rows
+from tests.support.grafana_rows import BEGIN_S, CAMPAIGNS, CREATIVES, END_S, MINUTES, WHAT_IF, generated_rows, run_rows
 
 pytest.importorskip("chdb", reason="the embedded ClickHouse needs campaign-streams[embedded]")
 
@@ -27,10 +29,11 @@ CHOSEN = {
     "region": [REGION],
     "channel": [CHANNEL],
 }
-ALL = Look(BEGIN_S, END_S)
-SOME = Look(BEGIN_S, END_S, interval_s=300, chosen=CHOSEN)
-BEFORE = Look(BEGIN_S - 7 * 86_400, BEGIN_S - 6 * 86_400)
-MAY_BE_ZERO = {"balance", "log_epoch"}
+RUN = {"run": [WHAT_IF]}
+ALL = Look(BEGIN_S, END_S, chosen=RUN)
+SOME = Look(BEGIN_S, END_S, interval_s=300, chosen=CHOSEN | RUN)
+BEFORE = Look(BEGIN_S - 7 * 86_400, BEGIN_S - 6 * 86_400, chosen=RUN)
+MAY_BE_ZERO = {"balance", "log_epoch", "note"}
 Rows = list[dict[str, Any]]
 
 
@@ -40,6 +43,21 @@ async def fill(settings: ClickHouseSettings) -> None:
     for table, rows in generated_rows().items():
         await sink.insert(table, rows)
     await sink.close()
+    fill_runs(settings)
+
+
+def fill_runs(settings: ClickHouseSettings) -> None:
+    """A what-if beside the live rows, and an identical run that is published in their place."""
+    runs = ClickHouseRuns(settings)
+    runs.open()
+    now_ms = 1_000 * END_S
+    for run, kind, minutes in ((WHAT_IF, "what_if", MINUTES), ("again", "identical", MINUTES // 4)):
+        info = RunInfo(run, kind, "done", BEGIN_S, BEGIN_S + 60 * minutes, created_s=END_S, changed_ms=now_ms)
+        for table, rows in run_rows(run).items():
+            runs.insert(run, table, rows)
+        runs.tell(info._replace(records=1_000, lost=1, rules="f00d", campaigns=tuple(CAMPAIGNS), note="for a test"))
+    runs.publish(info, "ana", now_ms)
+    runs.close()
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +154,27 @@ def test_an_alert_is_linked_to_its_panel_and_its_time(client: Any) -> None:
         assert row["link_to"] > row["link_from"] + 3_600_000
 
 
+def test_a_run_is_compared_with_the_live_rows_as_the_command_does(client: Any) -> None:
+    runs = ClickHouseRuns(ClickHouseSettings(dsn=f"chdb://{engine_directory()}?database={client.database}"))  # type: ignore[arg-type]
+    runs.open()
+    told = compare(runs, runs.find(WHAT_IF))
+    runs.close()
+    shown = {row["campaign_id"]: row for row in ask(client, panel("replays/5 Campaigns"), ALL)}
+    assert {each.campaign_id for each in told} == shown.keys()
+    for each in told:
+        row = shown[each.campaign_id]
+        assert (row["live_clicks"], row["run_clicks"]) == (each.before.clicks, each.after.clicks)
+        assert row["live_clicks"] > row["run_clicks"]
+        assert row["difference"] == pytest.approx(each.money_micros / 1e6)
+    (differ,) = ask(client, panel("replays/2 "), ALL)
+    assert differ["campaigns"] == len(told)
+
+
+def test_an_identical_run_does_not_differ(client: Any) -> None:
+    (differ,) = ask(client, panel("replays/2 "), Look(BEGIN_S, END_S, chosen={"run": ["again"]}))
+    assert differ["campaigns"] == 0
+
+
 def test_a_table_that_does_not_exist_would_be_found(client: Any) -> None:
-    with pytest.raises(Exception, match="replay_rows"):
-        ask(client, Query("nowhere", "sql", "SELECT 1 FROM replay_rows"), ALL)
+    with pytest.raises(Exception, match="no_such_rows"):
+        ask(client, Query("nowhere", "sql", "SELECT 1 FROM no_such_rows"), ALL)

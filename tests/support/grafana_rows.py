@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from streams.events import Input
-from streams.records import DIMENSIONS, MEASURES_OF, Row, Table
+from streams.records import COLUMNS, DIMENSIONS, MEASURES_OF, Row, Table
 from tests.support.rows import PANE_S, make_row
 
 BEGIN_S: Final = PANE_S - PANE_S % 3600
@@ -23,6 +23,7 @@ ENTRIES: Final = {
     "lost_retention": 2,
     "no_record": 3,
 }
+WHAT_IF: Final = "stricter"
 RULES: Final = (("declared_bot", "givt"), ("click_flood", "sivt"))
 
 
@@ -46,6 +47,27 @@ def generated_rows(seed: int = 7) -> dict[Table, list[Row]]:
         found[Table.REPORTS].append(make_row(Table.REPORTS, **values, pane_ms=60_000))
     found[Table.LEDGER] = list(_ledger())
     return found
+
+
+def run_rows(run: str) -> dict[Table, list[Row]]:
+    """Rows of a run: the live ones again, or, of a what-if, fewer clicks and spend, other alerts and more flags."""
+    live = generated_rows()
+    found = {table: rows for table, rows in live.items() if table not in (Table.CAMPAIGNS, Table.LEDGER)}
+    if run != WHAT_IF:
+        return found
+    for table in (Table.PANES, Table.REPORTS):
+        found[table] = [_lowered(table, row) for row in found[table]]
+    found[Table.ALERTS] = found[Table.ALERTS][:-1]
+    excluding = COLUMNS[Table.FLAGS].index("mode")
+    found[Table.FLAGS] = [(*row[:excluding], "on", *row[excluding + 1 :]) for row in found[Table.FLAGS]]
+    rate = COLUMNS[Table.PACING].index("rate_ppm")
+    found[Table.PACING] = [(*row[:rate], 650_000, *row[rate + 1 :]) for row in found[Table.PACING]]
+    return found
+
+
+def _lowered(table: Table, row: Row) -> Row:
+    lower = {COLUMNS[table].index(name) for name in ("clicks", "impressions", "conversions", "spend_millimicros")}
+    return tuple(int(value) * 9 // 10 if at in lower else value for at, value in enumerate(row))
 
 
 def _settings(campaign: str, advertiser: str, currency: str) -> Iterator[Row]:
@@ -160,6 +182,7 @@ def _flags(rng: random.Random, campaign: str, currency: str) -> Iterator[Row]:
         yield make_row(
             Table.FLAGS,
             event=f"{campaign}-{number}",
+            event_id=f"{campaign}-{number}",
             input="clicks",
             rule=rule,
             event_time=at,

@@ -37,7 +37,6 @@ def test_every_data_source_of_a_dashboard_is_provisioned_with_its_type() -> None
     for document in dashboards().values():
         text = json.dumps(document)
         found |= set(re.findall(r'\{"type": "([\w-]+)", "uid": "([\w-]+)"\}', text))
-    found = {(kind, uid) for kind, uid in found if kind != "grafana"}
     assert found == {(source["type"], uid) for uid, source in sources().items()}
 
 
