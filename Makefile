@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo install test lint types format check sim bench schemas tools clean
+.PHONY: demo install test lint types format check sim bench schemas dashboards tools clean
 
 $(INSTALLED): pyproject.toml
 	@echo "installing into $(VENV): about 1.2 GB, a minute or two"
@@ -46,6 +46,9 @@ bench: install
 schemas: install
 	$(BIN)/python -m streams.jobs.schemas
 	$(BIN)/python -m streams.jobs.flags
+
+dashboards: install
+	$(BIN)/python -m grafana.build
 
 # What checks deploy/ and is no Python package; tests that need one skip without it. Debian's packages, and Go for helm.
 TOOLS := .cache/tools

@@ -1,5 +1,6 @@
 """Live campaigns: CTR and CVR with their intervals, the funnel, spend, and what moved most."""
 
+from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import frame, places, sql
@@ -323,7 +324,7 @@ def tables() -> Section:
     )
 
 
-def _measured(about: About, query: str, width: int = 24):  # type: ignore[no-untyped-def]
+def _measured(about: About, query: str, width: int = 24) -> table.Panel:
     panel = rows(about, sql_table(query), width=width)
     for name in ("ctr", "ctr_low", "ctr_high"):
         column(panel, name, SHARE, 3, CTR_LEVELS if name == "ctr" else ())
@@ -429,7 +430,7 @@ def alerts() -> Section:
     column(panel, "kind", link=frame.ALERT_LINK)
     column(panel, "campaign_id", link=CAMPAIGN_LINK)
     column(panel, "duration_ms", "ms")
-    for name in ("panel_url", "link_from", "link_to"):
+    for name in ("panel_uid", "panel_id", "link_from", "link_to"):
         column(panel, name, is_hidden=True)
     return Section("Alerts", panel)
 
@@ -439,7 +440,8 @@ def build() -> Dashboard:
     return frame.page(
         places.CAMPAIGNS,
         "Campaigns",
-        "Live campaigns: CTR and CVR with their intervals, funnel, spend, movers and alerts. Valid traffic throughout.",
+        "Live campaigns: CTR and CVR with their intervals, funnel, spend, movers and alerts. "
+        "Valid traffic of campaigns throughout; organic traffic is left out.",
         [frame.variable(name) for name in frame.VARIABLES],
         frame.of_campaigns(),
         [totals(), rates(), funnel_and_spend(), tables(), now(), alerts()],

@@ -127,7 +127,7 @@ SETTINGS_SQL: Final = f"""\
 SELECT
     toDateTime(valid_from) AS time,
     concat('Settings of ', if(name = '', campaign_id, name)) AS title,
-    'A new version holds from here: see `campaign-streams campaigns show`.' AS text,
+    'A new version holds from here: see `campaign-streams campaigns list`.' AS text,
     campaign_id AS tags
 FROM campaign_rows FINAL
 WHERE valid_from >= $__fromTime AND valid_from <= $__toTime
@@ -180,17 +180,19 @@ AROUND_MS: Final = 3_600_000
 def alert_columns() -> str:
     """Columns from which a row of alerts is linked to its panel, an hour before it began to an hour after its end."""
     kinds = ", ".join(f"'{kind}'" for kind in OF_KIND)
-    urls = ", ".join(f"'{place.url()}'" for place in OF_KIND.values())
+    uids = ", ".join(f"'{place.uid}'" for place in OF_KIND.values())
+    ids = ", ".join(str(place.panel) for place in OF_KIND.values())
     end = "if(duration_ms IS NULL, least(now(), $__toTime), began + toIntervalSecond(intDiv(duration_ms, 1000)))"
-    return f"""transform(toString(kind), [{kinds}], [{urls}], '/d/{places.CAMPAIGNS}?') AS panel_url,
+    return f"""transform(toString(kind), [{kinds}], [{uids}], '{places.CAMPAIGNS}') AS panel_uid,
+    transform(toString(kind), [{kinds}], [{ids}], {places.CTR_OVER_TIME}) AS panel_id,
     toUnixTimestamp(began) * 1000 - {AROUND_MS} AS link_from,
     toUnixTimestamp({end}) * 1000 + {AROUND_MS} AS link_to"""
 
 
 ALERT_LINK: Final = (
     "The panel that explains it, at its time",
-    "${__data.fields.panel_url:raw}&from=${__data.fields.link_from}&to=${__data.fields.link_to}"
-    "&var-campaign=${__data.fields.campaign_id}",
+    "/d/${__data.fields.panel_uid}?viewPanel=${__data.fields.panel_id}"
+    "&from=${__data.fields.link_from}&to=${__data.fields.link_to}&var-campaign=${__data.fields.campaign_id}",
 )
 
 

@@ -186,7 +186,7 @@ def intake() -> Section:
                 15,
                 "Rejected and late",
                 "Records each second that became dead letters, by input and reason.",
-                "Above 1 %: `campaign-streams dead-letters` shows them; mend the producer, then redrive. RUNBOOK, "
+                "Above 1 %: `campaign-streams dead-letters list` shows them; mend the producer, then redrive. RUNBOOK, "
                 "DeadLettersRising.",
                 PER_S,
                 too_much(0.1, 10),

@@ -49,12 +49,17 @@ PLAIN: Final = (BLUE,)
 
 def falling_short(yellow: float, green: float) -> tuple[str | Level, ...]:
     """The higher, the better."""
-    return (RED, Level(yellow, YELLOW), Level(green, GREEN))
+    return _ascending(RED, Level(yellow, YELLOW), Level(green, GREEN))
 
 
 def too_much(yellow: float, red: float) -> tuple[str | Level, ...]:
     """The lower, the better."""
-    return (GREEN, Level(yellow, YELLOW), Level(red, RED))
+    return _ascending(GREEN, Level(yellow, YELLOW), Level(red, RED))
+
+
+def _ascending(base: str, middle: Level, last: Level) -> tuple[str | Level, ...]:
+    """Without a middle where it would begin with the last."""
+    return (base, last) if middle.value == last.value else (base, middle, last)
 
 
 class About(NamedTuple):

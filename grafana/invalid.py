@@ -1,5 +1,6 @@
 """Invalid traffic: gross and valid, general and sophisticated, by rule and by source, and how much was decidable."""
 
+from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import frame, places, sql
@@ -18,6 +19,7 @@ CLASSES = ("valid", "givt", "sivt")
 OF_FLAGS = f"""\
 FROM flag_rows FINAL
 WHERE $__timeFilter(event_time)
+    AND {sql.OF_CAMPAIGNS}
     AND {sql.chosen(("campaign", "creative"))}"""
 
 
@@ -184,7 +186,7 @@ def over_time() -> Section:
 
 def rules() -> Section:
     """What each rule found."""
-    table = rows(
+    found = rows(
         About(
             10,
             "Rules",
@@ -212,12 +214,12 @@ ORDER BY events DESC"""
         ),
         width=14,
     )
-    column(table, "overturned_share", SHARE, 2, above(0.01, 0.05))
-    column(table, "delay_s", SECONDS, 0)
-    column(table, "cost", MONEY, 2)
+    column(found, "overturned_share", SHARE, 2, above(0.01, 0.05))
+    column(found, "delay_s", SECONDS, 0)
+    column(found, "cost", MONEY, 2)
     return Section(
         "Rules",
-        table,
+        found,
         graph(
             About(
                 11,
@@ -326,7 +328,7 @@ ORDER BY time"""
     )
 
 
-def _shares(about: About, query: str):  # type: ignore[no-untyped-def]
+def _shares(about: About, query: str) -> table.Panel:
     panel = rows(about, sql_table(query), width=12)
     for name in ("invalid", "at_least"):
         column(panel, name, SHARE, 2, SHARES)
@@ -360,7 +362,8 @@ def build() -> Dashboard:
     return frame.page(
         places.INVALID,
         "Invalid traffic",
-        "Gross and valid, general and sophisticated, by rule and by source; decision rate and time to a verdict.",
+        "Gross and valid, general and sophisticated, by rule and by source; decision rate and time to a verdict. "
+        "Of campaigns: organic traffic is left out.",
         [frame.variable(name) for name in frame.VARIABLES],
         frame.of_campaigns(),
         [totals(), over_time(), rules(), sources(), flags()],

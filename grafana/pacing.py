@@ -228,7 +228,7 @@ def tables() -> Section:
             9,
             "Campaigns",
             "The latest period of each campaign, the furthest off plan first. osi is spend over plan: 1 is on plan.",
-            "Open a campaign to see its traffic; `campaign-streams pacing` says the same in a terminal.",
+            "Open a campaign to see its traffic; `campaign-streams pacing list` says the same in a terminal.",
             COUNT,
         ),
         sql_table(f"{current(EVERYBODY)}\nORDER BY abs(ifNull(off_plan_points, 0)) DESC LIMIT 500"),

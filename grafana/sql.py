@@ -33,7 +33,7 @@ OF_ADVERTISER: Final = (
     "$__conditionalAll(campaign_id IN (SELECT campaign_id FROM campaigns "
     "WHERE advertiser_id IN (${advertiser:singlequote})), $advertiser)"
 )
-DECISION: Final = ("campaign", "creative", "variant")
+OF_CAMPAIGNS: Final = "campaign_id != ''"
 EVERY: Final = tuple(CHOSEN)
 
 
@@ -45,8 +45,8 @@ def chosen(variables: Iterable[str] = ("campaign",)) -> str:
 
 
 def traffic(columns: str, group: str = "", variables: Iterable[str] = EVERY) -> str:
-    """Sums over the rows of the time range that the variables select."""
-    where = f"$__timeFilter(origin_pane)\n    AND {chosen(variables)}"
+    """Sums over the rows of the time range that the variables select; organic traffic is of no campaign."""
+    where = f"$__timeFilter(origin_pane)\n    AND {OF_CAMPAIGNS}\n    AND {chosen(variables)}"
     tail = f"\nGROUP BY {group}" if group else ""
     return f"SELECT\n    {columns}\nFROM report_rows FINAL\nWHERE {where}{tail}"
 

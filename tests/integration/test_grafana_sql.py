@@ -131,7 +131,7 @@ def test_an_alert_is_linked_to_its_panel_and_its_time(client: Any) -> None:
     rows = ask(client, panel("campaigns/18 Alerts"), ALL)
     assert {row["kind"] for row in rows} == {"ctr_anomaly", "under_delivery"}
     for row in rows:
-        assert row["panel_url"] == OF_KIND[row["kind"]].url()
+        assert (row["panel_uid"], row["panel_id"]) == OF_KIND[row["kind"]]
         assert row["link_from"] == int(row["began"].replace(tzinfo=UTC).timestamp() - 3_600) * 1_000
         assert row["link_to"] > row["link_from"] + 3_600_000
 

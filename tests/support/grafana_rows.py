@@ -42,6 +42,8 @@ def generated_rows(seed: int = 7) -> dict[Table, list[Row]]:
         found[Table.COHORTS].append(_cohort(campaign, currency))
         found[Table.ALERTS] += _alerts(campaign, advertiser)
         found[Table.FLAGS] += _flags(rng, campaign, currency)
+    for values in _traffic(rng, {"campaign_id": "", "currency": "", "minute": BEGIN_S}, 0):
+        found[Table.REPORTS].append(make_row(Table.REPORTS, **values, pane_ms=60_000))
     found[Table.LEDGER] = list(_ledger())
     return found
 

@@ -6,8 +6,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import typer
 
 from tests.support.grafana_panels import DIRECTORY, FILES, dashboard, dashboards, links, panels
+from tests.support.prometheus_rules import rules
 
 pytest.importorskip("grafana_foundation_sdk", reason="the dashboards' builder is in campaign-streams[dev]")
 
@@ -18,6 +20,8 @@ from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from grafana import build, frame, places, sources
+from streams.cli import app
+from streams.jobs.readme import settings_rows
 from streams.terms import AlertKind
 
 each = pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
@@ -115,7 +119,7 @@ def test_a_panel_has_a_unit_that_grafana_knows_and_thresholds(document: dict[str
     steps = defaults["thresholds"]["steps"]
     assert steps[0]["value"] is None
     values = [step["value"] for step in steps[1:]]
-    assert values == sorted(values)
+    assert values == sorted(set(values))
     for override in panel["fieldConfig"]["overrides"]:
         assert {p["value"] for p in override["properties"] if p["id"] == "unit"} <= UNITS
 
@@ -132,6 +136,25 @@ def test_a_panel_asks_the_data_source_that_is_provisioned(document: dict[str, An
     known = {source.uid for source in (sources.PROMETHEUS, sources.CLICKHOUSE)}
     assert {panel["datasource"]["uid"], *(t["datasource"]["uid"] for t in panel["targets"])} <= known
     assert {target["datasource"]["uid"] for target in panel["targets"]} == {panel["datasource"]["uid"]}
+
+
+@every_panel
+def test_what_a_panel_tells_to_do_can_be_done(document: dict[str, Any], panel: dict[str, Any]) -> None:
+    text = panel["description"]
+    for command in re.findall(r"`campaign-streams ([\w -]+)`", text):
+        assert_is_a_command(command.split())
+    alerts = {rule["alert"] for rule in rules("alert")}
+    for named in re.findall(r"RUNBOOK, ([\w, ]+)\.", text):
+        assert set(re.findall(r"[A-Z]\w+", named)) <= alerts, named
+    settings = {row.name for section in settings_rows().values() for row in section}
+    assert set(re.findall(r"`((?:rules|worker|delivery)\.\w+)`", text)) <= settings
+
+
+def assert_is_a_command(words: list[str]) -> None:
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]
+    assert not hasattr(command, "commands"), "a group does nothing by itself"
 
 
 # Variables, annotations, links
@@ -162,9 +185,10 @@ def test_alerts_and_publications_of_replays_are_marked(path: Any) -> None:
 
 
 def test_every_link_leads_to_a_dashboard_a_panel_and_variables_that_exist() -> None:
-    found = [link for document in dashboards().values() for link in links(document)]
-    assert found
-    for link in found:
+    found = {link for document in dashboards().values() for link in links(document)}
+    by_row = {link for link in found if link.startswith("/d/${")}
+    assert len(by_row) == 1, "to the panel of an alert: see the test below"
+    for link in found - by_row:
         assert_leads_somewhere(link)
 
 

@@ -326,7 +326,7 @@ def test_every_link_and_folder_leads_somewhere() -> None:
     inner = [f"streams/{name}" for name in re.findall(r"^  (\w+/)", layout, re.MULTILINE)]
     files = [f"streams/{name}" for name in re.findall(r"\w+\.py", layout)]
     assert links
-    assert len(top) == 5
+    assert len(top) == 6
     assert [path for path in (*links, *top, *inner, *files) if not (ROOT / path).exists()] == []
 
 
