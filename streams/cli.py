@@ -20,6 +20,7 @@ from streams.commands import (
     query,
     reconcile,
     sessions,
+    tokens,
     top,
     topics,
     worker,
@@ -52,6 +53,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.command("notifier", help=prose(notifier.notifier.__doc__))(notifier.notifier)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(publishers.app, name="publishers")
+app.add_typer(tokens.app, name="tokens")
 
 
 def _show_version(wanted: bool) -> None:
