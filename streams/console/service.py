@@ -69,6 +69,7 @@ SPARK_MINUTES: Final = 30
 PACE_POINTS: Final = 300
 SHOWN_WINDOWS: Final[tuple[str, ...]] = ("1m", "5m", "15m", "1h", "day", "total")
 LONG_AGO_S: Final = 0
+NO_ROWS: Final[Record] = {"n_currency": "", "n_last": 0, **dict.fromkeys((f"n_{name}" for name in statements.SUMS), 0)}
 
 
 class Backstage(Protocol):
@@ -171,7 +172,7 @@ class Service:
         rows = await self._windows(campaign_id, head["time_zone"], as_of)
         settled_s = settled_before_s(int(self._now_s()), head["time_zone"])
         windows: dict[str, Figures] = {
-            name: figures_of(rows[name], settled_s=settled_s, prefix="n_") for name in SHOWN_WINDOWS if name in rows
+            name: figures_of(row, settled_s=settled_s, prefix="n_") for name, row in rows.items()
         }
         found = Campaign(
             campaign_id=campaign_id,
@@ -190,10 +191,13 @@ class Service:
     async def _windows(self, campaign_id: str, zone: str, as_of: int) -> dict[str, Record]:
         starts = [as_of - WINDOWS_S[name] for name in SHOWN_WINDOWS if name in WINDOWS_S]
         starts += [day_start_s(as_of, zone), LONG_AGO_S]
-        values: dict[str, object] = {f"since_{n}": max(0, start) for n, start in enumerate(starts)}
-        values["campaign_id"] = campaign_id
-        found = await self.source.rows(statements.windows(SHOWN_WINDOWS), values)
-        return {row["window"]: row for row in found}
+        values: dict[str, object] = {
+            "campaign_id": campaign_id,
+            "names": list(SHOWN_WINDOWS),
+            "starts": [max(0, start) for start in starts],
+        }
+        found = {row["window"]: row for row in await self.source.rows(statements.WINDOWS, values)}
+        return {name: found.get(name, NO_ROWS) for name in SHOWN_WINDOWS}
 
     async def days(self, who: Principal, campaign_id: str, asked: DaysAsked) -> Days:
         """A campaign by day."""

@@ -147,17 +147,14 @@ SELECT * FROM (
 ) ORDER BY held_from DESC LIMIT 1"""
 
 
-def windows(names: tuple[str, ...]) -> str:
-    """Figures of one campaign by window: each row is counted in every window that it is in."""
-    parts = [
-        f"""SELECT '{name}' AS window,
+WINDOWS: Final = f"""
+SELECT name AS window,
         {_sums()}
-    FROM all_rows AS r
-    WHERE r.campaign_id = {{campaign_id:String}} AND toUnixTimestamp(r.origin_pane) >= {{since_{at}:UInt32}}"""
-        for at, name in enumerate(names)
-    ]
-    return "\nUNION ALL\n".join(parts)
-
+FROM all_rows AS r
+ARRAY JOIN {{names:Array(String)}} AS name, {{starts:Array(UInt32)}} AS start
+WHERE r.campaign_id = {{campaign_id:String}} AND toUnixTimestamp(r.origin_pane) >= start
+GROUP BY name"""
+"""Figures of one campaign by window: a row counts in every window that it is in. A window without rows is absent."""
 
 DAYS: Final = f"""
 SELECT toDate(toTimeZone(r.origin_pane, {{zone:String}})) AS day,
