@@ -6,6 +6,7 @@ A reader that is slow gets the newest state, not a queue of old ones; alerts wai
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 FIGURES: Final = 100
 """Campaigns of one update: the first page by spend."""
 WAITING_ALERTS: Final = 50
+REST: Final = 3.0
+"""A loop rests at least so many times as long as it looked: where ClickHouse is busy, updates are rarer."""
 HEARTBEAT_S: Final = 15.0
 RETRY_MS: Final = 3_000
 
@@ -133,11 +136,14 @@ class Hub:
             for listener in list(self._listeners.get(key, ())):
                 if not self._holds(listener.who):
                     listener.close()
+            began = time.monotonic()
             try:
                 seen = await self._look(key, seen, told)
             except CampaignStreamsError as error:  # ClickHouse is away: streams stay, and what is shown grows old
                 log.debug("live updates wait: %s", error)
-            await asyncio.sleep(self._every_s)
+            except Exception:  # the next look may succeed; a loop that ended would leave its streams silent
+                log.exception("live updates")
+            await asyncio.sleep(max(self._every_s, REST * (time.monotonic() - began)))
 
     async def _look(self, key: Key, seen: dict[str, str] | None, told: dict[str, bytes]) -> dict[str, str]:
         """Tells what has changed; returns the alerts that have been told, with their states."""

@@ -17,7 +17,7 @@ import { said, t } from "./i18n";
 import { useLoaded } from "./loaded";
 import { AlertLine, Loading, Pace, Ratio, Spend, Wide } from "./parts";
 import { session } from "./state";
-import { WINDOWS } from "./campaigns";
+import { settledRatios, WINDOWS } from "./campaigns";
 
 const REFRESH_MS = 4_000;
 const SLOW_MS = 10_000;
@@ -250,7 +250,10 @@ function OverTime({ id }: { id: string }) {
   const { data, failure } = useLoaded(() => get<Minutes>(campaignPath(id, "/minutes")), id, SLOW_MS);
   const points = data?.minutes ?? [];
   const times = points.map((point) => epoch(point.minute));
-  const ratios = points.map((point) => (point.impressions > 0 ? point.clicks / point.impressions : null));
+  const ratios = settledRatios(
+    points.map((point) => point.impressions),
+    points.map((point) => point.clicks),
+  );
   return (
     <section aria-labelledby="series">
       <h2 id="series">{t("over_time")}</h2>
@@ -267,7 +270,7 @@ function OverTime({ id }: { id: string }) {
             shown={short}
           />
           <Chart
-            label={`${t("ctr")}: ${percent(ratios.at(-1))}`}
+            label={`${t("ctr")}: ${percent(ratios.findLast((each) => each !== null))}`}
             zone={data.time_zone}
             height={160}
             times={times}

@@ -54,9 +54,17 @@ function Heading({ column }: { column: Column }) {
   );
 }
 
+/** By minute, without the open one: its clicks and impressions do not arrive together. */
+export function settledRatios(shown: number[], clicked: number[]): (number | null)[] {
+  return shown.map((all, at) => {
+    const part = clicked[at] ?? 0;
+    return all > 0 && part <= all && at < shown.length - 1 ? part / all : null;
+  });
+}
+
 function Row({ line }: { line: CampaignLine }) {
   const { figures: own, spark } = line;
-  const ratios = spark.impressions.map((shown, at) => (shown > 0 ? (spark.clicks[at] ?? 0) / shown : null));
+  const ratios = settledRatios(spark.impressions, spark.clicks);
   const newest = ratios.findLast((value) => value !== null) ?? null;
   return (
     <tr role="row">

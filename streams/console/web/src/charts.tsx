@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { locale, language } from "./i18n";
+import { language, locale, t } from "./i18n";
 import { isDark } from "./state";
 
 export type Line = {
@@ -33,6 +33,8 @@ function clock(seconds: number, zone: string, step: number): string {
   return new Intl.DateTimeFormat(locale(), { ...day, ...hours, timeZone: zone }).format(new Date(seconds * 1000));
 }
 
+const STEPS_S = [60, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800, 2592000];
+
 function options(props: ChartProps, width: number): uPlot.Options {
   const axis = { stroke: colour("text"), grid: { stroke: colour("grid"), width: 1 }, ticks: { stroke: colour("grid") } };
   return {
@@ -43,11 +45,11 @@ function options(props: ChartProps, width: number): uPlot.Options {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), props.zone),
     scales: { x: { range: props.range ? () => props.range as [number, number] : undefined }, y: { range: fromZero } },
     axes: [
-      { ...axis, values: (_, splits, __, ___, step) => splits.map((each) => clock(each, props.zone, step)) },
+      { ...axis, incrs: STEPS_S, values: (_, splits, __, ___, step) => splits.map((each) => clock(each, props.zone, step)) },
       { ...axis, size: 64, values: (_, splits) => splits.map(props.shown) },
     ],
     series: [
-      { label: "", value: (_, at) => (at == null ? "–" : clock(at, props.zone, 60)) },
+      { label: t("time"), value: (_, at) => (at == null ? "–" : clock(at, props.zone, 60)) },
       ...props.lines.map((line) => ({
         label: line.label,
         stroke: colour(line.colour),

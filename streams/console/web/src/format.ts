@@ -20,7 +20,7 @@ export function money(micros: number | null | undefined, currency: string, isSho
     return new Intl.NumberFormat(locale(), {
       style: "currency",
       currency,
-      currencyDisplay: "narrowSymbol",
+      currencyDisplay: "symbol",
       ...compact,
     }).format(amount);
   } catch {

@@ -43,12 +43,12 @@ const TONES: Record<string, string> = {
 
 export function Pace({ pace, currency }: { pace: PaceLine | null; currency: string }) {
   if (pace === null) return <span class="muted">{ABSENT}</span>;
-  const share = pace.budget_micros > 0 ? Math.min(1, Math.max(0, pace.spend_micros / pace.budget_micros)) : 0;
+  const share = pace.budget_micros > 0 ? pace.spend_micros / pace.budget_micros : 0;
   return (
     <span class="pace">
       <span class={`badge ${TONES[pace.status] ?? "plain"}`}>{said("pace", pace.status)}</span>
       <progress
-        value={share}
+        value={Math.min(1, Math.max(0, share))}
         max={1}
         aria-label={`${money(pace.spend_micros, currency)} / ${money(pace.budget_micros, currency)}`}
       />
