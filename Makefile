@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo install test lint types format check sim bench schemas dashboards tools clean
+.PHONY: demo install test lint types format check sim bench schemas dashboards console tools clean
 
 $(INSTALLED): pyproject.toml
 	@echo "installing into $(VENV): about 1.2 GB, a minute or two"
@@ -49,6 +49,12 @@ schemas: install
 
 dashboards: install
 	$(BIN)/python -m grafana.build
+
+# The console's page, after a change of its sources or of the API's types. Needs Node 20; users of the package do not.
+WEB := streams/console/web
+console: install
+	$(BIN)/python -m streams.jobs.console
+	cd $(WEB) && npm ci --ignore-scripts && npm run --silent types && npm run --silent check && npm run --silent build
 
 # What checks deploy/ and is no Python package; tests that need one skip without it. Debian's packages, and Go for helm.
 TOOLS := .cache/tools

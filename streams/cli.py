@@ -23,6 +23,7 @@ from streams.commands import (
     reconcile,
     replay,
     sessions,
+    tokens,
     top,
     topics,
     worker,
@@ -59,6 +60,7 @@ app.command("notifier", help=prose(notifier.notifier.__doc__))(notifier.notifier
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(flags.app, name="flags")
 app.add_typer(publishers.app, name="publishers")
+app.add_typer(tokens.app, name="tokens")
 
 
 def _show_version(wanted: bool) -> None:

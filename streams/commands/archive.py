@@ -65,6 +65,7 @@ def archive(
     wish = Wish(
         directory=to,
         topics=topics_of(names),
+        are_named=bool(names),
         from_ms=None if begin is None else time_ms("--from", begin),
         until_ms=None if until is None else time_ms("--until", until),
         raw=raw,
@@ -77,6 +78,8 @@ def archive(
     except (KeyboardInterrupt, asyncio.CancelledError):
         notes().print("ended; what is in place is whole, and the next run goes on there")
         raise typer.Exit(130) from None
+    if report.missing:
+        notes().print(f"not there, and left out: {', '.join(report.missing)}")
     print_json(_document(to, report)) if as_json else show(to, report, out())
 
 
@@ -145,5 +148,6 @@ def _document(directory: Path, report: "ArchiveReport") -> dict[str, object]:
         "directory": str(directory),
         "records": sum(topic.records for topic in report.topics.values()),
         "offsets": report.offsets,
+        "missing_topics": report.missing,
         "topics": {name: asdict(topic) for name, topic in report.topics.items()},
     }

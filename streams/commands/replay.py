@@ -78,6 +78,7 @@ def replay(
             raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
         if compare not in (None, "live"):
             runs.find(str(compare))
+        _look(settings, plan)  # whatever speaks against it is told before anything is left behind
         summary = _replay(settings, plan, runs, change)
         differences = _compared(runs, plan.run, compare) if compare else []
     finally:
@@ -101,8 +102,11 @@ def _plan(
     wanted: "Range", name: str | None, processes: int, is_resumed: bool, campaigns: tuple[str, ...]
 ) -> "ReplayPlan":
     from streams.jobs.replay import ReplayPlan
+    from streams.jobs.replay_progress import NAME
 
     chosen = name or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime())
+    if not NAME.fullmatch(chosen):
+        raise ConfigurationError(f"--run: {chosen!r} is no name; use letters, digits, dots, dashes, at most 64")
     return ReplayPlan(chosen, wanted, processes, is_resumed, campaigns)
 
 
@@ -132,7 +136,8 @@ def _change(settings: Settings, rules: Path | None, campaigns: Path | None) -> "
     return Change(changed, tuple(found.campaigns) if found else ())
 
 
-def _say_what(settings: Settings, plan: "ReplayPlan") -> None:
+def _look(settings: Settings, plan: "ReplayPlan") -> tuple[int, int]:
+    """Partitions, and records that would be read."""
     from streams.adapters.kafka_history import KafkaHistory
     from streams.jobs.replay import survey, total_events
 
@@ -144,7 +149,11 @@ def _say_what(settings: Settings, plan: "ReplayPlan") -> None:
             await history.stop()
         return len(recorded), total_events(recorded)
 
-    partitions, total = run(look())
+    return run(look())
+
+
+def _say_what(settings: Settings, plan: "ReplayPlan") -> None:
+    partitions, total = _look(settings, plan)
     span = f"{time_text(plan.wanted.from_ms)} to {time_text(plan.wanted.to_ms)} UTC"
     out().print(f"{span}: {total:,} records of {partitions} partitions would be read", soft_wrap=True)
 

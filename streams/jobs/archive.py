@@ -35,6 +35,8 @@ class Wish(NamedTuple):
 
     directory: Path
     topics: tuple[str, ...] = TOPICS
+    are_named: bool = True
+    """Whether a topic that is missing is an error, or only told."""
     from_ms: int | None = None
     """Where an archive begins that holds nothing yet: records before it are left out."""
     until_ms: int | None = None
@@ -75,6 +77,8 @@ class ArchiveReport:
     """What a run has archived. Filled while it runs."""
 
     offsets_planned: int = 0
+    missing: list[str] = field(default_factory=list)
+    """Topics that were not named, and are not there."""
     topics: dict[str, TopicReport] = field(default_factory=dict)
 
     @property
@@ -120,8 +124,7 @@ async def archive(
             "events, or archive identifiers as they are with --raw"
         )
     counted = report if report is not None else ArchiveReport()
-    for topic in wish.topics:  # a wrong name leaves no directory behind
-        await history.partitions(topic)
+    wish = wish._replace(topics=await _present(history, wish, counted))
     with held(wish.directory):
         await asyncio.to_thread(recover, wish.directory)
         works = await _planned(history, wish, identity, log_epoch)
@@ -132,9 +135,24 @@ async def archive(
     return counted
 
 
+async def _present(history: History, wish: Wish, report: ArchiveReport) -> tuple[str, ...]:
+    """The topics that are there. Looked up before anything else: a wrong name leaves no directory behind."""
+    present = []
+    for topic in wish.topics:
+        try:
+            await history.partitions(topic)
+        except ConfigurationError:
+            if wish.are_named or len(report.missing) + 1 == len(wish.topics):
+                raise
+            report.missing.append(topic)
+        else:
+            present.append(topic)
+    return tuple(present)
+
+
 async def _planned(history: History, wish: Wish, identity: Identity, log_epoch: int) -> list[Work]:
     works = []
-    for topic in sorted(wish.topics, key=TOPICS.index):
+    for topic in wish.topics:
         for partition in range(await history.partitions(topic)):
             begin = _continued(wish, topic, partition, log_epoch)
             span = await history.span(topic, partition)

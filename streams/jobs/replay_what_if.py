@@ -29,7 +29,7 @@ SILENT_STEPS: Final = 6
 """An input from which so many steps brought nothing is told as silent."""
 SETTLING_STEPS: Final = 4
 """Behind the last record, for what is on its way between partitions."""
-OWN_LOGS: Final = frozenset({CAMPAIGNS, EVIDENCE, VERDICTS})
+OWN_LOGS: Final = (CAMPAIGNS, EVIDENCE, VERDICTS)
 """Topics whose records are arranged anew."""
 
 
@@ -114,20 +114,23 @@ class Lane:
     async def read(self, before_ms: int) -> int:
         """Applies what is older; returns how many records that was."""
         count = 0
-        for topic in TOPICS:
+        for topic, cursor in self.cursors.items():
             seen = 0
-            if topic in self.own:
-                log = self.own[topic]
-                begin, records = log.position, log.take(before_ms)
-                if records:
-                    self.state.apply(Batch(topic, self.state.partition, begin, log.position, records))
-                seen = len(records)
-            else:
-                async for batch in self.cursors[topic].before(before_ms):
-                    self.state.apply(batch)
-                    seen += len(batch.records)
+            async for batch in cursor.before(before_ms):
+                self.state.apply(batch)
+                seen += len(batch.records)
             self.quiet[topic] = 0 if seen else self.quiet[topic] + 1
             count += seen
+        return count + self.read_own(before_ms)
+
+    def read_own(self, before_ms: int) -> int:
+        """The same of the topics that the run arranges."""
+        count = 0
+        for topic, log in self.own.items():
+            begin, records = log.position, log.take(before_ms)
+            if records:
+                self.state.apply(Batch(topic, self.state.partition, begin, log.position, records))
+            count += len(records)
         return count
 
     def silent(self) -> tuple[str, ...]:
@@ -149,6 +152,9 @@ async def what_if(
     ]
     try:
         events, now_ms, settling = 0, await _first_ms(lanes), SETTLING_STEPS
+        for lane in lanes:  # the rules hold, and what was set before, before the first event
+            lane.read_own(now_ms)
+            _tick(lane, lanes, now_ms, change.rules)
         while settling:
             now_ms += STEP_MS
             for lane in lanes:

@@ -203,7 +203,7 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
         ("flooding_min_clicks", "flooding_window_ms", "flooding_ratio", "flooding_p"),
         "AppsFlyer: click flooding, very many clicks with very few conversions; labels of FDMA 2012.",
         "Publishers differ: the bound is on a factor and a probability against the spread among peers, never a fixed "
-        "rate. Only clicks that are a sixth of the window old are weighed, and only what they brought by that age.",
+        "rate. Only clicks that are a 24th of the window old are weighed, and only what they brought by that age.",
     ),
     Rule.PUBLISHER_TIMING: Description(
         "Click-to-conversion times",

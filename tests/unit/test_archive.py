@@ -1,0 +1,455 @@
+"""Archives: exact, incremental, and whole whenever the process ends."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from streams.adapters import parquet_writer
+from streams.adapters.memory import MemoryHistory, MemoryLog
+from streams.adapters.parquet_files import HEAD_KEY, chunks_in, head_of
+from streams.adapters.parquet_history import ParquetHistory
+from streams.adapters.parquet_writer import MAX_DAYS, ChunkWriter
+from streams.errors import ConfigurationError
+from streams.jobs.archive import TOPICS, ArchiveReport, Wish, archive, topics_of
+from streams.jobs.identity import Identity
+from streams.topics import CO_PARTITIONED, JOURNAL
+from tests.support.histories import TOPIC, Hole, Put, Told, in_memory, plain, told
+
+pa = pytest.importorskip("pyarrow", reason="archives need campaign-streams[files]")
+import pyarrow.parquet as pq  # noqa: E402
+
+DAY_MS = 86_400_000
+BEGIN_MS = 1_600_000_000_000
+KEYED = Identity(b"k" * 32, "k1")
+
+
+def archived(
+    log: MemoryLog, directory: Path, *, identity: Identity = KEYED, raw: bool = True, epoch: int = 0, **wish: Any
+) -> ArchiveReport:
+    """One run, with small ranges and chunks."""
+    whole = Wish(directory, topics=wish.pop("topics", (TOPIC,)), raw=raw, **wish)
+    return asyncio.run(archive(MemoryHistory(log, max_records=7), whole, identity, epoch, chunk_records=40))
+
+
+def everything(
+    log: MemoryLog, topic: str = TOPIC, partition: int = 0
+) -> list[tuple[int, int, bytes | None, bytes | None]]:
+    begin, end = log.beginning(topic, partition), log.end(topic, partition)
+    return [plain(record) for record in log.read(topic, partition, begin, end + 1)]
+
+
+def read_back(*directories: Path, topic: str = TOPIC, partition: int = 0, begin: int | None = None) -> Told:
+    async def read() -> Told:
+        history = ParquetHistory(*directories)
+        span = await history.span(topic, partition)
+        return await told(history, topic, span.first if begin is None else begin, span.next, partition)
+
+    return asyncio.run(read())
+
+
+def steps_of(seed: int, count: int) -> list[Put | Hole]:
+    """Records over some days, not in the order of their times, with holes, odd keys and odd values."""
+    rng = random.Random(seed)
+    steps: list[Put | Hole] = []
+    at = BEGIN_MS
+    for number in range(count):
+        at += rng.choice((0, 1, 1_000, 60_000, 3_600_000))
+        if rng.random() < 0.05:
+            steps.append(Hole(rng.randrange(2, 9)))
+        value = rng.choice((None, b"", b"%d" % number, rng.randbytes(rng.randrange(300))))
+        steps.append(Put(at - rng.choice((0, 0, 0, 7_200_000, 90_000_000)), value, rng.choice((None, b"", b"k"))))
+    return steps
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_archived_is_read_back_exactly_with_its_holes(seed: int, tmp_path: Path) -> None:
+    log = in_memory([*steps_of(seed, 300), Hole(5)])
+    report = archived(log, tmp_path)
+    assert read_back(tmp_path) == (everything(log), [])
+    assert report.topics[TOPIC].records == 300
+    assert report.offsets == report.offsets_planned == log.end(TOPIC, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_range_of_an_archive_is_the_range_of_the_log(seed: int, tmp_path: Path) -> None:
+    log = in_memory(steps_of(seed, 150))
+    archived(log, tmp_path)
+    live, history, rng, end = MemoryHistory(log), ParquetHistory(tmp_path), random.Random(seed), log.end(TOPIC, 0)
+
+    async def compare() -> None:
+        for _ in range(40):
+            begin, until = sorted((rng.randrange(end + 1), rng.randrange(end + 1)))
+            assert await told(history, TOPIC, begin, until) == await told(live, TOPIC, begin, until)
+            at_ms = BEGIN_MS + rng.randrange(-DAY_MS, 9 * DAY_MS)
+            assert await history.offset_at(TOPIC, 0, at_ms) == await live.offset_at(TOPIC, 0, at_ms)
+
+    asyncio.run(compare())
+
+
+def test_a_second_run_goes_on_where_the_archive_ends(tmp_path: Path) -> None:
+    log, steps = MemoryLog(), steps_of(3, 200)
+    for begin in range(0, 200, 50):
+        in_memory(steps[begin : begin + 50], log)
+        archived(log, tmp_path)
+        before = sorted(tmp_path.rglob("*.parquet"))
+        assert archived(log, tmp_path).offsets == 0
+        assert sorted(tmp_path.rglob("*.parquet")) == before
+    in_memory(steps[200:], log)
+    archived(log, tmp_path)
+    assert read_back(tmp_path) == (everything(log), [])
+
+
+def test_files_lie_by_topic_and_day_and_say_what_they_hold(tmp_path: Path) -> None:
+    day = 18_500 * DAY_MS
+    log = in_memory([Put(day - 1), Put(day), Put(day + DAY_MS - 1), Put(day - 2), Hole(2), Put(day + DAY_MS)])
+    archived(log, tmp_path)
+    name = "part-00000-00000000000000000000-00000000000000000006.parquet"
+    found = {path.parent.name: path for path in (tmp_path / f"topic={TOPIC}").rglob("*") if path.is_file()}
+    assert {path.name for path in found.values()} == {name}
+    offsets = {day: pq.read_table(path)["offset"].to_pylist() for day, path in found.items()}
+    assert offsets == {"day=2020-08-25": [0, 3], "day=2020-08-26": [1, 2], "day=2020-08-27": [6]}
+    head = head_of(found["day=2020-08-26"])
+    assert (head.from_offset, head.to_offset, head.records) == (0, 7, 2)
+    assert head.days == ("2020-08-25", "2020-08-26", "2020-08-27")
+    file = pq.ParquetFile(found["day=2020-08-25"])
+    assert file.schema_arrow.field("value").type == pa.binary()
+    assert file.metadata.row_group(0).column(3).compression == "ZSTD"
+
+
+def test_more_days_than_files_may_be_open_end_a_chunk_early(tmp_path: Path) -> None:
+    log = in_memory([Put(n * DAY_MS) for n in range(3 * MAX_DAYS + 5)])
+    archived(log, tmp_path)
+    assert read_back(tmp_path) == (everything(log), [])
+    assert len(chunks_in(tmp_path, TOPIC)[0]) >= 4
+
+
+def test_records_without_a_time_of_their_own_are_kept_too(tmp_path: Path) -> None:
+    log = in_memory([Put(-1), Put(BEGIN_MS), Put(-1)])
+    archived(log, tmp_path)
+    assert read_back(tmp_path) == (everything(log), [])
+
+
+def test_what_retention_took_between_two_runs_is_lost_and_known(tmp_path: Path) -> None:
+    log = in_memory(steps_of(1, 50))
+    archived(log, tmp_path)
+    end, first = log.end(TOPIC, 0), everything(log)
+    in_memory([Put(BEGIN_MS)] * 30, log)
+    log.trim(TOPIC, 0, end + 20)
+    assert archived(log, tmp_path).topics[TOPIC].lost == 20
+    assert read_back(tmp_path) == ([*first, *everything(log)], [(end, end + 20)])
+    log.trim(TOPIC, 0, log.end(TOPIC, 0))
+    in_memory([Hole(4)], log)
+    log.trim(TOPIC, 0, log.end(TOPIC, 0))
+    archived(log, tmp_path)
+    assert read_back(tmp_path).lost == [(end, end + 20), (log.end(TOPIC, 0) - 4, log.end(TOPIC, 0))]
+
+
+def test_times_bound_a_new_archive_and_never_make_a_gap(tmp_path: Path) -> None:
+    log = in_memory([Put(BEGIN_MS + n * 1_000) for n in range(60)])
+    archived(log, tmp_path, from_ms=BEGIN_MS + 10_000, until_ms=BEGIN_MS + 20_000)
+    assert [r[0] for r in read_back(tmp_path).records] == list(range(10, 20))
+    archived(log, tmp_path, from_ms=BEGIN_MS + 40_000, until_ms=BEGIN_MS + 50_000)
+    assert [r[0] for r in read_back(tmp_path).records] == list(range(10, 50))
+
+
+def test_every_partition_of_every_topic_is_archived_and_the_journal_is_looked_at_first(tmp_path: Path) -> None:
+    log = MemoryLog()
+    for topic in TOPICS:
+        for partition in range(3):
+            for n in range(5):
+                log.append(topic, partition, b"{}" if topic != JOURNAL else b"%d" % n, timestamp_ms=BEGIN_MS)
+    asked: list[str] = []
+
+    class Watched(MemoryHistory):
+        async def span(self, topic: str, partition: int) -> Any:
+            asked.append(topic)
+            return await super().span(topic, partition)
+
+    wish = Wish(tmp_path, raw=True)
+    asyncio.run(archive(Watched(log), wish, KEYED, 0))
+    assert set(asked[:3]) == {JOURNAL}
+    assert set(asked) == set(CO_PARTITIONED)
+    for topic in TOPICS:
+        for partition in range(3):
+            assert read_back(tmp_path, topic=topic, partition=partition).records == everything(log, topic, partition)
+
+
+# Whenever it ends
+
+
+class Killed(BaseException):
+    """As if the process had ended here."""
+
+
+def dying_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int) -> None:
+    """The n-th call of a method from now on ends the process, which cleans nothing up."""
+    calls = 0
+    real: Callable[..., Any] = getattr(owner, name)
+
+    def method(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Killed
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, method)
+    monkeypatch.setattr(ChunkWriter, "abandon", lambda self: None)
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(Path, "rename"), (parquet_writer._DayFile, "close"), (parquet_writer._DayFile, "write_group"), (Path, "rmdir")],
+)
+def test_a_run_that_ends_anywhere_loses_and_doubles_nothing(owner: type, name: str, call: int, tmp_path: Path) -> None:
+    log = in_memory(steps_of(5, 200))
+    with pytest.MonkeyPatch.context() as patch:
+        dying_at(patch, owner, name, call)
+        with pytest.raises(Killed):
+            archived(log, tmp_path)
+    archived(log, tmp_path)
+    assert read_back(tmp_path) == (everything(log), [])
+    assert not list((tmp_path / ".writing").iterdir())
+
+
+def test_a_chunk_that_was_being_put_in_place_is_completed_though_retention_took_its_records(tmp_path: Path) -> None:
+    log = in_memory([Put(n % 5 * DAY_MS) for n in range(30)])
+    before = everything(log)
+    with pytest.MonkeyPatch.context() as patch:
+        dying_at(patch, Path, "rename", 3)
+        with pytest.raises(Killed):
+            archived(log, tmp_path)
+    assert read_back(tmp_path) == ([], [])  # a reader does not take half of it
+    log.trim(TOPIC, 0, 30)
+    archived(log, tmp_path)
+    assert read_back(tmp_path) == (before, [])
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from streams.adapters.memory import MemoryHistory
+from streams.jobs.archive import Wish, archive
+from streams.jobs.identity import Identity
+from tests.support.histories import TOPIC, in_memory
+from tests.unit.test_archive import steps_of
+history = MemoryHistory(in_memory(steps_of(7, 2_000)), max_records=50)
+print("begun", flush=True)
+asyncio.run(archive(history, Wish(Path(sys.argv[1]), topics=(TOPIC,), raw=True), Identity(), 0, chunk_records=100))
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_leaves_no_gap_and_no_duplicate(tmp_path: Path) -> None:
+    rng, kills = random.Random(), 0
+    while True:
+        command = [sys.executable, "-c", KILLED, str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        if kills < 4:
+            time.sleep(rng.random() * 0.5)
+            process.send_signal(signal.SIGKILL)
+        kills += 1
+        output, _ = process.communicate(timeout=120)
+        if output == "done\n":
+            break
+        assert kills < 20
+    log = in_memory(steps_of(7, 2_000))
+    assert read_back(tmp_path) == (everything(log), [])
+
+
+def test_a_run_that_is_cancelled_leaves_nothing_half_done(tmp_path: Path) -> None:
+    log = in_memory(steps_of(2, 400))
+
+    async def cancelled_after(steps: int) -> None:
+        wish = Wish(tmp_path, topics=(TOPIC,), raw=True)
+        run = asyncio.create_task(archive(MemoryHistory(log, max_records=7), wish, KEYED, 0, chunk_records=40))
+        for _ in range(steps):
+            await asyncio.sleep(0.002)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    asyncio.run(cancelled_after(10))
+    assert not list((tmp_path / ".writing").glob("*"))
+    archived(log, tmp_path)
+    assert read_back(tmp_path) == (everything(log), [])
+
+
+# Identifiers
+
+
+def test_without_a_key_an_archive_needs_to_be_told_that_identifiers_stay(tmp_path: Path) -> None:
+    log = in_memory([Put(BEGIN_MS, b"{}")])
+    with pytest.raises(ConfigurationError, match="--raw"):
+        archived(log, tmp_path / "new", identity=Identity(), raw=False)
+    assert not (tmp_path / "new").exists()
+    archived(log, tmp_path / "new", identity=Identity(), raw=True)
+    with pytest.raises(ConfigurationError, match="go on with --raw"):
+        archived(log, tmp_path / "new", raw=False)
+
+
+def test_an_archive_with_pseudonyms_counts_what_it_changed(tmp_path: Path) -> None:
+    sound = b'{"event_id":"e","event_time_ms":1,"user_id":"k1:%s"}' % (b"0" * 32)
+    secret = b'{"event_id":"e","event_time_ms":1,"user_id":"alice"}'
+    log = in_memory([Put(BEGIN_MS, value) for value in (sound, secret, b"alice", None)])
+    report = archived(log, tmp_path, raw=False).topics[TOPIC]
+    assert (report.pseudonymised, report.markers, report.unfaithful) == (1, 1, 0)
+    values = [record[3] for record in read_back(tmp_path).records]
+    assert (values[0], values[3]) == (sound, None)
+    assert all(b"alice" not in path.read_bytes() for path in tmp_path.rglob("*.parquet"))
+    assert [head.key_id for head in ParquetHistory(tmp_path).heads] == ["k1"]
+    with pytest.raises(ConfigurationError, match="go on without --raw"):
+        archived(log, tmp_path, raw=True)
+    archived(log, tmp_path / "raw", raw=True)
+    with pytest.raises(ConfigurationError, match="one user would be two; give"):
+        ParquetHistory(tmp_path, tmp_path / "raw")
+
+
+# Several archives, and what is wrong with them
+
+
+def test_archives_complete_each_other_and_may_overlap(tmp_path: Path) -> None:
+    log = in_memory([Put(BEGIN_MS + n * 1_000) for n in range(100)])
+    for name, begin, end in (("a", 0, 50), ("b", 30, 45), ("c", 40, 100)):
+        archived(log, tmp_path / name, from_ms=BEGIN_MS + begin * 1_000, until_ms=BEGIN_MS + end * 1_000)
+    directories = [tmp_path / name for name in "cab"]
+    assert read_back(*directories) == (everything(log), [])
+    assert [record[0] for record in read_back(*directories, begin=37).records] == list(range(37, 100))
+
+
+def test_a_gap_between_archives_is_refused(tmp_path: Path) -> None:
+    log = in_memory([Put(BEGIN_MS + n * 1_000) for n in range(100)])
+    archived(log, tmp_path / "a", until_ms=BEGIN_MS + 40_000)
+    archived(log, tmp_path / "b", from_ms=BEGIN_MS + 60_000)
+    with pytest.raises(ConfigurationError, match=r"offsets 40 to 59 are in no archive.*; archive what is missing"):
+        read_back(tmp_path / "a", tmp_path / "b")
+    assert len(read_back(tmp_path / "a", tmp_path / "b", begin=60).records) == 40
+
+
+def test_a_missing_day_of_a_chunk_is_refused(tmp_path: Path) -> None:
+    log = in_memory([Put((n // 20 + n % 2) * DAY_MS) for n in range(100)])
+    archived(log, tmp_path)
+    first = chunks_in(tmp_path, TOPIC)[0][0]
+    assert len(first.files) > 1
+    first.files[0].unlink()
+    with pytest.raises(ConfigurationError, match="is missing for 1970-01-01; restore"):
+        read_back(tmp_path)
+
+
+def test_topics_that_were_created_anew_need_another_directory(tmp_path: Path) -> None:
+    archived(in_memory([Put(BEGIN_MS)] * 10), tmp_path / "a")
+    with pytest.raises(ConfigurationError, match=r"created anew; raise worker\.log_epoch"):
+        archived(in_memory([Put(BEGIN_MS)] * 5), tmp_path / "a")
+    with pytest.raises(ConfigurationError, match=r"log epoch 0.*another directory"):
+        archived(in_memory([Put(BEGIN_MS)] * 50), tmp_path / "a", epoch=1)
+    archived(in_memory([Put(BEGIN_MS)] * 50), tmp_path / "b", epoch=1)
+    with pytest.raises(ConfigurationError, match="several log epochs"):
+        ParquetHistory(tmp_path / "a", tmp_path / "b")
+
+
+def test_damaged_and_foreign_files_are_named_with_the_remedy(tmp_path: Path) -> None:
+    archived(in_memory([Put(BEGIN_MS)] * 10), tmp_path)
+    path = chunks_in(tmp_path, TOPIC)[0][0].files[0]
+    table, whole = pq.read_table(path), path.read_bytes()
+    ours = pq.read_metadata(path).metadata
+    head = msgspec.json.encode({**msgspec.json.decode(ours[HEAD_KEY]), "version": 2})
+
+    def replaced(
+        content: bytes | None, metadata: dict[bytes, bytes] | None = None, columns: Sequence[str] = ()
+    ) -> None:
+        if content is not None:
+            path.write_bytes(content)
+        else:
+            pq.write_table(table.select(columns or table.column_names).replace_schema_metadata(metadata), path)
+
+    for change, message in (
+        (lambda: replaced(whole[: len(whole) // 2]), "not a whole Parquet file.*restore it"),
+        (lambda: replaced(b"no Parquet at all"), "not a whole Parquet file.*restore it"),
+        (lambda: replaced(None), "not written by `campaign-streams archive`; move it"),
+        (lambda: replaced(None, {HEAD_KEY: head}), "version 2.*use the campaign-streams that wrote it"),
+        (lambda: replaced(None, {HEAD_KEY: b"{"}), "is damaged.*restore"),
+        (lambda: replaced(None, ours, ("offset", "value")), "has columns offset, value; restore"),
+    ):
+        change()
+        with pytest.raises(ConfigurationError, match=f"{path.name} .*{message}|{path.name}: .*{message}"):
+            read_back(tmp_path)
+    replaced(whole)
+    assert len(read_back(tmp_path).records) == 10
+
+
+def test_directories_that_cannot_be_used_are_named_with_the_remedy(tmp_path: Path) -> None:
+    log, file = in_memory([Put(BEGIN_MS)]), tmp_path / "file"
+    file.touch()
+    for directory in (file, file / "below"):
+        with pytest.raises(ConfigurationError, match="is no directory; give another"):
+            archived(log, directory)
+    with pytest.raises(ConfigurationError, match="is no directory; give one"):
+        ParquetHistory(file)
+    with pytest.raises(ConfigurationError, match="does not exist; give"):
+        ParquetHistory(tmp_path / "nothing")
+    with pytest.raises(ConfigurationError, match="holds no archive; give"):
+        ParquetHistory(tmp_path)
+
+
+def test_two_archivers_do_not_work_in_one_directory(tmp_path: Path) -> None:
+    with parquet_writer.held(tmp_path), pytest.raises(ConfigurationError, match="another archive runs"):
+        archived(in_memory([Put(BEGIN_MS)]), tmp_path)
+
+
+def test_a_full_disk_is_told_with_the_remedy_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    log = in_memory(steps_of(4, 200))
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet_writer.os, "fsync", full)
+        with pytest.raises(ConfigurationError, match=r"No space left on device.*run again"):
+            archived(log, tmp_path)
+    archived(log, tmp_path)
+    assert read_back(tmp_path) == (everything(log), [])
+
+
+def test_a_topic_that_is_not_there_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no topic"):
+        archived(MemoryLog(), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_topics_that_nobody_named_may_be_missing_but_not_all_of_them(tmp_path: Path) -> None:
+    report = archived(in_memory([Put(BEGIN_MS)]), tmp_path / "a", topics=TOPICS, are_named=False)
+    assert set(report.missing) == set(TOPICS) - {TOPIC}
+    assert list(report.topics) == [TOPIC]
+    with pytest.raises(ConfigurationError, match="no topic"):
+        archived(MemoryLog(), tmp_path / "b", topics=TOPICS, are_named=False)
+
+
+def test_topics_are_named_by_their_inputs_too_and_a_wrong_name_gets_a_hint() -> None:
+    assert topics_of(["clicks", "ads.journal"]) == (JOURNAL, TOPIC)
+    assert topics_of([]) == TOPICS
+    with pytest.raises(ConfigurationError, match=r"did you mean ads\.clicks\?"):
+        topics_of(["ads.click"])
+    with pytest.raises(ConfigurationError, match="known are"):
+        topics_of(["x"])
+
+
+def test_without_pyarrow_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'campaign-streams\[files\]'"):
+        ParquetHistory(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"pip install 'campaign-streams\[files\]'"):
+        archived(in_memory([Put(BEGIN_MS)]), tmp_path / "new")
