@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo install test lint types format check sim bench schemas tools clean
+.PHONY: demo install test lint types format check sim bench schemas dashboards console tools clean
 
 $(INSTALLED): pyproject.toml
 	@echo "installing into $(VENV): about 1.2 GB, a minute or two"
@@ -47,6 +47,15 @@ schemas: install
 	$(BIN)/python -m streams.jobs.schemas
 	$(BIN)/python -m streams.jobs.flags
 
+dashboards: install
+	$(BIN)/python -m grafana.build
+
+# The console's page, after a change of its sources or of the API's types. Needs Node 20; users of the package do not.
+WEB := streams/console/web
+console: install
+	$(BIN)/python -m streams.jobs.console
+	cd $(WEB) && npm ci --ignore-scripts && npm run --silent types && npm run --silent check && npm run --silent build
+
 # What checks deploy/ and is no Python package; tests that need one skip without it. Debian's packages, and Go for helm.
 TOOLS := .cache/tools
 PROMETHEUS := promtool prometheus amtool prometheus-alertmanager
@@ -62,7 +71,7 @@ $(TOOLS)/bin/promtool:
 
 $(TOOLS)/bin/helm:
 	mkdir -p $(TOOLS)/bin
-	-GOBIN=$(abspath $(TOOLS)/bin) go install helm.sh/helm/v3/cmd/helm@v3.19.0
+	-GOBIN=$(abspath $(TOOLS)/bin) timeout 300 go install helm.sh/helm/v3/cmd/helm@v3.19.0
 
 clean:
 	rm -rf $(VENV) build *.egg-info bench/results

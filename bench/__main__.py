@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("pipeline", "pacing", "alerts", "invalid", "history")
+NAMES = ("pipeline", "pacing", "alerts", "invalid", "replay", "history")
 RESULTS = Path(__file__).parent / "results"
 
 

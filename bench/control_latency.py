@@ -1,4 +1,8 @@
-"""From a record's append to the control that reflects it: a real broker, a worker, and a consumer beside them."""
+"""From a record's append to the control that reflects it: a real broker, a worker, and a consumer beside them.
+
+A probe is an impression of a campaign whose spend it raises by a known amount; it is reflected in the first control
+whose spend is at least that. Times start before the record is sent, so they are a little too long.
+"""
 
 import asyncio
 import tempfile
@@ -27,7 +31,10 @@ WAIT_S = 30.0
 
 
 async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[str, float]:
-    """Probes under load: `rate` events/s of the standard workload, whose campaigns are paced too."""
+    """Probes under load: `rate` events/s of the standard workload, whose first `paced` campaigns are paced too.
+
+    A probe that is never answered counts with the time that it was waited for.
+    """
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedSystem(Path(directory), settings={"DELIVERY__ENABLED": "false"}) as system:
             outbox = KafkaOutbox(system.kafka)
@@ -35,7 +42,7 @@ async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[st
             names = [f"probe-{n:02d}" for n in range(PROBES)]
             await outbox.publish([_settings(name) for name in [*names, *(f"c{n:05d}" for n in range(paced))]])
             pump = Pump(outbox, rate)
-            load = asyncio.create_task(pump.run())
+            load, started_at = asyncio.create_task(pump.run()), time.monotonic()
             sent: dict[tuple[str, int], float] = {}
             waits: list[float] = []
             watcher = asyncio.create_task(_watch(system, sent, waits))
@@ -46,14 +53,16 @@ async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[st
                 await asyncio.sleep(0.1)
             pump.stopping = True
             await load
+            lasted = time.monotonic() - started_at
             watcher.cancel()
             await outbox.stop()
-    waits.sort()
+    waits = sorted([*waits, *((time.monotonic() - began) * 1000 for began in sent.values())])
     return {
         "control_ms_p50": waits[len(waits) // 2],
         "control_ms_p99": waits[round((len(waits) - 1) * 0.99)],
         "control_probes": len(waits),
         "control_probes_unanswered": len(sent),
+        "control_load_events_per_s": pump.sent / lasted,
     }
 
 
@@ -76,9 +85,8 @@ async def _probe(outbox: KafkaOutbox, names: list[str], sent: dict[tuple[str, in
         shown[name] += 1
         at = time.time_ns() // 1_000_000
         value = f'{{"event_id":"{name}-{shown[name]}","event_time_ms":{at},"campaign_id":"{name}"}}'.encode()
-        began = time.monotonic()
+        sent[name, shown[name] * PRICE_MICROS // 1000] = time.monotonic()
         await outbox.publish([Outgoing(INPUT_TOPICS[Input.IMPRESSIONS], None, name.encode(), value, at)])
-        sent[name, shown[name] * PRICE_MICROS // 1000] = began
         await asyncio.sleep(PAUSE_S)
 
 

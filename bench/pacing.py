@@ -16,7 +16,9 @@ into the next pane. Figures are over all whole periods (local days, live session
 * `rate_volatility`: the way that the rate goes within a minute (sum of |changes|) over its highest value in it, the
   mean over all minutes and campaigns;
 * `off_plan_mean`: mean distance of spend from an even or traffic-shaped plan during the period, share of the plan
-  (campaigns that are to spend as soon as possible left out).
+  (campaigns that are to spend as soon as possible left out);
+* `control_ms_*`: from a record's append to the control that reflects it, with the broker, the worker and its sinks
+  (`bench.control_latency`).
 """
 
 import os
@@ -27,6 +29,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bench.control_latency import control_ms
 from bench.market import Incident, Market, Step
 from bench.market_demand import PANE_MS
 from streams.rules import DAY_MS, HOUR_MS, MINUTE_MS
@@ -41,6 +44,9 @@ SUPPLY_MARGIN: Final = 1.15
 PANES_A_MINUTE: Final = MINUTE_MS // PANE_MS
 POLICIES: Final = ("none", "linkedin", "ours")
 MINUTES_A_PROBE: Final = 15
+LOAD_PER_S: Final = 5_000.0
+"""Events/s beside which the latency of controls is measured: what two processors carry with the generator, the broker
+and the worker on them. Where the worker falls behind, the backlog is measured and not the control."""
 
 
 class Policy(Protocol):
@@ -276,4 +282,5 @@ async def run(quick: bool) -> Figures:
     for policy in POLICIES:
         own = [result for (name, _), result in zip(jobs, results, strict=True) if name == policy]
         figures.update({f"{policy}.{figure}": value for figure, value in summed_up(own).items()})
+    figures.update(await control_ms(LOAD_PER_S, 15.0 if quick else 75.0))
     return figures

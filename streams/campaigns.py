@@ -25,6 +25,8 @@ class CampaignSettings(msgspec.Struct, frozen=True, kw_only=True):
     name: Annotated[Name, Meta(description="Name for people.")] = ""
     advertiser_id: Annotated[Id | None, Meta(description="Advertiser.")] = None
     agency_id: Annotated[Id | None, Meta(description="Agency.")] = None
+    shop_id: Annotated[Id | None, Meta(description="Shop that the campaign is for, if one.")] = None
+    creator_id: Annotated[Id | None, Meta(description="Creator or host that the campaign is for, if one.")] = None
     account_id: Annotated[Id | None, Meta(description="Account that is billed.")] = None
     currency: Annotated[
         Currency, Meta(description="ISO 4217 code. A campaign has one; other money is counted and refused.")

@@ -13,6 +13,7 @@ from streams.commands import (
     dead_letters,
     demo,
     doctor,
+    flags,
     generate,
     load,
     notifier,
@@ -20,7 +21,9 @@ from streams.commands import (
     publishers,
     query,
     reconcile,
+    replay,
     sessions,
+    tokens,
     top,
     topics,
     worker,
@@ -51,9 +54,13 @@ app.command("top", help=prose(top.top.__doc__))(top.top)
 app.command("doctor", help=prose(doctor.doctor.__doc__))(doctor.doctor)
 app.command("reconcile", help=prose(reconcile.reconcile.__doc__), epilog=prose(reconcile.EPILOG))(reconcile.reconcile)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.command("replay", help=prose(replay.replay.__doc__), epilog=prose(replay.EPILOG))(replay.replay)
+app.add_typer(replay.app, name="runs")
 app.command("notifier", help=prose(notifier.notifier.__doc__))(notifier.notifier)
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(flags.app, name="flags")
 app.add_typer(publishers.app, name="publishers")
+app.add_typer(tokens.app, name="tokens")
 
 
 def _show_version(wanted: bool) -> None:

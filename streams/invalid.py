@@ -167,7 +167,7 @@ class InvalidRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     flooding_window_ms: Window = 6 * 3_600_000
     flooding_ratio: Annotated[float, Meta(ge=1.0, le=1e6)] = 5.0
     """A source's click-to-conversion rate is below its peers' by at least this factor, and by chance only …"""
-    flooding_p: Annotated[float, Meta(gt=0.0, le=0.1)] = 1e-6
+    flooding_p: Annotated[float, Meta(gt=0.0, le=0.1)] = 1e-4
     """… with less than this probability, beta-binomial over its peers."""
     timing_min_conversions: Positive = 50
     timing_p: Annotated[float, Meta(gt=0.0, le=0.1)] = 1e-6

@@ -214,6 +214,44 @@ class DeliverySettings(Section):
         return self
 
 
+class TokenSettings(Section):
+    """One token of the console: what `campaign-streams tokens new` printed."""
+
+    hash: SecretStr = Field(description="Its hash, never the token itself.")
+    scopes: tuple[str, ...] = Field(min_length=1, max_length=100, description="operator, or KIND:ID.")
+    expires: date | None = Field(None, description="Its last day, UTC; none: it does not expire.")
+
+
+class ConsoleSettings(Section):
+    """The web page and its API: who may see what, and how much of it."""
+
+    enabled: bool = Field(True, description="The worker serves the page and the API.")
+    tokens_file: Path | None = Field(None, description="TOML file of tokens, one a line; read again when it changes.")
+    tokens: dict[Annotated[str, StringConstraints(pattern="^[a-z0-9]{4,32}$")], TokenSettings] = Field(
+        {}, description="Tokens by id, as [console.tokens.ID]. With any token, or a file, nobody is served without."
+    )
+    token: SecretStr | None = Field(
+        None, description="An operator's token, which commands here (`top`, `query`, …) show to a worker."
+    )
+    secure_cookie: bool = Field(False, description="Cookies go over HTTPS only: set it behind a proxy with TLS.")
+    open_metrics: bool = Field(
+        False, description="/metrics without a token, also from other machines: where only Prometheus reaches the port."
+    )
+    session_ms: int = Field(43_200_000, ge=60_000, le=2_592_000_000, description="A login in the page lasts so long.")
+    refresh_ms: int = Field(2_000, ge=250, le=60_000, description="Live updates come about so often.")
+    query_timeout_s: float = Field(10.0, gt=0, le=120, description="One question to ClickHouse may take this long.")
+    requests_per_minute: int = Field(
+        600, ge=10, le=100_000, description="Of one token, and of one address; beyond it 429 is answered."
+    )
+    failures_per_minute: int = Field(10, ge=1, le=1_000, description="Wrong tokens of one address in a minute.")
+    max_streams: int = Field(100, ge=1, le=10_000, description="Streams of live updates at the same time.")
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a token is needed. Without any configured, only this machine is served."""
+        return bool(self.tokens) or self.tokens_file is not None
+
+
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
@@ -227,6 +265,7 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     delivery: DeliverySettings = DeliverySettings()
     invalid: InvalidSettings = InvalidSettings()
+    console: ConsoleSettings = ConsoleSettings()
     rules: dict[str, object] = Field(default_factory=dict, description="Overrides of streams.rules.Rules.")
 
     @classmethod

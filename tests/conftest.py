@@ -1,15 +1,22 @@
 """Brokers for the tests: one of each kind for the whole run, started when a test first asks for it."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from streams.adapters.embedded_broker import EmbeddedBroker
 from streams.settings import KafkaSettings
 from tests.support.apache_kafka import ApacheKafka, started_or_skipped
 from tests.support.brokers import BROKERS, settings_of
+
+settings.register_profile("same", derandomize=True)
+settings.register_profile("random", print_blob=True)
+settings.load_profile(os.environ.get("CAMPAIGN_STREAMS_HYPOTHESIS", "same"))
+"""The same examples in every run; `random` looks for others, and prints how to repeat what it finds."""
 
 
 @pytest.fixture(scope="session")

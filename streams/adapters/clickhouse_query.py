@@ -8,7 +8,7 @@ raise. The engine's own parser refuses several statements in one, and shows what
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, Final, NamedTuple
@@ -68,15 +68,25 @@ class ClickHouseReader:
         work: Callable[[], QueryResult] = lambda: self.query_now(sql, limits)  # noqa: E731 - a name for the type
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
+    async def ask(self, statement: str, values: Mapping[str, Any], limits: QueryLimits) -> QueryResult:
+        """Answers a statement of this program, in which `{name:Type}` stands for a value. Raises as `query` does."""
+        work: Callable[[], QueryResult] = lambda: self._answer(statement, limits, values)  # noqa: E731
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     def query_now(self, sql: str, limits: QueryLimits | None = None) -> QueryResult:
         """The same, waiting for the answer in the calling thread."""
         if len(sql) > MAX_SQL_CHARS:
             raise QueryRefused(f"the query has {len(sql)} characters, at most {MAX_SQL_CHARS} are taken; shorten it")
-        limits = limits or QueryLimits()
+        return self._answer(sql, limits or QueryLimits(), None)
+
+    def _answer(self, sql: str, limits: QueryLimits, values: Mapping[str, Any] | None) -> QueryResult:
+        """`values` is None for what a person wrote: that is looked at first."""
         client = self._borrow(limits)
         try:
-            _check(client, sql)
-            answer = client.raw_query(sql.strip().rstrip("; \t\n"), fmt="JSONCompact")
+            if values is None:
+                _check(client, sql)
+            bound = dict(values) if values else None
+            answer = client.raw_query(sql.strip().rstrip("; \t\n"), parameters=bound, fmt="JSONCompact")
             result = _result(answer, limits.max_rows)
         except Exception as error:
             client.close()  # chdb may hold a half-written answer

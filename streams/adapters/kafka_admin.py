@@ -34,11 +34,14 @@ from streams.topics import (
     CO_PARTITIONED,
     DEAD_LETTERS,
     DELIVERIES,
+    EVIDENCE,
+    FLAGS,
     INPUT_TOPICS,
     JOURNAL,
     PACING,
     SESSIONS,
     SPENDS,
+    VERDICTS,
 )
 
 DAY_MS = 86_400_000
@@ -103,6 +106,11 @@ def topic_plans(
         CAMPAIGNS: kept,
         SESSIONS: kept,
         ALLOWANCES: {**kept, "retention.ms": str(7 * DAY_MS)},
+        # read like an input, so kept for an outage; every click stands in it once for each kind of source
+        EVIDENCE: {**inputs, "retention.ms": str(7 * DAY_MS)},
+        # reviews decide what counts: whoever recovers or replays needs them as long as the journal
+        VERDICTS: {**kept, "retention.ms": str(journal_retention_ms)},
+        FLAGS: {**kept, "retention.ms": str(7 * DAY_MS)},
         ACCOUNTS: compacted,
         # absolute, and repeated every few seconds: whoever begins to read should not have a day to catch up with
         SPENDS: {**kept, "retention.ms": str(3_600_000), "segment.ms": str(600_000)},

@@ -28,7 +28,7 @@ from streams.agents.keeper import RELEASE_TIMEOUT_S, Keeper
 from streams.agents.metrics import PipelineCollector
 from streams.agents.publisher import Publisher
 from streams.agents.source import LEAVE_S, Source
-from streams.agents.web import add_pages
+from streams.agents.web import add_console, add_pages
 from streams.errors import CampaignStreamsError, ConfigurationError, Unavailable
 from streams.settings import LOOPBACK, Settings
 from streams.state.owner import OwnerConfig, Ports
@@ -274,14 +274,18 @@ def create_app(settings: Settings) -> faust.App:
         for collector in low_rate.collectors:
             engine.registry.register(collector)
     add_pages(app, engine)
+    add_console(app, engine)
     app.conf.web_host  # noqa: B018 - finalises the settings, so that a wrong one is told now
 
     @app.agent(inlet, name="measure")
     async def measure(stream: Any) -> None:
         await engine.consume(stream)
 
-    if settings.worker.web_host != LOOPBACK:
-        log.warning("the web server is bound to %s: it has no access control yet", settings.worker.web_host)
+    if settings.worker.web_host != LOOPBACK and not settings.console.is_closed:
+        log.warning(
+            "the web server is bound to %s, but serves this machine only: no token is configured (console.tokens_file)",
+            settings.worker.web_host,
+        )
     return app
 
 

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from streams import __version__
 from streams.agents.keeper import Keeper
+from streams.agents.metrics_invalid import invalid_metrics
 from streams.agents.metrics_pacing import pacing_metrics
 from streams.agents.publisher import Publisher
 from streams.events import Input
@@ -25,6 +26,11 @@ PREFIX = "campaign_streams_"
 Highwater = Callable[[str, int], int | None]
 Totals = tuple[int, ...]
 WINDOWS = (*WINDOWS_MS, DAY)
+MONEY = {
+    "spend_millimicros": ("spend_micros", "Spend on valid traffic"),
+    "gross_spend_millimicros": ("gross_spend_micros", "Cost of all traffic"),
+}
+"""Measures that are shown in micros: their names and texts."""
 
 
 class PipelineCollector(Collector):
@@ -51,6 +57,7 @@ class PipelineCollector(Collector):
         windows = [owner.state.windows for owner in owners]
         yield from campaign_metrics(windows, self.top)
         yield from pacing_metrics([owner.state.desk for owner in owners], ranked(windows)[: self.top])
+        yield from invalid_metrics(owners, self.keeper.clock.now_ms())
 
     def _progress(self, owners: list[Owner]) -> Iterator[Metric]:
         lag = GaugeMetricFamily(PREFIX + "lag_records", "Records not applied yet.", labels=["topic", "partition"])
@@ -231,13 +238,16 @@ def campaign_metrics(windows: list[Windows], top: int) -> Iterator[Metric]:
     counts = {
         measure: GaugeMetricFamily(f"{PREFIX}campaign_{measure}", f"Sum of {measure} in the window.", labels=labels)
         for measure in WINDOW_MEASURES
-        if measure != "spend_millimicros"
+        if measure not in MONEY
     }
-    spend = GaugeMetricFamily(
-        PREFIX + "campaign_spend_micros",
-        "Spend, in the campaign's currency; none for `other`, for currencies are never summed.",
-        labels=labels,
-    )
+    spends = {
+        measure: GaugeMetricFamily(
+            f"{PREFIX}campaign_{name}",
+            f"{text}, in the campaign's currency; none for `other`, for currencies are never summed.",
+            labels=labels,
+        )
+        for measure, (name, text) in MONEY.items()
+    }
     ratios = {
         "ctr": ("clicks", "impressions", "Clicks / impressions."),
         "cvr": ("conversions", "clicks", "Conversions credited to a click / clicks, by conversion time."),
@@ -252,11 +262,12 @@ def campaign_metrics(windows: list[Windows], top: int) -> Iterator[Metric]:
             for measure, family in counts.items():
                 family.add_metric([campaign, window], totals[WINDOW_INDEX[measure]])
             if campaign != OTHER:
-                spend.add_metric([campaign, window], totals[WINDOW_INDEX["spend_millimicros"]] / 1000)
+                for measure, family in spends.items():
+                    family.add_metric([campaign, window], totals[WINDOW_INDEX[measure]] / 1000)
             for name, (numerator, denominator, _) in ratios.items():
                 rate = wilson(totals[WINDOW_INDEX[numerator]], totals[WINDOW_INDEX[denominator]])
                 if rate is not None:
                     families[name, "ratio"].add_metric([campaign, window], rate.value)
                     families[name, "ratio_low"].add_metric([campaign, window], rate.low)
                     families[name, "ratio_high"].add_metric([campaign, window], rate.high)
-    yield from (*counts.values(), spend, *families.values())
+    yield from (*counts.values(), *spends.values(), *families.values())

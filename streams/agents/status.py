@@ -17,9 +17,7 @@ def status(keeper: Keeper, publisher: Publisher, highwater: Highwater, top: int)
         "partitions": sorted(keeper.owners),
         "recovering": sorted(o.partition for o in owners if o.is_recovering),
         "ledger": _ledger(keeper),
-        "lag_records": sum(
-            max(0, (highwater(t, o.partition) or 0) - o.state.position(t)) for o in owners for t in TOPICS
-        ),
+        "lag_records": lag_records(keeper, highwater),
         "dirty_rows": keeper.dirty_rows,
         "ticked": all(o.is_settled for o in owners),
         "visible_ms": keeper.visible.summary(),
@@ -32,6 +30,12 @@ def status(keeper: Keeper, publisher: Publisher, highwater: Highwater, top: int)
         "newest_event_ms": max((s.newest_ms for o in owners for s in o.state.inputs.values()), default=-1),
         "campaigns": campaigns(keeper, top) if top else [],
     }
+
+
+def lag_records(keeper: Keeper, highwater: Highwater) -> int:
+    """Records that Kafka has and that were not applied yet."""
+    owners = keeper.owners.values()
+    return sum(max(0, (highwater(t, o.partition) or 0) - o.state.position(t)) for o in owners for t in TOPICS)
 
 
 def _ledger(keeper: Keeper) -> dict[str, dict[str, int]]:

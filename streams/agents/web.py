@@ -1,7 +1,7 @@
 """The worker's pages: metrics, health, status, and read-only SQL for whoever is on the same machine."""
 
 import ipaddress
-from typing import Any
+from typing import Any, cast
 
 import faust
 import orjson
@@ -9,8 +9,11 @@ from faust import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.adapters.clickhouse_query import QueryLimits
+from streams.agents.backstage import WorkerBackstage
 from streams.agents.health import STARTING, document, liveness, readiness
+from streams.agents.metrics_console import ConsoleCollector
 from streams.agents.status import status
+from streams.console.web import Console
 from streams.errors import CampaignStreamsError, QueryRefused
 
 MAX_SQL_BYTES = 100_000
@@ -23,6 +26,14 @@ def is_loopback(request: Any) -> bool:
         return ipaddress.ip_address(request.remote or "").is_loopback
     except ValueError:
         return False
+
+
+def add_console(app: faust.App, engine: Any) -> None:
+    """Puts the gate in front of every page, and adds the console's. Raises ConfigurationError for a wrong token."""
+    settings = engine.settings
+    console = Console(settings.console, settings.clickhouse, WorkerBackstage(engine))
+    engine.registry.register(ConsoleCollector(console))
+    console.install(cast(Any, app.web).web_app)
 
 
 def add_pages(app: faust.App, engine: Any) -> None:

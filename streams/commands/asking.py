@@ -74,7 +74,7 @@ def asker_for(data_dir: Path | None) -> Asker:
     """
     settings = load_settings()
     if data_dir is None:
-        return Asker(settings.clickhouse, worker_of_settings(settings.worker))
+        return Asker(settings.clickhouse, worker_of_settings(settings))
     if not (data_dir / ENGINE_DIRECTORY).is_dir():
         raise ConfigurationError(
             f"--data-dir: {data_dir} holds no demo's data (no {ENGINE_DIRECTORY}/ in it); "

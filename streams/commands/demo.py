@@ -124,7 +124,8 @@ async def _run(plan: "DemoPlan", console: Console, quiet: bool) -> tuple[dict[st
     def started(run: "DemoRun") -> None:
         for name in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(name, end, run)
-        console.print(f"[dim]worker at {run.system.web} (metrics at /metrics); data in {plan.directory}[/dim]")
+        console.print(f"console at [bold]{run.system.web}/console/[/bold]")
+        console.print(f"[dim]metrics at {run.system.web}/metrics; data in {plan.directory}[/dim]")
 
     def end(run: "DemoRun") -> None:
         if run.stopping and whole is not None:

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from streams.commands.options import out, print_json, run
 from streams.errors import CampaignStreamsError
-from streams.settings import Settings, load_settings
-from streams.topics import READ_TOPICS, partition_of
+from streams.settings import LOOPBACK, Settings, load_settings
+from streams.topics import EVIDENCE, READ_TOPICS, VERDICTS, partition_of
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -27,6 +27,8 @@ CHECK_TIMEOUT_S: Final = 30.0
 ASK_TIMEOUT_S: Final = 10.0
 SAMPLE_RECORDS: Final = 200
 """Records looked at near the end of each partition."""
+PLACED: Final = frozenset({EVIDENCE, VERDICTS})
+"""Topics in which workers put records without a key where they belong; reviews among the verdicts have one."""
 SAMPLED_PARTITIONS: Final = 16
 """Partitions looked at of each topic, spread over all."""
 CLOCK_SKEW_LIMIT_MS: Final = 1_000
@@ -65,6 +67,7 @@ async def _examine(settings: Settings) -> "list[Finding]":
         _bounded("broker", lambda: _kafka(settings)),
         _bounded("clickhouse", lambda: asyncio.to_thread(_clickhouse, settings)),
         _bounded("worker", lambda: asyncio.to_thread(_worker, settings)),
+        _bounded("console", lambda: asyncio.to_thread(_console, settings)),
     )
     return [finding for findings in found for finding in findings]
 
@@ -134,6 +137,8 @@ def judge_partitioner(samples: "Iterable[tuple[str, int, int, list[Record]]]") -
     total, keyless, astray = 0, 0, dict[str, list[str]]()
     for topic, partition, partitions, records in samples:
         for record in records:
+            if topic in PLACED and not record.key:
+                continue
             total += 1
             key = _text(record.key)
             if not key:
@@ -179,7 +184,7 @@ def _clickhouse(settings: Settings) -> "list[Finding]":
             if not target.directory.is_dir():  # opening it would make it
                 detail = f"there is no embedded ClickHouse at {target.directory} yet"
                 return [Finding("clickhouse", "warning", detail, "start a worker, which makes it; or mend the DSN")]
-            worker = worker_of_settings(settings.worker)
+            worker = worker_of_settings(settings)
             if is_running(worker):
                 return [Finding("clickhouse", "ok", f"{target} is held by the worker at {worker}, which migrated it")]
         client = connect(settings.clickhouse.model_copy(update={"timeout_s": ASK_TIMEOUT_S}), create_database=False)
@@ -233,7 +238,7 @@ def _worker(settings: Settings) -> "list[Finding]":
     from streams.commands.top import Health
     from streams.commands.worker_api import WorkerUnavailable, worker_of_settings
 
-    worker = worker_of_settings(settings.worker)
+    worker = worker_of_settings(settings)
     try:
         health = msgspec.convert(worker.status(), Health)
     except WorkerUnavailable as error:
@@ -246,6 +251,24 @@ def _worker(settings: Settings) -> "list[Finding]":
         listed = ", ".join(map(str, health.recovering))
         found.append(Finding("worker", "warning", f"recovers partitions {listed}", "wait; its log tells how far it is"))
     return found
+
+
+def _console(settings: Settings) -> "list[Finding]":
+    """Who is served: holders of tokens, or this machine only."""
+    from streams.adapters.kafka_admin import Finding
+    from streams.console.tokens import TokenBook
+
+    book = TokenBook(settings.console)
+    if settings.console.is_closed:
+        if book.count:
+            return [Finding("console", "ok", f"a token is needed; {book.count} configured")]
+        remedy = "add one: campaign-streams tokens new --scope operator"
+        return [Finding("console", "warning", "nobody is let in: the file of tokens holds none", remedy)]
+    detail = "no token is configured: whoever is on this machine is served, as operator, and nobody else"
+    if settings.worker.web_host == LOOPBACK:
+        return [Finding("console", "ok", detail)]
+    remedy = "make a token (campaign-streams tokens new), and name its file in console.tokens_file"
+    return [Finding("console", "warning", f"{detail}, though it is bound to {settings.worker.web_host}", remedy)]
 
 
 def _show(findings: "list[Finding]", console: Console) -> None:

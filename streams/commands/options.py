@@ -95,6 +95,11 @@ def notes() -> Console:
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
+def quoted(text: str) -> str:
+    """A text as ClickHouse's SQL writes it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def print_json(document: object) -> None:
     """Writes JSON to standard output, for people and for programs: indented, as UTF-8."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")

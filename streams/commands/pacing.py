@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.options import UNBOUNDED_WIDTH, notes, out, print_json, prose
+from streams.commands.options import UNBOUNDED_WIDTH, notes, out, print_json, prose, quoted
 from streams.commands.tables import ABSENT, MAX_LABEL, MIN_LABEL, money, short
 from streams.errors import ConfigurationError, QueryRefused
 
@@ -200,10 +200,6 @@ def _day(period: str) -> date | None:
         ) from None
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def _ask(asker: "Asker", sql: str) -> tuple[list[dict[str, Any]], bool]:
     """Rows by column, and whether there are more."""
     try:
@@ -221,7 +217,7 @@ def _state_of(asker: "Asker", campaign: str, day: date | None) -> dict[str, Any]
     for column in ("campaign_id", "campaign_name"):
         rows, _ = _ask(
             asker,
-            f"SELECT * FROM campaign_pacing WHERE {column} = {_quoted(campaign)} AND {when} "
+            f"SELECT * FROM campaign_pacing WHERE {column} = {quoted(campaign)} AND {when} "
             "ORDER BY is_current DESC, minute DESC",
         )
         ids = sorted({row["campaign_id"] for row in rows})
@@ -236,7 +232,7 @@ def _unknown(asker: "Asker", campaign: str, day: date | None) -> ConfigurationEr
     known, _ = _ask(asker, "SELECT campaign_id, any(campaign_name) AS name FROM campaign_pacing GROUP BY campaign_id")
     ids = {row["campaign_id"]: row["campaign_id"] for row in known} | {row["name"]: row["campaign_id"] for row in known}
     if day is not None and campaign in ids:
-        of = f"WHERE campaign_id = {_quoted(ids[campaign])}"
+        of = f"WHERE campaign_id = {quoted(ids[campaign])}"
         starts, _ = _ask(
             asker,
             "SELECT DISTINCT toDate(toString(period_start, time_zone)) AS day "
@@ -244,7 +240,7 @@ def _unknown(asker: "Asker", campaign: str, day: date | None) -> ConfigurationEr
         )
         days = ", ".join(str(row["day"]) for row in starts)
         return ConfigurationError(f"no period of {campaign} began on {day}; the latest began on {days}")
-    measured, _ = _ask(asker, f"SELECT 1 FROM campaigns WHERE campaign_id = {_quoted(campaign)}")
+    measured, _ = _ask(asker, f"SELECT 1 FROM campaigns WHERE campaign_id = {quoted(campaign)}")
     if measured:
         return ConfigurationError(
             f"campaign {campaign!r} is not paced: it has no budget, or no event has come since it has one; "
@@ -259,8 +255,8 @@ def _history(asker: "Asker", row: dict[str, Any], state: State) -> list[dict[str
     """The period's minutes, at most about `MAX_POINTS`: of a longer period the last of every few."""
     start = "IS NULL" if state.period_start is None else f"= '{row['period_start']}'"
     of = (
-        f"FROM campaign_pacing_minutes WHERE campaign_id = {_quoted(state.campaign_id)} "
-        f"AND period_kind = {_quoted(state.period_kind)} AND period_start {start}"
+        f"FROM campaign_pacing_minutes WHERE campaign_id = {quoted(state.campaign_id)} "
+        f"AND period_kind = {quoted(state.period_kind)} AND period_start {start}"
     )
     rows, _ = _ask(
         asker,
@@ -277,7 +273,7 @@ def _firing(asker: "Asker", state: State) -> list[dict[str, Any]]:
     rows, _ = _ask(
         asker,
         "SELECT kind, began, text_en, text_zh, seen, expected, unit, is_pushed FROM alerts "
-        f"WHERE campaign_id = {_quoted(state.campaign_id)} AND state = 'firing' ORDER BY began",
+        f"WHERE campaign_id = {quoted(state.campaign_id)} AND state = 'firing' ORDER BY began",
     )
     return rows
 

@@ -30,6 +30,9 @@ BEYOND_ONE: Final = "*"
 BEYOND_ONE_NOTE: Final = "\n* More events than what they follow from: that came earlier, or was invalidated."
 RANGE: Final = "low–high"
 _RATE_COLUMNS: Final = ("impr.", "clicks", "CTR", RANGE, "conv.", "CVR", RANGE, "spend")
+INVALID: Final = "invalid"
+ROOM: Final = 16
+"""The share of invalid traffic is shown where this much is left to the names of campaigns."""
 _LEDGER_COLUMNS: Final = ("input", "consumed", "counted", "duplicate", "late", "rejected", "lost", "empty")
 """The entries in the order of `Entry`: `lost` to retention, `empty` offsets hold no record."""
 _WITHOUT_CENTS: Final = frozenset({"JPY", "KRW", "VND", "CLP", "ISK", "XAF", "XOF", "XPF", "UGX", "PYG"})
@@ -52,6 +55,14 @@ class WindowShown(msgspec.Struct, frozen=True):
     spend_millimicros: int = 0
     ctr: RateShown | None = None
     cvr: RateShown | None = None
+    gross_impressions: int = 0
+    gross_clicks: int = 0
+
+    @property
+    def invalid(self) -> tuple[int, int]:
+        """(invalid, gross) impressions and clicks, as the alert on invalid traffic reckons them."""
+        gross = self.gross_impressions + self.gross_clicks
+        return max(0, gross - self.impressions - self.clicks), gross
 
 
 class CampaignShown(msgspec.Struct, frozen=True):
@@ -77,14 +88,33 @@ def campaign_table(
     width = columns if width is None else width
     limit = max(MIN_ROWS, lines - ROWS_BESIDE) if rows is None else rows
     campaigns = msgspec.convert(status.get("campaigns", []), list[CampaignShown])
+    names: tuple[str, ...] = ("campaign", *_RATE_COLUMNS)
     cells = [_campaign_cells(campaign, window, is_wide=width >= WIDE) for campaign in campaigns[:limit]]
-    table = _numbers_table(("campaign", *_RATE_COLUMNS), cells, width)
+    shares = [_invalid_share(campaign) for campaign in campaigns[:limit]]
+    has_shares = any(share != ABSENT for share in shares) and _label_room((*names, INVALID), cells, width) >= ROOM
+    if has_shares:
+        names, cells = (*names, INVALID), [[*row, share] for row, share in zip(cells, shares, strict=True)]
+    table = _numbers_table(names, cells, width)
     table.title = f"Campaigns, {'today' if window == 'day' else 'last ' + window} (by event time)"
     hidden = len(campaigns) - limit
     more = f"{hidden} more not shown. " if hidden > 0 else ""
     note = BEYOND_ONE_NOTE if any(cell.endswith(BEYOND_ONE) for row in cells for cell in row[1:]) else ""
-    table.caption = f"{more}Ranges: 95% Wilson intervals. CVR: conversions / clicks, by conversion time.{note}"
+    invalid = "\nInvalid: share of the last hour's impressions and clicks that do not count." if has_shares else ""
+    told = "Ranges: 95% Wilson intervals. CVR: conversions / clicks, by conversion time."
+    table.caption = f"{more}{told}{invalid}{note}"
     return table
+
+
+def _label_room(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> int:
+    """What numbers leave to the first column; a number that is not there yet is as wide as its heading."""
+    widths = [max([len(name), *(cell_len(row[at]) for row in cells if at < len(row))]) for at, name in enumerate(names)]
+    return width - sum(widths[1:]) - len(names) - 1
+
+
+def _invalid_share(campaign: CampaignShown) -> str:
+    """Of the last hour, whatever window is shown: shorter ones hold too little to judge by."""
+    invalid, gross = campaign.windows.get("1h", WindowShown()).invalid
+    return f"{invalid / gross:.1%}" if gross else ABSENT
 
 
 def _numbers_table(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> Table:

@@ -61,7 +61,7 @@ def top(
     """
     from streams.commands.worker_api import worker_of_directory, worker_of_settings
 
-    worker = worker_of_directory(data_dir) if data_dir else worker_of_settings(load_settings().worker)
+    worker = worker_of_directory(data_dir) if data_dir else worker_of_settings(load_settings())
     status = worker.status()  # nobody there: told at once
     console = out()
     if once:

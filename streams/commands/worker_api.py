@@ -6,10 +6,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
+from pydantic import SecretStr
 
 from streams.adapters.clickhouse_query import QueryLimits, QueryResult
 from streams.errors import CampaignStreamsError, ConfigurationError, QueryRefused, Unavailable
-from streams.settings import LOOPBACK, WorkerSettings
+from streams.settings import LOOPBACK, Settings
 
 STATUS_TIMEOUT_S: Final = 5.0
 QUERY_TIMEOUT_S: Final = 35.0
@@ -34,17 +35,19 @@ class _Answer(msgspec.Struct):
 
 
 class _Refusal(msgspec.Struct):
-    error: str = "no reason given"
+    error: str | None = None
+    detail: str = "no reason given"
 
 
 class WorkerApi:
     """One worker. Nothing is connected before it is asked."""
 
-    def __init__(self, host: str, port: int, remedy: str) -> None:
-        """`remedy` is what to do when it does not answer."""
+    def __init__(self, host: str, port: int, remedy: str, token: SecretStr | None = None) -> None:
+        """`remedy` is what to do when it does not answer; `token` is an operator's, where the worker needs one."""
         self.host = _EVERYWHERE.get(host, host)
         self.port = port
         self._remedy = remedy
+        self._headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
 
     def __str__(self) -> str:
         return f"http://{self.host}:{self.port}"
@@ -56,6 +59,7 @@ class WorkerApi:
             WorkerUnavailable: nobody answers, somebody else does, or the worker is still starting.
         """
         code, body = self._ask("GET", "/api/status", None, STATUS_TIMEOUT_S)
+        self._refuse_if_closed(code, body)
         if code != http.client.OK:
             raise WorkerUnavailable(f"the worker at {self} is not ready ({_reason(body)}); wait a moment")
         try:
@@ -74,6 +78,7 @@ class WorkerApi:
             WorkerUnavailable: nobody answers.
         """
         code, body = self._ask("POST", "/api/query", sql.encode(), QUERY_TIMEOUT_S)
+        self._refuse_if_closed(code, body)
         if code == http.client.SERVICE_UNAVAILABLE:
             raise WorkerUnavailable(f"the worker at {self} is not ready ({_reason(body)}); wait a moment")
         if code != http.client.OK:
@@ -86,10 +91,16 @@ class WorkerApi:
         rows = answer.rows[:max_rows]
         return QueryResult(answer.columns, answer.types, rows, is_cut or len(answer.rows) > max_rows)
 
+    def _refuse_if_closed(self, code: int, body: bytes) -> None:
+        if code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+            raise WorkerUnavailable(
+                f"the worker at {self} does not let us in ({_reason(body)}); set console.token to an operator's"
+            )
+
     def _ask(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)  # no proxy: it is loopback
         try:
-            connection.request(method, path, body=body)
+            connection.request(method, path, body=body, headers=self._headers)
             response = connection.getresponse()
             return response.status, response.read(MAX_ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:
@@ -101,15 +112,16 @@ class WorkerApi:
 
 def _reason(body: bytes) -> str:
     try:
-        return msgspec.json.decode(body, type=_Refusal).error
+        refusal = msgspec.json.decode(body, type=_Refusal)
+        return refusal.error or refusal.detail
     except msgspec.DecodeError:
         return body[:200].decode(errors="replace") or "no reason given"
 
 
-def worker_of_settings(settings: WorkerSettings) -> WorkerApi:
+def worker_of_settings(settings: Settings) -> WorkerApi:
     """The worker that these settings describe."""
     remedy = "start one (campaign-streams worker), mend worker.web_port, or give --data-dir DIR for that of a demo"
-    return WorkerApi(settings.web_host, settings.web_port, remedy)
+    return WorkerApi(settings.worker.web_host, settings.worker.web_port, remedy, settings.console.token)
 
 
 def worker_of_directory(data_dir: Path) -> WorkerApi:

@@ -79,13 +79,18 @@ class EmbeddedSystem:
             self.log_epoch = _next_epoch(self.directory / "epoch")
             await self.broker.start()
             await create_topics(self.kafka)
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=35))
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=35), headers=self._headers())
             if self.with_worker:
                 await self.run_worker()
         except BaseException:
             await self._close()
             raise
         return self
+
+    def _headers(self) -> dict[str, str]:
+        """An operator's token, where the worker's settings have tokens."""
+        token = self.extra.get("CONSOLE__TOKEN")
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     async def run_worker(self) -> None:
         """Starts the worker, waits until it is ready, and from then on restarts it when it dies."""

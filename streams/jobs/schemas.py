@@ -16,6 +16,7 @@ from streams.campaigns import CampaignSettings
 from streams.events import EVENT_TYPES
 from streams.records import DeadLetter
 from streams.signals import Alert, Allowance, Control, LiveSession
+from streams.verdicts import Flag, Review, Verdict
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 SCHEMAS_DIRECTORY: Final = Path(__file__).resolve().parents[2] / "schemas"
@@ -43,6 +44,9 @@ DOCUMENTS: Final[dict[str, Any]] = {
     "allowance": Allowance,
     "control": Control,
     "alert": Alert,
+    "flag": Flag,
+    "verdict": Verdict,
+    "review": Review,
     "dead_letter": DeadLetter,
 }
 """What stands beside the events, by the name of its file."""

@@ -98,10 +98,12 @@ def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes
         "judging": _PACK.encode(state.judging.snapshot()),
     }
     names = set(changed)
-    for run in state.judging.sources.store.runs:
-        names.add(f"{_SOURCES}{run.name}")
-        if f"{_SOURCES}{run.name}" not in known:
-            changed[f"{_SOURCES}{run.name}"] = run.encode()
+    for store, runs in state.judging.sources.stores().items():
+        for run in runs.runs:
+            name = f"{_SOURCES}{store}/{run.name}"
+            names.add(name)
+            if name not in known:
+                changed[name] = run.records.tobytes()
     for source, held in state.inputs.items():
         for name, run in _runs(held):
             names.add(name)
@@ -145,8 +147,8 @@ def restore(state: PartitionState, segments: dict[str, bytes]) -> None:
         state.restore_windows(_unpack(segments["windows"]))
         state.desk.restore(_unpack(segments["desk"]))
         judging = _unpack(segments["judging"])
-        runs = {name: segments[f"{_SOURCES}{name}"] for name in judging["sources"]["store"]["runs"]}
-        state.judging.restore(judging, runs)
+        named = [(store, name) for store, names in judging["source_runs"] for name in names]
+        state.judging.restore(judging, [(s, name, segments[f"{_SOURCES}{s}/{name}"]) for s, name in named])
         for source, held in state.inputs.items():
             _restore_input(held, source.value, segments)
     except (KeyError, msgspec.MsgspecError, ValueError, TypeError) as error:

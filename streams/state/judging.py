@@ -212,10 +212,11 @@ class JudgingDesk:
             "touches": {source.value: touches.snapshot() for source, touches in self.touches.items()},
             "staged": [msgspec.to_builtins(said) for said in self._staged],
             "has_evidence": self._has_evidence,
-            "sources": self.sources.snapshot(),
+            "sources": self.sources.head(),
+            "source_runs": [(store, [run.name for run in runs.runs]) for store, runs in self.sources.stores().items()],
         }
 
-    def restore(self, snapshot: dict[str, Any], source_runs: dict[int, bytes]) -> None:
+    def restore(self, snapshot: dict[str, Any], source_runs: list[tuple[str, int, bytes]]) -> None:
         """Takes back what `snapshot` and the sources' runs gave."""
         self.book.restore(snapshot["book"])
         self.forwarding.restore(snapshot["forwarding"])
@@ -223,4 +224,4 @@ class JudgingDesk:
             touches.restore(snapshot["touches"][source.value])
         self._staged = [msgspec.convert(said, Verdict | Review) for said in snapshot["staged"]]
         self._has_evidence = snapshot["has_evidence"]
-        self.sources.restore(snapshot["sources"], source_runs)
+        self.sources.restore({"head": snapshot["sources"], "runs": source_runs})

@@ -24,8 +24,14 @@ VIEWS = {
     "campaign_pacing",
     "campaign_pacing_minutes",
     "alerts",
+    "invalid_traffic",
+    "flags",
     "ledger",
+    "shown_pane_rows",
+    "shown_report_rows",
+    "shown_cohort_rows",
 }
+TWINS = ("run_", "shown_")
 
 
 @pytest.fixture
@@ -98,12 +104,21 @@ def test_measures_are_64_bits_and_signed(client: Any) -> None:
     assert types["version"] == "UInt64"
 
 
+@pytest.mark.parametrize("table", [t for t in Table if t not in (Table.LEDGER, Table.CAMPAIGNS)])
+def test_rows_of_runs_have_the_columns_of_live_rows_and_the_run(client: Any, table: Table) -> None:
+    live = [(c["name"], c["type"]) for c in columns(client, table) if c["default_kind"] != "MATERIALIZED"]
+    assert [(c["name"], c["type"]) for c in columns(client, f"run_{table.value}")] == [("run", "String"), *live]
+    if table in (Table.PANES, Table.REPORTS, Table.COHORTS):
+        assert [(c["name"], c["type"]) for c in columns(client, f"shown_{table.value}")] == live
+
+
 def test_every_table_view_and_column_explains_itself(client: Any) -> None:
     tables = client.query("SELECT name, engine, comment FROM system.tables WHERE database = currentDatabase()")
     named = {name: (engine, comment) for name, engine, comment in tables.result_rows}
     assert {name for name, (engine, _) in named.items() if engine == "View"} == VIEWS
     assert [name for name, (_, comment) in named.items() if not comment] == []
-    silent = [(table, c["name"]) for table in named for c in columns(client, table) if not c["comment"]]
+    own = [table for table in named if not table.startswith(TWINS)]  # a twin's columns are those of its table
+    silent = [(table, c["name"]) for table in own for c in columns(client, table) if not c["comment"]]
     assert silent == []
 
 

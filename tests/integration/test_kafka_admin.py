@@ -29,15 +29,18 @@ from streams.topics import (
     CO_PARTITIONED,
     DEAD_LETTERS,
     DELIVERIES,
+    EVIDENCE,
+    FLAGS,
     JOURNAL,
     PACING,
     SPENDS,
+    VERDICTS,
 )
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.brokers import new_topic
 
 SINGLE = {ALERTS, ALERT_COMMANDS, DELIVERIES}
-NEEDED = {*CO_PARTITIONED, ACCOUNTS, SPENDS, PACING, CHECKPOINTS, MANIFESTS, DEAD_LETTERS, *SINGLE}
+NEEDED = {*CO_PARTITIONED, ACCOUNTS, SPENDS, PACING, FLAGS, CHECKPOINTS, MANIFESTS, DEAD_LETTERS, *SINGLE}
 
 
 def severities(findings: list[Finding]) -> dict[str, str]:
@@ -56,6 +59,14 @@ def test_spends_are_kept_so_short_that_a_new_agent_is_soon_done_with_them() -> N
     assert configs[SPENDS]["retention.ms"] == "3600000"
     assert int(configs[SPENDS]["segment.ms"]) < 3_600_000  # what is still written to is never deleted
     assert configs[ACCOUNTS]["cleanup.policy"] == "compact"
+
+
+def test_verdicts_are_kept_as_long_as_the_journal_and_evidence_is_bounded_twice() -> None:
+    configs = {plan.name: plan.config for plan in topic_plans(KafkaSettings(), journal_retention_ms=5)}
+    assert configs[VERDICTS]["retention.ms"] == configs[JOURNAL]["retention.ms"] == "5"
+    assert configs[EVIDENCE]["retention.ms"] == configs[FLAGS]["retention.ms"] == str(7 * 86_400_000)
+    assert configs[EVIDENCE]["retention.bytes"] == str(16 * 1024**3)
+    assert {EVIDENCE, VERDICTS} <= set(CO_PARTITIONED)
 
 
 def test_alerts_spread_over_partitions_are_an_error_for_they_could_not_be_grouped() -> None:

@@ -261,7 +261,8 @@ def portrait(state: PartitionState) -> dict[str, Any]:
 def judging_portrait(state: PartitionState) -> dict[str, Any]:
     """What is known of flags, without what depends on when it was packed."""
     shown = state.judging.snapshot()
-    shown.pop("sources")
+    for name in ("sources", "source_runs"):  # when runs were merged depends on how batches came
+        shown.pop(name)
     recent = {
         source.value: (len(held.traces.recent), held.traces.recent.floor_ms) for source, held in state.inputs.items()
     }

@@ -11,7 +11,7 @@ from streams.adapters.kafka_fetch import Record
 from streams.cli import app
 from streams.commands.doctor import finding_of, judge_partitioner
 from streams.errors import ConfigurationError
-from streams.topics import partition_of
+from streams.topics import EVIDENCE, VERDICTS, partition_of
 
 PARTITIONS = 4
 
@@ -37,6 +37,16 @@ def test_one_record_in_a_wrong_partition_is_an_error_that_shows_it() -> None:
     assert severity == "error"
     assert f"key 'c1' stands in {(right + 1) % PARTITIONS}, leads to {right}" in detail
     assert "murmur2" in detail
+
+
+@pytest.mark.parametrize("topic", [EVIDENCE, VERDICTS])
+def test_what_workers_place_themselves_needs_no_key_but_reviews_are_judged(topic: str) -> None:
+    right = partition_of("c1", PARTITIONS)
+    judged = judge_partitioner(
+        [(topic, 0, PARTITIONS, [record(None), record(b"")]), (topic, right, PARTITIONS, [record(b"c1")])]
+    )
+    assert (judged.severity, judged.detail) == ("ok", "1 records sampled stand where their keys lead")
+    assert judge_partitioner([(topic, (right + 1) % PARTITIONS, PARTITIONS, [record(b"c1")])]).severity == "error"
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff"])

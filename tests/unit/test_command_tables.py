@@ -74,6 +74,33 @@ def test_a_ratio_above_1_carries_its_note() -> None:
     assert "*" not in text_of(campaign_table(tame, "5m", width=100), 100)
 
 
+def hour(valid: tuple[int, int], gross: tuple[int, int]) -> dict[str, Any]:
+    shown, clicked = gross
+    return {**window(*valid, 0), "gross_impressions": shown, "gross_clicks": clicked}
+
+
+JUDGED = {
+    "campaigns": [
+        campaign("clean", _5m=window(10, 2, 1), _1h=hour((95, 5), (95, 5))),
+        campaign("farmed", _5m=window(10, 2, 1), _1h=hour((300, 30), (380, 20 + 100))),
+        campaign("silent", _5m=window(0, 0, 0), _1h=hour((0, 0), (0, 0))),
+    ]
+}
+
+
+def test_the_share_of_invalid_traffic_is_that_of_the_last_hour_where_it_fits() -> None:
+    lines = text_of(campaign_table(JUDGED, "5m", width=100), 100).splitlines()
+    told = {line.split()[0]: line.split()[-1] for line in lines if line.strip()}
+    assert (told["clean"], told["farmed"], told["silent"]) == ("0.0%", "34.0%", "–")  # 170 of 500
+    assert any(line.startswith("Invalid: share of the last hour's") for line in lines)
+    assert max(map(len, lines)) <= 100
+    assert "invalid" not in text_of(campaign_table(JUDGED, "5m", width=72), 72).lower().replace("invalidated", "")
+
+
+def test_without_gross_figures_there_is_no_share() -> None:
+    assert "invalid" not in text_of(campaign_table({"campaigns": [campaign("a")]}, "5m", width=140), 140).lower()
+
+
 def test_names_are_never_read_as_markup() -> None:
     assert "[red]odd[/red]" in text_of(campaign_table(BUSY, "5m", width=140), 140)
 

@@ -17,12 +17,14 @@ from streams.adapters.clickhouse_query import ClickHouseReader
 from streams.adapters.kafka_admin import topic_plans
 from streams.cli import app
 from streams.events import Conversion, Event, Impression, Rejected
+from streams.invalid import GENERAL, InvalidRules, Mode, Rule
 from streams.jobs import readme
 from streams.jobs.campaign_files import campaigns_in
 from streams.records import Table
 from streams.rules import DAY_MS, DEFAULT_HORIZONS, Horizon, Rules
 from streams.settings import ClickHouseSettings, KafkaSettings, Settings, load_settings
 from streams.stages.decode import Decoder
+from streams.state.flags import MAX_TOLD
 from tests.support.chdb_engine import migrated_settings  # noqa: F401
 
 ROOT = readme.README.parent
@@ -148,9 +150,15 @@ def test_the_commented_lines_of_the_example_are_settings_too(clean_environment: 
 
 
 def test_the_settings_in_the_text_load(clean_environment: pytest.MonkeyPatch) -> None:
-    routes, services = fenced("toml")
+    routes, switched, services = fenced("toml")
     delivery = loaded(routes, clean_environment).delivery
     assert {name: route.kind for name, route in delivery.routes.items()} == {"default": "webhook", "ops": "apprise"}
+    invalid = loaded(switched, clean_environment).parsed_rules().invalid
+    assert {rule: invalid.mode(rule) for rule in invalid.modes} == {
+        Rule.CLICK_TOO_SOON: Mode.ON,
+        Rule.USER_VELOCITY: Mode.ON,
+        Rule.DATA_CENTRE: Mode.OBSERVE,
+    }
     settings = loaded(services, clean_environment)
     assert settings.kafka.sasl_username == tomllib.loads(services)["kafka"]["sasl_username"]
     assert settings.clickhouse.dsn.get_secret_value().startswith("clickhouses://")
@@ -161,6 +169,14 @@ def test_the_campaigns_in_the_text_are_without_a_fault() -> None:
     found = campaigns_in(yaml.safe_load(text))
     assert found.problems == []
     assert found.campaigns[0].budget.daily_micros == 5_000_000_000
+
+
+def test_the_rules_that_the_text_calls_on_are_and_sophisticated_ones_observe() -> None:
+    modes = {rule: InvalidRules().mode(rule) for rule in Rule}
+    observed = {Rule.NON_BROWSER_AGENT, Rule.ACTIVITY_CAP}  # general rules that the text does not name
+    assert {rule for rule, mode in modes.items() if mode is Mode.ON} == {*GENERAL, Rule.REVIEW} - observed
+    assert Mode.OFF not in modes.values()
+    assert f"tells {MAX_TOLD:,}" in " ".join(TEXT.split())
 
 
 def test_the_variables_in_the_text_are_read(clean_environment: pytest.MonkeyPatch) -> None:
@@ -240,6 +256,7 @@ def test_the_queries_ask_the_views_that_are_explained() -> None:
         "campaign_days",
         "campaign_reach",
         "campaign_pacing",
+        "invalid_traffic",
         "ledger",
     }
     assert asked <= explained
@@ -253,6 +270,7 @@ async def test_every_view_for_people_is_explained(migrated_settings: ClickHouseS
         await reader.close()
     tables = {table.value for table in Table} | {"rule_sets", "schema_migrations", "all_rows"}
     tables |= {"pacing_periods", "pacing_periods_from_rows"}  # what campaign_pacing reads
+    tables |= {name for name in found if name.startswith(("run_", "shown_"))}  # twins of rows
     explained = re.findall(r"^\| `(\w+)` \|", TEXT.split("## Reading the numbers")[1].split("## ")[0], re.MULTILINE)
     assert sorted(explained) == sorted(found - tables)
 
@@ -308,7 +326,7 @@ def test_every_link_and_folder_leads_somewhere() -> None:
     inner = [f"streams/{name}" for name in re.findall(r"^  (\w+/)", layout, re.MULTILINE)]
     files = [f"streams/{name}" for name in re.findall(r"\w+\.py", layout)]
     assert links
-    assert len(top) == 5
+    assert len(top) == 6
     assert [path for path in (*links, *top, *inner, *files) if not (ROOT / path).exists()] == []
 
 

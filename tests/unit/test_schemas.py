@@ -9,6 +9,7 @@ import pytest
 
 from streams.accounts import AccountBalance, SharedBudget
 from streams.events import EVENT_TYPES, Input
+from streams.invalid import Rule, SourceKind
 from streams.jobs.generate import generate, generate_campaigns, traffic_profile
 from streams.jobs.schemas import SCHEMAS_DIRECTORY, schema_documents, write_schemas
 from streams.records import DeadLetter, Entry
@@ -25,6 +26,7 @@ from streams.signals import (
     Text,
 )
 from streams.terms import AlertKind
+from streams.verdicts import Decision, Flag, FlagState, Review, Verdict
 
 DOCUMENTS = schema_documents()
 
@@ -125,6 +127,45 @@ def test_what_the_loop_around_a_campaign_exchanges_is_valid_by_its_schema() -> N
     valid_by("alert.json", alert)
     validator = jsonschema.Draft202012Validator(json.loads(DOCUMENTS["account.json"]))
     assert not validator.is_valid({**json.loads(msgspec.json.encode(shared)), "kind": "balance"})
+
+
+def test_flags_verdicts_and_reviews_are_valid_by_their_schemas() -> None:
+    digest = "ab" * 16
+    valid_by(
+        "flag.json",
+        Flag(
+            flag_id=digest,
+            rule=Rule.DATA_CENTRE,
+            validity="givt",
+            mode="on",
+            state=FlagState.RAISED,
+            input=Input.CLICKS,
+            event=digest,
+            event_time_ms=1,
+            campaign_id="c",
+            evidence={"network": "203.0.113.0/24", "listed": None},
+        ),
+    )
+    verdict = Verdict(
+        rule=Rule.USER_VELOCITY,
+        source_kind=SourceKind.USER,
+        source="u",
+        clicks=(digest,),
+        evidence={"clicks": 61.0},
+    )
+    valid_by("verdict.json", verdict)
+    review = Review(
+        campaign_id="c",
+        input=Input.CLICKS,
+        event_id="k",
+        decision=Decision.OVERTURN,
+        reviewer="li.wei",
+        reason="our own monitor",
+        at_ms=1,
+    )
+    valid_by("review.json", review)
+    validator = jsonschema.Draft202012Validator(json.loads(DOCUMENTS["review.json"]))
+    assert not validator.is_valid({**json.loads(msgspec.json.encode(review)), "reason": ""})
 
 
 def test_settings_and_dead_letters_are_valid_by_their_schemas() -> None:

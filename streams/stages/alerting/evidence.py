@@ -30,8 +30,12 @@ def log_evidence(count: float, expected: float) -> float:
 
 
 def edge_evidence(count: float, expected: float, tolerance: float) -> float:
-    """Log evidence that the true mean is outside [expected / tolerance, expected × tolerance]; 0 where it is not."""
+    """Log evidence that the true mean is outside [expected / tolerance, expected × tolerance]; 0 where there is none.
+
+    Just outside an edge the likelihood ratio still speaks for the edge (its log is negative). That is no evidence
+    either, so that a wider tolerance never is more evidence.
+    """
     low, high = expected / tolerance, expected * tolerance
-    if count < low:
-        return log_evidence(count, low)
-    return log_evidence(count, high) if count > high else 0.0
+    if low <= count <= high:
+        return 0.0
+    return max(0.0, log_evidence(count, low if count < low else high))

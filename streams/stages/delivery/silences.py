@@ -20,10 +20,10 @@ class Silences:
         return len(self._held)
 
     def take(self, command: AlertCommand) -> None:
-        """The order of arrival does not matter, nor does a second arrival."""
+        """The order of arrival does not matter, nor does a second one. Of two at the same time the longer counts."""
         key = command.action, command.target
         before = self._held.get(key)
-        if before is not None and before.at_ms > command.at_ms:
+        if before is not None and _rank(before) > _rank(command):
             return
         self._held[key] = command
         self._by_name.setdefault(_name(command), {})[key] = command
@@ -62,6 +62,10 @@ class Silences:
         names = (f"a{alert.alert_id}", f"k{alert.cause}", f"c{alert.campaign_id}", f"r{route}")
         found = [command for name in names for command in self._by_name.get(name, {}).values()]
         return [command for command in found if command.covers(alert, route)]
+
+
+def _rank(command: AlertCommand) -> tuple[int, int, str]:
+    return command.at_ms, command.until_ms or 0, command.by
 
 
 def _name(command: AlertCommand) -> str:

@@ -173,9 +173,10 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     ),
     Rule.ADDRESS_VELOCITY: Description(
         "Clicks from one address",
-        "So many distinct clicks from one address in a sliding window, where its users or devices also click unlike "
-        "people.",
-        ("address_velocity", "velocity_types"),
+        "So many distinct clicks from one address in a sliding window; flagged are only the clicks of those users (or "
+        "devices) who alone have, in the same window, at least half of the clicks that convict a user (and, where the "
+        "window is longer than users', as many more). Clicks of nobody in particular are never flagged.",
+        ("address_velocity", "user_velocity", "velocity_types"),
         "TalkingData's data set: addresses with many clicks and never an install.",
         "An address alone never convicts: carriers' networks and offices put thousands of people behind one.",
     ),
@@ -189,27 +190,30 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     Rule.ADDRESS_FAN_OUT: Description(
         "One address, many campaigns and users",
         "An address from which so many distinct campaigns are clicked on by so many distinct users in a sliding "
-        "window, where they also click unlike people.",
-        ("address_fan_out",),
+        "window; flagged are only the clicks of users who alone click unlike people, as for the velocity of addresses.",
+        ("address_fan_out", "user_velocity"),
         "As for devices.",
         "As for the velocity of addresses: an address alone never convicts.",
     ),
     Rule.PUBLISHER_FLOODING: Description(
         "Flooding",
         "A publisher whose clicks convert far less often than its peers' on the same campaigns: by at least a factor, "
-        "and by chance only with a tiny probability (beta-binomial over the peers).",
+        "and by chance only with a tiny probability (beta-binomial over the peers). Weighed at steps of event time, a "
+        "36th of the window; all its clicks of the window are flagged.",
         ("flooding_min_clicks", "flooding_window_ms", "flooding_ratio", "flooding_p"),
         "AppsFlyer: click flooding, very many clicks with very few conversions; labels of FDMA 2012.",
         "Publishers differ: the bound is on a factor and a probability against the spread among peers, never a fixed "
-        "rate. A publisher whose conversions come late is compared by what its peers had at the same age.",
+        "rate. Only clicks that are a 24th of the window old are weighed, and only what they brought by that age.",
     ),
     Rule.PUBLISHER_TIMING: Description(
         "Click-to-conversion times",
         "A publisher whose click-to-conversion times are distributed unlike its peers': a glut within seconds "
-        "(hijacking), or flat over hours and days (flooding). Chi-square over bins of time.",
-        ("timing_min_conversions", "timing_p"),
+        "(hijacking: the conversions in the glut are flagged), or flat over hours (flooding: all are). Chi-square over "
+        "bins of time and beta-binomial over the bins in question, both against the spread among the peers, and an "
+        "effect that is no trifle.",
+        ("timing_min_conversions", "timing_p", "flooding_window_ms"),
         f"{_CTIT}: about 75% within an hour and 94% within a day; a glut at 3 to 10 s; flat between 2 and 24 h.",
-        "A flash sale moves all publishers' times alike: the comparison is with the campaign's own peers.",
+        "A flash sale moves all publishers' times alike: the comparison is with the peers of the same hours.",
     ),
     Rule.REVIEW: Description(
         "Review",

@@ -1,125 +1,145 @@
-"""Publishers against their peers, those of the same channel: far too few conversions, or conversions at odd times.
+"""Rules over publishers: too few conversions for the clicks (flooding), conversions at the wrong times (timing).
 
-Judged in steps of event time, each over a window that ended long enough ago for conversions to have come: all clicks
-are weighed at equal age (`MATURITY_MS`), so a publisher is not suspect for being young. What is flagged is a function
-of the evidence up to the step's watermark.
-
-* Flooding: clicks far above, conversions far below what peers show. The rate must be lower by a factor, and by chance
-  only with a tiny probability under the beta-binomial that the other publishers fit (themselves without the lowest and
-  highest, so that a few bad peers do not hide each other).
-* Timing: times from click to conversion that are distributed unlike the peers': a glut within seconds (hijacking), or a
-  flat tail over hours (flooding). AppsFlyer: about 75 % of installs come within an hour. Chi-square over buckets, and
-  an excess that matters, for with enough data every trifle is significant.
+The publishers that one desk owns are each other's peers. They are weighed at **steps** of event time, when the
+watermark passes them, so that what is decided does not depend on when anybody looked; only what arrives later than a
+step is not seen by it. A step weighs the clicks of `flooding_window_ms` before it, at equal age: of every click just
+the first `maturity` (a 24th of that window) counts, and only clicks that are at least so old are weighed. These rules
+are not monotone: more conversions may acquit, so what was told at a step stays told.
 """
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from streams.invalid import InvalidRules, Mode, Rule
-from streams.rules import HOUR_MS, MINUTE_MS
-from streams.stages.invalid.tails import BetaFit, beta_binomial_lower, chi_square_upper, fit_beta
-from streams.stages.invalid.velocity import Found
-from streams.verdicts import NOT_CONVERTED, Clicks
+from streams.stages.invalid.crowding import Finding
+from streams.stages.invalid.flooding import Rates, convicted, sums
+from streams.stages.invalid.runs import NO_DELAY, Ints, Keys, chosen
+from streams.stages.invalid.timing import LOOKS, Look, suspicious
+from streams.verdicts import Clicks
 
-STEP_MS: Final = 10 * MINUTE_MS
-MATURITY_MS: Final = 20 * MINUTE_MS
-"""Conversions within this of their click are weighed, once it has passed for every click of the window."""
-LEAST_PEERS: Final = 4
-LEAST_CONVERSIONS: Final = 30
-"""Of the peers together: fewer tell nothing."""
-TRIMMED: Final = 0.1
-"""Share of the peers at each end that is left out of the fit."""
-DELAY_BOUNDS_MS: Final = (3_000, 10_000, MINUTE_MS, 5 * MINUTE_MS, MATURITY_MS, HOUR_MS, 6 * HOUR_MS)
-"""Upper bounds of the buckets of time from click to conversion; the last is open."""
-LEAST_EXCESS: Final = 0.15
-"""Share of a source's conversions beyond what its peers show in those buckets."""
-Counts = npt.NDArray[np.int64]
+STEPS: Final = 36
+"""Steps in a flooding window: ten minutes of six hours."""
+LEAST_STEP_MS: Final = 60_000
+MATURITY: Final = 24
+"""A 24th of the window, a quarter of an hour by default: of the conversions that come within the first hour (Criteo:
+35% of all, AppsFlyer: 75%) most come so soon, and a flood is found while it still runs."""
 
 
-class Weighed(NamedTuple):
-    """One publisher in a window."""
-
-    clicks: Clicks
-    conversions: Clicks
-    mature: int
-    """Clicks with a conversion within the maturity."""
+def step_of(rules: InvalidRules) -> int:
+    """Event time between two steps, ms."""
+    return max(LEAST_STEP_MS, rules.flooding_window_ms // STEPS)
 
 
-def judge(entries: Clicks, end_ms: int, rules: InvalidRules) -> Iterator[Found]:
-    """What one window shows: clicks of [end - flooding window, end). `entries`: of publishers, each once."""
-    begin_ms = end_ms - rules.flooding_window_ms
-    inside = entries[(entries["at_ms"] >= begin_ms) & (entries["at_ms"] < end_ms)]
-    for group in np.unique(inside["group"]).tolist():
-        publishers = _weighed(inside[inside["group"] == group])
-        if len(publishers) > LEAST_PEERS:
-            if rules.mode(Rule.PUBLISHER_FLOODING) is not Mode.OFF:
-                yield from _flooding(publishers, rules)
-            if rules.mode(Rule.PUBLISHER_TIMING) is not Mode.OFF:
-                yield from _timing(publishers, rules)
+def reach_of(rules: InvalidRules) -> int:
+    """How old clicks may be that a step weighs, ms."""
+    reach = rules.flooding_window_ms if rules.mode(Rule.PUBLISHER_FLOODING) is not Mode.OFF else 0
+    if rules.mode(Rule.PUBLISHER_TIMING) is not Mode.OFF:
+        reach = rules.flooding_window_ms + max(look.horizon_ms for look in LOOKS)
+    return reach
 
 
-def _weighed(entries: Clicks) -> list[Weighed]:
-    found = []
-    order = np.argsort(entries["source"], kind="stable")
-    ordered = entries[order]
-    for source in np.split(ordered, np.flatnonzero(ordered["source"][1:] != ordered["source"][:-1]) + 1):
-        is_click = source["delay_ms"] == NOT_CONVERTED
-        clicks, conversions = source[is_click], source[~is_click]
-        timely = conversions[conversions["delay_ms"] <= MATURITY_MS]
-        mature = len(np.unique(timely[["high", "low"]]))
-        found.append(Weighed(clicks, conversions, min(mature, len(clicks))))
-    return found
+class Rows(NamedTuple):
+    """Clicks or conversions, by event time of the click."""
+
+    entries: Clicks
+    publisher: Ints
+    """Place among the publishers."""
+    campaign: Ints
+    click: Ints
+    """Place among the clicks."""
+
+    def between(self, from_ms: int, to_ms: int) -> "Rows":
+        """Those of clicks in [from, to)."""
+        low, high = np.searchsorted(self.entries["at_ms"], (from_ms, to_ms))
+        cut = slice(low, high)
+        return Rows(self.entries[cut], self.publisher[cut], self.campaign[cut], self.click[cut])
+
+    def at(self, places: Ints) -> "Rows":
+        """Those at these places."""
+        return Rows(self.entries.take(places), self.publisher[places], self.campaign[places], self.click[places])
 
 
-def _flooding(publishers: list[Weighed], rules: InvalidRules) -> Iterator[Found]:
-    for at, suspect in enumerate(publishers):
-        if len(suspect.clicks) < rules.flooding_min_clicks:
-            continue
-        fit = _fit([each for place, each in enumerate(publishers) if place != at])
-        if fit is None or suspect.mature * rules.flooding_ratio > fit.mean * len(suspect.clicks):
-            continue
-        chance = beta_binomial_lower(suspect.mature, len(suspect.clicks), fit)
-        if chance < rules.flooding_p:
-            rate = suspect.mature / len(suspect.clicks)
-            seen = {"clicks": len(suspect.clicks), "conversions": suspect.mature, "rate": rate, "p": chance}
-            expected = {"peers_rate": fit.mean, "peers": len(publishers) - 1, "window_ms": rules.flooding_window_ms}
-            yield Found(Rule.PUBLISHER_FLOODING, suspect.clicks, {**seen, **expected})
+class Publishers:
+    """What a desk holds of its publishers, joined: clicks, and the conversions of clicks that are held."""
 
+    def __init__(self, entries: Clicks, rules: InvalidRules) -> None:
+        self.rules = rules
+        order = np.lexsort((entries["low"], entries["high"], entries["source"]))
+        entries = entries.take(order)
+        first = np.ones(len(entries), dtype=bool)
+        names = ("source", "high", "low")
+        first[1:] = np.logical_or.reduce([entries[name][1:] != entries[name][:-1] for name in names])
+        click = np.cumsum(first, dtype=np.int64) - 1
+        is_click = entries["delay_ms"] == NO_DELAY
+        self.sources: Keys
+        self.sources, publisher = np.unique(entries["source"], return_inverse=True)
+        campaigns, campaign = np.unique(entries["campaign"], return_inverse=True)
+        self.campaigns = len(campaigns)
+        rows = Rows(entries, publisher.astype(np.int64), campaign.astype(np.int64), click)
+        is_known = np.zeros(int(click[-1]) + 1 if len(click) else 0, dtype=bool)
+        is_known[click[is_click]] = True
+        self.soonest_ms = np.full(len(is_known), NO_DELAY, dtype=np.int64)
+        """From each click to its first conversion."""
+        np.minimum.at(self.soonest_ms, click[~is_click], entries["delay_ms"][~is_click])
+        self.clicks = self._by_time(rows.at(np.flatnonzero(is_click)))
+        self.conversions = self._by_time(rows.at(np.flatnonzero(~is_click & is_known[click])))
 
-def _fit(peers: list[Weighed]) -> BetaFit | None:
-    """Of the peers with clicks, without those of the lowest and highest rates."""
-    known = sorted((p for p in peers if len(p.clicks)), key=lambda p: p.mature / len(p.clicks))
-    cut = int(len(known) * TRIMMED)
-    kept = known[cut : len(known) - cut]
-    if len(kept) < LEAST_PEERS or sum(p.mature for p in kept) < LEAST_CONVERSIONS:
-        return None
-    return fit_beta([len(p.clicks) for p in kept], [p.mature for p in kept])
+    @staticmethod
+    def _by_time(rows: Rows) -> Rows:
+        return rows.at(np.argsort(rows.entries["at_ms"], kind="stable"))
 
+    def weigh(self, step_ms: int) -> list[Finding]:
+        """What is found at one step."""
+        found = []
+        if self.rules.mode(Rule.PUBLISHER_FLOODING) is not Mode.OFF:
+            found += self._flooding(step_ms)
+        if self.rules.mode(Rule.PUBLISHER_TIMING) is not Mode.OFF:
+            found += [finding for look in LOOKS for finding in self._timing(step_ms, look)]
+        return found
 
-def _timing(publishers: list[Weighed], rules: InvalidRules) -> Iterator[Found]:
-    places = [np.searchsorted(DELAY_BOUNDS_MS, p.conversions["delay_ms"], side="right") for p in publishers]
-    counts = [np.bincount(place, minlength=len(DELAY_BOUNDS_MS) + 1) for place in places]
-    total = np.sum(counts, axis=0)
-    for suspect, place, own in zip(publishers, places, counts, strict=True):
-        size, peers = int(own.sum()), total - own
-        if size < rules.timing_min_conversions or int(peers.sum()) < LEAST_CONVERSIONS:
-            continue
-        expected = (peers + 0.5) / (peers.sum() + 0.5 * len(peers)) * size
-        value = float(((own - expected) ** 2 / expected).sum())
-        chance = chi_square_upper(value, len(own) - 1)
-        excess = (own - expected) / size
-        guilty = np.flatnonzero(excess > LEAST_EXCESS)
-        if chance < rules.timing_p and len(guilty):
-            flagged = suspect.conversions[np.isin(place, guilty)]
-            evidence = {"conversions": size, "excess": float(excess[guilty].sum()), "p": chance}
-            bounds = {"bucket_below_ms": float([*DELAY_BOUNDS_MS, 86_400_000][int(guilty[0])])}
-            yield Found(Rule.PUBLISHER_TIMING, flagged, {**evidence, **bounds})
+    def _flooding(self, step_ms: int) -> list[Finding]:
+        """All clicks of the window of those who are convicted, the young ones too."""
+        window_ms = self.rules.flooding_window_ms
+        maturity_ms = window_ms // MATURITY
+        rows = self.clicks.between(step_ms - window_ms, step_ms - maturity_ms)
+        if len(rows.click) < self.rules.flooding_min_clicks:
+            return []
+        is_converted = self.soonest_ms[rows.click] <= maturity_ms
+        cells, cell = np.unique(rows.publisher * self.campaigns + rows.campaign, return_inverse=True)
+        rates = Rates(
+            publisher=cells // self.campaigns,
+            campaign=cells % self.campaigns,
+            clicks=sums(np.ones(len(cell)), cell, len(cells)),
+            conversions=sums(is_converted.astype(np.float64), cell, len(cells)),
+        )
+        verdicts = convicted(rates, len(self.sources), self.campaigns, self.rules)
+        if not verdicts:
+            return []
+        every = self.clicks.between(step_ms - window_ms, step_ms)
+        flagged = chosen(every.entries, np.isin(every.publisher, list(verdicts)))
+        times = {"window_ms": float(window_ms), "maturity_ms": float(maturity_ms), "step_ms": float(step_ms)}
+        evidence = {int(self.sources[publisher]): seen | times for publisher, seen in verdicts.items()}
+        return [Finding(Rule.PUBLISHER_FLOODING, flagged, evidence)]
 
-
-def step_due(judged_ms: int, watermark_ms: int) -> int:
-    """The end of the next window that can be judged; 0: none yet."""
-    ready = (watermark_ms - MATURITY_MS) // STEP_MS * STEP_MS
-    return ready if ready > judged_ms else 0
+    def _timing(self, step_ms: int, look: Look) -> list[Finding]:
+        """The clicks of conversions in the buckets that are in excess, or of all where the times are flat."""
+        from_ms = step_ms - look.horizon_ms - self.rules.flooding_window_ms
+        rows = self.conversions.between(from_ms, step_ms - look.horizon_ms)
+        rows = rows.at(np.flatnonzero(rows.entries["delay_ms"] <= look.horizon_ms))
+        if len(rows.click) < self.rules.timing_min_conversions:
+            return []
+        bucket = look.bucket_of(rows.entries["delay_ms"])
+        counts = np.bincount(rows.publisher * look.buckets + bucket, minlength=len(self.sources) * look.buckets)
+        verdicts = suspicious(counts.reshape(-1, look.buckets).astype(np.float64), look, self.rules)
+        if not verdicts:
+            return []
+        every = self.conversions.between(from_ms, step_ms)
+        every = every.at(np.flatnonzero(every.entries["delay_ms"] <= look.horizon_ms))
+        is_wrong = np.zeros((len(self.sources), look.buckets), dtype=bool)
+        for publisher, (wrong, _) in verdicts.items():
+            is_wrong[publisher] = wrong
+        flagged = chosen(every.entries, is_wrong[every.publisher, look.bucket_of(every.entries["delay_ms"])])
+        times = {"window_ms": float(self.rules.flooding_window_ms), "step_ms": float(step_ms)}
+        evidence = {int(self.sources[publisher]): seen | times for publisher, (_, seen) in verdicts.items()}
+        return [Finding(Rule.PUBLISHER_TIMING, flagged, evidence)]

@@ -1,154 +1,246 @@
-"""Evidence that crosses campaigns, in the partition that owns a source: sets of clicks, decided at a watermark.
+"""The source stage: evidence that crosses campaigns, and the verdicts that follow from it.
 
-Batches of clicks come from all partitions, in any order, and may come again. What is decided follows the smallest of
-the forwarders' watermarks; who has nothing to read is not waited for. Each rule and click is told once.
+The partition that owns a source (a user, a device, an address, a publisher) holds **sets of clicks**, never counters:
+a click that is forwarded again is the same click. It decides at the least watermark of the forwarding partitions and
+tells each (rule, click) once. Verdicts are a function of the batches and of the places of `decide` among them; the
+window rules' final flags are one of the set of clicks alone (`crowding`), the publishers' are judged at steps of event
+time (`publishers`).
+
+State is exact, so there is no sketch, and no error to state: `MAX_ENTRIES` entries of 64 bytes, 128 MB, hold 500,000
+clicks with a user, a device, an address and a publisher each. An entry is held until no window can contain both it
+and a click that is as late as may be. Beyond the bound, by kind, the oldest are forgotten and counted: windows of
+late clicks, and then of all, are cut short, so the error is one-sided: nobody is flagged for want of room.
 """
 
 from typing import Any, Final
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from streams.invalid import InvalidRules, Rule, SourceKind
-from streams.rules import HOUR_MS
-from streams.stages.invalid import publishers, velocity
-from streams.stages.invalid.source_store import ENTRY, MAX_ENTRIES, SourceStore, entries_of
-from streams.stages.invalid.velocity import Found
-from streams.verdicts import MAX_VERDICT_CLICKS, Clicks, EvidenceBatch, Verdict
+from streams.stages.invalid.anchors import Anchors
+from streams.stages.invalid.crowding import (
+    Finding,
+    bound_of,
+    is_on,
+    least_clicks,
+    of_addresses,
+    of_sources,
+    person_clicks,
+)
+from streams.stages.invalid.forwarders import Forwarders
+from streams.stages.invalid.holding import KINDS, Holding
+from streams.stages.invalid.publishers import Publishers, reach_of, step_of
+from streams.stages.invalid.runs import ENTRY, MINOR_MASK, Keys, Runs, chosen, firsts, majors
+from streams.stages.invalid.telling import RULES_OF, Telling
+from streams.verdicts import Clicks, EvidenceBatch, Verdict
 
-SLACK_MS: Final = HOUR_MS
-"""Beyond the longest window: clicks that come late still meet those of their time."""
-MAX_TOLD: Final = 1_000_000
-"""Rules and clicks that are remembered as told; beyond it the oldest may be told again, which changes nothing."""
-MAX_NAMES: Final = 20_000
-_PUBLISHER: Final = tuple(SourceKind).index(SourceKind.PUBLISHER)
-_RULES: Final = {rule: at for at, rule in enumerate(Rule)}
-Keys = npt.NDArray[np.uint64]
+MAX_ENTRIES: Final = 2_000_000
+LATENESS_MS: Final = 86_400_000
+"""How late a click may come: clicks' lateness. Its windows are weighed with what was there at its time."""
+MAX_STEPS: Final = 400
+"""Steps of publishers in one look; a longer jump of the watermark leaves out the oldest, whose clicks are forgotten."""
+NEVER: Final = -1
+IN_TURN: Final = (SourceKind.USER, SourceKind.DEVICE)
+"""Kinds whose rules flag every click of a window."""
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What a desk holds and has lost, for metrics."""
+
+    entries: int
+    bytes: int
+    waiting: int
+    """Entries that the watermark has not reached."""
+    told: int
+    """Flagged clicks that are remembered."""
+    forgotten: int
+    """Entries forgotten for want of room."""
+    ignored: int
+    """Entries that came below the floor."""
+    floors_ms: dict[str, int]
+    """By kind: what happened before this is forgotten."""
+    watermark_ms: int
 
 
 class SourceDesk:
-    """The sources of one partition."""
+    """The sources that one partition owns."""
 
     def __init__(self, rules: InvalidRules, max_entries: int = MAX_ENTRIES) -> None:
         self.rules = rules
-        self.store = SourceStore(max_entries)
-        self.watermark_ms = -1
-        self._forwarders: dict[int, tuple[int, int, bool]] = {}
-        """Watermark, sequence and idleness of each."""
-        self._waiting: list[Clicks] = []
-        """Clicks beyond the watermark: their sources are decided on once it has come there."""
-        self._names: dict[int, str] = {}
-        self._told: dict[bytes, None] = {}
-        self._judged_ms = 0
-        """End of the last window that publishers were judged over."""
+        self._forwarders = Forwarders()
+        self._holding = Holding(max_entries)
+        self._telling = Telling()
+        self._stepped_ms = NEVER
+        """The last step at which publishers were weighed."""
+        self._bursting: dict[Rule, Keys] = dict.fromkeys(RULES_OF[SourceKind.ADDRESS], np.zeros(0, dtype="<u8"))
+        """Users of addresses who click unlike people: weighed again when their address is."""
+
+        self._anchors = {rule: Anchors() for kind, asking in RULES_OF.items() if kind in IN_TURN for rule in asking}
+
+    # What comes in
 
     def take(self, batch: EvidenceBatch) -> None:
-        """Takes a batch. One that comes again adds nothing."""
-        known = self._forwarders.get(batch.from_partition, (-1, -1, False))
-        if batch.sequence >= known[1]:
-            state = (max(known[0], batch.watermark_ms), batch.sequence, batch.is_idle)
-            self._forwarders[batch.from_partition] = state
-        if batch.clicks:
-            entries = entries_of(batch.array(), batch.from_partition)
-            self.store.add(entries)
-            self._waiting.append(entries)
-        for source, name in batch.names.items():
-            if len(self._names) < MAX_NAMES:
-                self._names[source] = name
-
-    def decide(self) -> list[Verdict]:
-        """What the evidence shows up to the watermark and has not been told yet."""
-        heard = [watermark for watermark, _, is_idle in self._forwarders.values() if not is_idle]
-        everything = [watermark for watermark, _, _ in self._forwarders.values()]
-        newest = min(heard) if heard else max(everything, default=-1)
-        self.watermark_ms = max(self.watermark_ms, newest)
-        found = [*self._windows(), *self._publishers()]
-        self.store.forget(self.watermark_ms - self._horizon_ms())
-        return [verdict for each in found for verdict in self._verdicts(each)]
-
-    def _windows(self) -> list[Found]:
-        """Sources of which a click has become complete."""
-        waiting = np.concatenate(self._waiting) if self._waiting else None
-        if waiting is None:
-            return []
-        is_ready = waiting["at_ms"] <= self.watermark_ms
-        rest = waiting[~is_ready]
-        self._waiting = [rest] if len(rest) else []
-        keys = np.unique(waiting["key"][is_ready & (waiting["kind"] != _PUBLISHER)])
-        if not len(keys):
-            return []
-        clicks = self.store.of(keys)
-        return list(velocity.judge(clicks[clicks["at_ms"] <= self.watermark_ms], self.rules))
-
-    def _publishers(self) -> list[Found]:
-        end_ms = publishers.step_due(self._judged_ms, self.watermark_ms)
-        if not end_ms:
-            return []
-        self._judged_ms = end_ms
-        return list(publishers.judge(self.store.of_kind(_PUBLISHER), end_ms, self.rules))
-
-    def _horizon_ms(self) -> int:
-        rules = self.rules
-        windows = (rules.user_velocity, rules.device_velocity, rules.address_velocity)
-        fans = (rules.device_fan_out, rules.address_fan_out)
-        longest = max(rules.flooding_window_ms, *(w.window_ms for w in windows), *(f.window_ms for f in fans))
-        return longest + publishers.MATURITY_MS + publishers.STEP_MS + SLACK_MS
-
-    def _verdicts(self, found: Found) -> list[Verdict]:
-        """One for each partition that the clicks are of, with those that were not told before."""
-        verdicts = []
-        rule = bytes([_RULES[found.rule]])
-        for partition in np.unique(found.clicks["partition"]).tolist():
-            chosen = found.clicks[found.clicks["partition"] == partition]
-            digests = dict.fromkeys(
-                high.tobytes() + low.tobytes() for high, low in zip(chosen["high"], chosen["low"], strict=True)
-            )
-            new = [digest for digest in digests if rule + digest not in self._told]
-            self._told.update(dict.fromkeys([rule + digest for digest in new]))
-            for at in range(0, len(new), MAX_VERDICT_CLICKS):
-                part = tuple(digest.hex() for digest in new[at : at + MAX_VERDICT_CLICKS])
-                verdicts.append(self._verdict(found, partition, part))
-        while len(self._told) > MAX_TOLD:
-            del self._told[next(iter(self._told))]
-        return verdicts
-
-    def _verdict(self, found: Found, partition: int, clicks: tuple[str, ...]) -> Verdict:
-        first = found.clicks[0]
-        kind = tuple(SourceKind)[int(first["kind"])]
-        source = int(first["source"])
-        return Verdict(
-            rule=found.rule,
-            source_kind=kind,
-            source=self._names.get(source, f"{source:016x}") if kind is SourceKind.PUBLISHER else f"{source:016x}",
-            clicks=clicks,
-            evidence=found.evidence,
-            watermark_ms=self.watermark_ms,
-            to_partition=partition,
-        )
+        """Clicks join their sources' sets. A batch that comes again changes nothing."""
+        self._forwarders.hear(batch)
+        self._telling.hear_names(batch.names)
+        forgotten = self._holding.forgotten
+        self._holding.take(batch.array(), batch.from_partition)
+        if self._holding.forgotten != forgotten:
+            self._telling.forget(self._holding.floors_ms)
 
     def change_rules(self, rules: InvalidRules) -> None:
-        """New thresholds hold for what is decided from now on; what was told stays told."""
+        """What comes from now on is judged by these, with what is held; what was told stays told."""
         self.rules = rules
+        for anchors in self._anchors.values():
+            anchors.clear()
+        kind = SourceKind.ADDRESS
+        whole = self._holding.held[kind].whole(self._holding.floors_ms[kind])
+        for rule in RULES_OF[kind]:
+            self._bursting[rule] = of_addresses(rule, rules, whole[:0], whole)[1]
+
+    # The look
+
+    def decide(self) -> list[Verdict]:
+        """Verdicts that were not told before, on what is complete."""
+        watermark_ms = self._forwarders.advance()
+        if watermark_ms < 0:
+            return []
+        self._holding.raise_floors({kind: watermark_ms - self._memory(kind) for kind in KINDS})
+        found: list[Finding] = []
+        for kind, keys, entries in self._holding.complete(watermark_ms):
+            found += self._weigh(kind, keys, entries)
+            self._holding.add(kind, keys, entries)
+        found += self._step(watermark_ms)
+        floors_ms = self._holding.floors_ms
+        return [told for each in found for told in self._telling.tell(each, watermark_ms, floors_ms)]
+
+    def _asking(self, kind: SourceKind) -> list[Rule]:
+        return [rule for rule in RULES_OF[kind] if is_on(rule, self.rules)]
+
+    def _memory(self, kind: SourceKind) -> int:
+        """How far behind the watermark entries can matter, ms: publishers are not weighed again for late clicks."""
+        if kind is SourceKind.PUBLISHER:
+            return reach_of(self.rules) + step_of(self.rules)
+        return LATENESS_MS + max((bound_of(rule, self.rules).window_ms for rule in self._asking(kind)), default=0)
+
+    def _weigh(self, kind: SourceKind, keys: Keys, new: Clicks) -> list[Finding]:
+        """What the window rules find among the sources of new entries."""
+        asking = self._asking(kind)
+        if kind is SourceKind.PUBLISHER or not asking:
+            return []
+        if kind is SourceKind.ADDRESS:
+            found = [self._weigh_addresses(rule, keys, new) for rule in asking]
+        else:
+            least = min(least_clicks(bound_of(rule, self.rules)) for rule in asking)
+            sources = majors(keys)
+            old, fresh = self._near(
+                kind, asking, self._busy(kind, keys, sources, sources | MINOR_MASK, least), keys, new
+            )
+            found = [of_sources(rule, self.rules, old, fresh, self._anchors[rule]) for rule in asking if len(fresh)]
+        return [finding for finding in found if finding is not None]
+
+    def _busy(self, kind: SourceKind, keys: Keys, lowest: Keys, highest: Keys, least: int) -> Keys:
+        """Those of the ranges of keys that have enough entries, the new ones included."""
+        mine = np.searchsorted(keys, highest, "right") - np.searchsorted(keys, lowest, "left")
+        return lowest[mine + self._holding.held[kind].count(lowest, highest) >= least]
+
+    def _near(
+        self, kind: SourceKind, asking: list[Rule], sources: Keys, keys: Keys, new: Clicks
+    ) -> tuple[Clicks, Clicks]:
+        """Held and new entries of the sources (lowest keys), as far back as windows with new ones reach."""
+        fresh = chosen(new, np.isin(keys & ~MINOR_MASK, sources))
+        if not len(fresh):
+            return fresh, fresh
+        old = self._holding.held[kind].gather(sources, sources | MINOR_MASK, self._holding.floors_ms[kind])
+        reach = max(bound_of(rule, self.rules).window_ms for rule in asking)
+        return chosen(old, old["at_ms"] >= fresh["at_ms"].min() - reach), fresh
+
+    def _weigh_addresses(self, rule: Rule, keys: Keys, new: Clicks) -> Finding | None:
+        """Only where a user clicks unlike people; such users are remembered, for others' clicks count too."""
+        kind, known = SourceKind.ADDRESS, self._bursting[rule]
+        least = person_clicks(self.rules, bound_of(rule, self.rules).window_ms)
+        users = firsts(keys)
+        touched = known[np.isin(known & ~MINOR_MASK, majors(keys))]
+        suspects = np.union1d(self._busy(kind, keys, users, users, least), touched)
+        if not len(suspects):
+            return None
+        old, fresh = self._near(kind, [rule], majors(suspects), keys, new)
+        finding, bursting = of_addresses(rule, self.rules, old, fresh, suspects)
+        gone = np.setdiff1d(touched, self._busy(kind, keys, touched, touched, least))
+        self._bursting[rule] = np.setdiff1d(np.union1d(known, bursting), gone)
+        return finding
+
+    def _step(self, watermark_ms: int) -> list[Finding]:
+        """What publishers' rules find at the steps that the watermark has passed."""
+        step_ms, kind = step_of(self.rules), SourceKind.PUBLISHER
+        last_ms = watermark_ms // step_ms * step_ms
+        if not self._asking(kind) or last_ms <= self._stepped_ms:
+            return []
+        entries = self._holding.held[kind].whole(self._holding.floors_ms[kind])
+        if not len(entries):
+            return []
+        from_ms = max(self._stepped_ms, int(entries["at_ms"].min()), last_ms - MAX_STEPS * step_ms)
+        publishers = Publishers(entries, self.rules)
+        steps = range((from_ms // step_ms + 1) * step_ms, last_ms + 1, step_ms)
+        self._stepped_ms = last_ms
+        return [finding for at_ms in steps for finding in publishers.weigh(at_ms)]
+
+    def figures(self) -> Figures:
+        """For metrics."""
+        holding, stores = self._holding, self.stores().values()
+        return Figures(
+            entries=len(holding),
+            bytes=sum(each.nbytes for each in stores) + holding.waiting() * ENTRY.itemsize,
+            waiting=holding.waiting(),
+            told=sum(len(told) for told in self._telling.told.values()),
+            forgotten=holding.forgotten,
+            ignored=holding.ignored,
+            floors_ms={kind.value: floor_ms for kind, floor_ms in holding.floors_ms.items()},
+            watermark_ms=self._forwarders.watermark_ms,
+        )
+
+    # Checkpoints
 
     def snapshot(self) -> dict[str, Any]:
-        """Plain values; the clicks themselves are in the store's runs."""
-        self.store.pack()
+        """Plain values: `head`, and `runs`."""
+        return {"head": self.head(), "runs": self.runs()}
+
+    def head(self) -> dict[str, Any]:
+        """Everything besides the runs."""
         return {
-            "store": self.store.head(),
-            "watermark_ms": self.watermark_ms,
-            "judged_ms": self._judged_ms,
-            "forwarders": list(self._forwarders.items()),
-            "waiting": [entries.tobytes() for entries in self._waiting],
-            "names": list(self._names.items()),
-            "told": b"".join(self._told),
+            "forwarders": self._forwarders.snapshot(),
+            "holding": self._holding.head(),
+            "telling": self._telling.head(),
+            "stepped_ms": self._stepped_ms,
+            "anchors": {rule.value: anchors.snapshot() for rule, anchors in self._anchors.items()},
+            "bursting": {rule.value: keys.tobytes() for rule, keys in self._bursting.items()},
+            "next_names": {name: store.next_name for name, store in self.stores().items()},
         }
 
-    def restore(self, snapshot: dict[str, Any], runs: dict[int, bytes]) -> None:
-        """Takes back what `snapshot` and the store's runs gave."""
-        self.store.restore(snapshot["store"], runs)
-        self.watermark_ms, self._judged_ms = snapshot["watermark_ms"], snapshot["judged_ms"]
-        self._forwarders = {partition: tuple(state) for partition, state in snapshot["forwarders"]}
-        self._waiting = [np.frombuffer(entries, dtype=ENTRY) for entries in snapshot["waiting"]]
-        self._names = dict(snapshot["names"])
-        told = snapshot["told"]
-        self._told = {told[at : at + 17]: None for at in range(0, len(told), 17)}
+    def runs(self) -> list[tuple[str, int, bytes]]:
+        """Every run in its order: store, name, content. What a store has under a name never changes."""
+        return [(store, name, data) for store, runs in self.stores().items() for name, data in runs.named()]
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Takes back what `snapshot` gave; the rules are those of the desk.
+
+        Raises:
+            CorruptCheckpoint: a run is not whole.
+        """
+        head = snapshot["head"]
+        self._forwarders.restore(head["forwarders"])
+        self._holding.restore_head(head["holding"])
+        self._telling.restore_head(head["telling"])
+        self._stepped_ms = head["stepped_ms"]
+        for rule, anchors in self._anchors.items():
+            anchors.restore(head["anchors"][rule.value])
+        self._bursting = {Rule(rule): np.frombuffer(keys, dtype="<u8") for rule, keys in head["bursting"].items()}
+        for store, runs in self.stores().items():
+            mine = [(name, data) for owner, name, data in snapshot["runs"] if owner == store]
+            runs.restore(mine, head["next_names"][store])
+
+    def stores(self) -> dict[str, Runs]:
+        """Everything that is held, by name."""
+        held = {kind.value: runs for kind, runs in self._holding.held.items()}
+        return held | {rule.value: runs for rule, runs in self._telling.told.items()}

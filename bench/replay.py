@@ -1,0 +1,74 @@
+"""What a worker has processed, replayed: by one process, by two, against the live pipeline; in one run.
+
+`live_events_per_s`: from the worker being ready until every row has been acknowledged. `replay_events_per_s`: from the
+replay's first process starting until its rows are in; on the same records, the same broker and the same ClickHouse.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.pipeline import DENSE_PER_S, Figures, fill
+from bench.workload import Workload, produce
+from streams.adapters.clickhouse_runs import ClickHouseRuns
+from streams.jobs.embedded import EmbeddedSystem
+from streams.jobs.replay_compare import rows_differing
+from streams.settings import ClickHouseSettings
+
+WHOLE = ("--from", "2020-01-01", "--to", "2100-01-01")
+
+
+async def run(quick: bool) -> Figures:
+    """All figures of this benchmark, from one run."""
+    events = 300_000 if quick else 3_000_000
+    with tempfile.TemporaryDirectory() as directory:
+        async with EmbeddedSystem(Path(directory), with_worker=False) as system:
+            count = await fill(system, produce(Workload(events, DENSE_PER_S)))
+            await system.run_worker()
+            began = time.monotonic()
+            await system.until_drained(count)
+            live = count / (time.monotonic() - began)
+            await system.stop_worker()
+            one = await replayed(system, "one", 1)
+            two = await replayed(system, "two", 2)
+            differing = await asyncio.to_thread(differences, system)
+    return {
+        "live_events_per_s": live,
+        "replay_events_per_s": one["events_per_s"],
+        "replay_to_live": one["events_per_s"] / live,
+        "two_process_ratio": two["events_per_s"] / one["events_per_s"],
+        "rows": one["rows"],
+        "rows_differing": differing,
+    }
+
+
+async def replayed(system: EmbeddedSystem, name: str, processes: int) -> dict[str, Any]:
+    """The summary of one replay by the command line."""
+    arguments = ("replay", *WHOLE, "--run", name, "--processes", str(processes), "--json")
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streams.cli", *arguments),
+        env=system.environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    out, _ = await asyncio.wait_for(child.communicate(), 1_800)
+    assert child.returncode == 0, f"the replay ended with {child.returncode}"
+    summary: dict[str, Any] = json.loads(out)
+    return summary
+
+
+def differences(system: EmbeddedSystem) -> int:
+    """Rows by which the runs differ from the live rows, and from each other; every column is compared."""
+    dsn = system.environment()["CAMPAIGN_STREAMS_CLICKHOUSE__DSN"]
+    runs = ClickHouseRuns(ClickHouseSettings.model_validate({"dsn": dsn}))
+    runs.open()
+    try:
+        pairs = (("one", "live"), ("two", "live"), ("one", "two"))
+        found = [rows_differing(runs, runs.find(mine), other) for mine, other in pairs]
+    finally:
+        runs.close()
+    return sum(sum(each.values()) for each in found)

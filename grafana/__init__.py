@@ -1,0 +1,1 @@
+"""Grafana: dashboards built in Python, their JSON, and provisioning. `python -m grafana.build` writes dashboards/."""

@@ -1,0 +1,340 @@
+"""`campaign-streams replay` and `runs …`: history again, beside the live rows."""
+
+import getpass
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table as Grid
+
+from streams.commands.options import notes, out, print_json, run, time_ms, time_text
+from streams.errors import ConfigurationError
+from streams.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
+    from streams.jobs.replay import ReplayPlan, Summary
+    from streams.jobs.replay_compare import Difference
+    from streams.jobs.replay_partition import Range
+    from streams.jobs.replay_what_if import Change
+
+EPILOG: Final = """
+Examples:
+
+  campaign-streams replay --from 2026-11-26T20:00+08:00 --to 2026-11-26T22:00+08:00 --compare live
+
+  campaign-streams runs list
+"""
+MINUTE_MS: Final = 60_000
+MAX_SHOWN: Final = 30
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, help="Runs of replays: look at them, publish them, drop them.")
+
+
+def replay(
+    from_time: Annotated[str | None, typer.Option("--from", help="Begin of the range, event time: ISO 8601.")] = None,
+    to_time: Annotated[str | None, typer.Option("--to", help="End of the range; or now.")] = None,
+    run_name: Annotated[str | None, typer.Option("--run", help="Name of the run.")] = None,
+    campaign: Annotated[list[str] | None, typer.Option(help="Only this campaign is compared; repeat it.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="Other rules: a TOML file with a table [rules].")] = None,
+    campaign_settings: Annotated[
+        Path | None, typer.Option("--settings", help="Other campaign settings, as `campaigns put` takes them.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the partitions.")] = 1,
+    compare: Annotated[str | None, typer.Option(help="live, or another run: shows the differences.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Goes on with a run that was interrupted.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Only says what would be read.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
+) -> None:
+    """Replay history along its journal into rows of a run's own.
+
+    The range is in event time, by effect pane, rounded to whole minutes. Alerts, controls and webhooks are computed,
+    and not sent; the live group and its offsets are not touched. Ctrl-C leaves a run that `--resume` goes on with.
+    """
+    from streams.adapters.clickhouse_runs import ClickHouseRuns
+    from streams.jobs.replay_partition import Range
+
+    settings = load_settings()
+    wanted = _wanted(from_time, to_time) if resume is None else Range(0, 0)
+    plan = _plan(wanted, resume or run_name, processes, resume is not None, tuple(campaign or ()))
+    change = _change(settings, rules, campaign_settings)
+    if change is not None and resume is not None:
+        raise ConfigurationError("--resume: a run under other rules or settings is not kept; begin it anew")
+    if dry_run:
+        _say_what(settings, plan)
+        return
+    runs = ClickHouseRuns(settings.clickhouse)
+    runs.open()
+    try:
+        if resume is not None:
+            known = runs.find(resume)
+            plan = plan._replace(wanted=Range(known.from_s * 1000, known.to_s * 1000), campaigns=known.campaigns)
+        elif plan.run in {known.run for known in runs.runs()}:
+            raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
+        if compare not in (None, "live"):
+            runs.find(str(compare))
+        _look(settings, plan)  # whatever speaks against it is told before anything is left behind
+        summary = _replay(settings, plan, runs, change)
+        differences = _compared(runs, plan.run, compare) if compare else []
+    finally:
+        runs.close()
+    _report(plan, summary, differences, compare, as_json)
+
+
+def _wanted(from_time: str | None, to_time: str | None) -> "Range":
+    from streams.jobs.replay_partition import Range
+
+    if from_time is None or to_time is None:
+        raise ConfigurationError("--from and --to: both are needed, unless a run is resumed")
+    begin, end = time_ms("--from", from_time), time_ms("--to", to_time)
+    wanted = Range(begin // MINUTE_MS * MINUTE_MS, -(-end // MINUTE_MS) * MINUTE_MS)
+    if wanted.from_ms >= wanted.to_ms:
+        raise ConfigurationError("--from: must lie before --to")
+    return wanted
+
+
+def _plan(
+    wanted: "Range", name: str | None, processes: int, is_resumed: bool, campaigns: tuple[str, ...]
+) -> "ReplayPlan":
+    from streams.jobs.replay import ReplayPlan
+    from streams.jobs.replay_progress import NAME
+
+    chosen = name or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime())
+    if not NAME.fullmatch(chosen):
+        raise ConfigurationError(f"--run: {chosen!r} is no name; use letters, digits, dots, dashes, at most 64")
+    return ReplayPlan(chosen, wanted, processes, is_resumed, campaigns)
+
+
+def _change(settings: Settings, rules: Path | None, campaigns: Path | None) -> "Change | None":
+    """What is different in this run; None: nothing."""
+    from streams.adapters.lists import with_lists
+    from streams.jobs.campaign_files import read_campaign_file
+    from streams.jobs.replay_what_if import Change
+
+    if rules is None and campaigns is None:
+        return None
+    own: dict[str, object] = dict(settings.rules)
+    if rules is not None:
+        try:
+            document = tomllib.loads(rules.read_text())
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"--rules: {rules} cannot be read as TOML: {error}") from None
+        table = document.get("rules")
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"--rules: {rules} has no table [rules]; write what is to be different in it")
+        own |= table
+    changed = with_lists(settings.model_copy(update={"rules": own}).parsed_rules(), settings)
+    found = read_campaign_file(campaigns) if campaigns else None
+    if found is not None and found.problems:
+        first = found.problems[0]
+        raise ConfigurationError(f"--settings: {campaigns}: {first}; `campaigns put --check` shows all of them")
+    return Change(changed, tuple(found.campaigns) if found else ())
+
+
+def _look(settings: Settings, plan: "ReplayPlan") -> tuple[int, int]:
+    """Partitions, and records that would be read."""
+    from streams.adapters.kafka_history import KafkaHistory
+    from streams.jobs.replay import survey, total_events
+
+    async def look() -> tuple[int, int]:
+        history = KafkaHistory(settings.kafka)
+        try:
+            recorded = await survey(history, plan.wanted)
+        finally:
+            await history.stop()
+        return len(recorded), total_events(recorded)
+
+    return run(look())
+
+
+def _say_what(settings: Settings, plan: "ReplayPlan") -> None:
+    partitions, total = _look(settings, plan)
+    span = f"{time_text(plan.wanted.from_ms)} to {time_text(plan.wanted.to_ms)} UTC"
+    out().print(f"{span}: {total:,} records of {partitions} partitions would be read", soft_wrap=True)
+
+
+def _replay(settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", change: "Change | None") -> "Summary":
+    from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF
+    from streams.jobs import replay as job
+
+    created_ms = time.time_ns() // 1_000_000
+    kind = IDENTICAL if change is None else WHAT_IF
+    runs.tell(job.info_of(plan, kind, "running", created_ms))
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=notes()) as bar:
+        task = bar.add_task("replay", total=None, rate="")
+
+        def tell(progress: job.Progress) -> None:
+            rate = f"{progress.events_per_s:,.0f} events/s"
+            bar.update(task, completed=progress.events, total=progress.total, rate=rate)
+
+        try:
+            work = job.replay(settings, plan, runs, tell)
+            if change is not None:
+                work.close()
+                work = job.replay_changed(settings, plan, change, runs, tell)
+            summary = run(work)
+        except KeyboardInterrupt:
+            notes().print(f"stopped; campaign-streams replay … --resume {plan.run} goes on")
+            raise
+    runs.tell(job.info_of(plan, kind, "done", created_ms, summary))
+    return summary
+
+
+def _compared(runs: "ClickHouseRuns", name: str, other: str | None) -> "list[Difference]":
+    from streams.jobs.replay_compare import LIVE, compare
+
+    return compare(runs, runs.find(name), other or LIVE)
+
+
+def _report(
+    plan: "ReplayPlan", summary: "Summary", differences: "list[Difference]", other: str | None, as_json: bool
+) -> None:
+    rate = summary.events / summary.seconds if summary.seconds else 0.0
+    if as_json:
+        document = {"run": plan.run, **summary._asdict(), "events_per_s": rate}
+        document["campaigns"] = [
+            {"campaign_id": each.campaign_id, "currency": each.currency, "money_micros": each.money_micros}
+            | {"before": each.before._asdict(), "after": each.after._asdict()}
+            for each in differences
+        ]
+        print_json(document)
+        return
+    told = (
+        f"run {plan.run}: {summary.events:,} records in {summary.seconds:.1f} s ({rate:,.0f}/s), {summary.rows:,} rows"
+    )
+    out().print(told, soft_wrap=True)
+    if summary.lost:
+        out().print(
+            f"{summary.lost:,} records had been removed by retention before they were ever read", soft_wrap=True
+        )
+    if other:
+        _show_differences(differences, other)
+
+
+def _show_differences(differences: "list[Difference]", other: str) -> None:
+    changed = [each for each in differences if each.before != each.after]
+    if not changed:
+        out().print(f"no campaign differs from {other} ({len(differences)} compared)")
+        return
+    grid = Grid("campaign", "currency", "clicks", "conversions", "spend", "invalid clicks", "alerts", "difference")
+    for each in changed[:MAX_SHOWN]:
+        pairs = [
+            f"{getattr(each.before, name):,} → {getattr(each.after, name):,}"
+            for name in ("clicks", "conversions", "spend_micros", "invalid_clicks", "alerts")
+        ]
+        grid.add_row(each.campaign_id, each.currency, *pairs, f"{each.money_micros:+,}")
+    out().print(grid)
+    out().print(f"{len(changed)} of {len(differences)} campaigns differ from {other}; money in micros")
+
+
+def list_runs(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """List the runs, the latest first."""
+    found = _with_runs(lambda runs: runs.runs())
+    if as_json:
+        print_json([info._asdict() for info in found])
+        return
+    if not found:
+        out().print("no run yet; campaign-streams replay begins one")
+        return
+    grid = Grid("run", "kind", "state", "from (UTC)", "to (UTC)", "records", "published")
+    for info in found:
+        times = (time_text(info.from_s * 1000), time_text(info.to_s * 1000))
+        grid.add_row(info.run, info.kind, info.state, *times, f"{info.records:,}", "yes" if info.is_published else "")
+    out().print(grid)
+
+
+def show(name: Annotated[str, typer.Argument(help="The run.")], other: str = "live") -> None:
+    """Show a run and how it differs from the live rows."""
+
+    def look(runs: "ClickHouseRuns") -> "tuple[RunInfo, list[Difference], dict[str, int]]":
+        from streams.jobs.replay_compare import compare, rows_differing
+
+        info = runs.find(name)
+        return info, compare(runs, info, other), rows_differing(runs, info, other)
+
+    info, differences, rows = _with_runs(look)
+    out().print(f"{info.run}: {info.kind}, {info.state}, {info.records:,} records", soft_wrap=True)
+    out().print("rows differing: " + ", ".join(f"{table} {count:,}" for table, count in rows.items()), soft_wrap=True)
+    _show_differences(differences, other)
+
+
+def drop(name: Annotated[str, typer.Argument(help="The run.")]) -> None:
+    """Remove a run and its rows. A published one is taken back first."""
+    from streams.jobs.replay_progress import ReplayFolder
+
+    _with_runs(lambda runs: runs.drop(runs.find(name), time.time_ns() // 1_000_000))
+    ReplayFolder(load_settings().worker.state_dir, name).remove()
+    out().print(f"run {name} is dropped")
+
+
+def publish(
+    name: Annotated[str, typer.Argument(help="The run.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Put a run's rows in the place of the live rows of its range, for every reader at once."""
+
+    def act(runs: "ClickHouseRuns") -> None:
+        from streams.jobs.replay_compare import compare
+
+        info = runs.find(name)
+        _check_publishable(runs, info)
+        _show_differences(compare(runs, info), "live")
+        if not yes and not typer.confirm(f"publish {name}?"):
+            raise typer.Abort
+        runs.publish(info, getpass.getuser(), time.time_ns() // 1_000_000)
+
+    _with_runs(act)
+    out().print(f"run {name} is published; `runs withdraw {name}` takes it back")
+
+
+def _check_publishable(runs: "ClickHouseRuns", info: "RunInfo") -> None:
+    if info.state != "done":
+        raise ConfigurationError(f"run {info.run} is {info.state}; only a finished run can be published")
+    if others := runs.overlapping(info):
+        raise ConfigurationError(f"its range meets that of {others[0]}, which is published; take that back first")
+    newest = runs.ask(
+        "SELECT toUnixTimestamp(min(newest)) FROM (SELECT max(effect_pane) AS newest FROM pane_rows "
+        "WHERE input != 'journal' AND partition IN (SELECT DISTINCT partition FROM pane_rows) "
+        "GROUP BY partition)"
+    )
+    if not newest or int(newest[0][0]) < info.to_s:
+        raise ConfigurationError(
+            f"panes up to {time_text(info.to_s * 1000)} UTC can still change; publish a range that ended earlier"
+        )
+
+
+def withdraw(name: Annotated[str, typer.Argument(help="The run.")]) -> None:
+    """Take a published run back: the live rows count again."""
+
+    def act(runs: "ClickHouseRuns") -> None:
+        info = runs.find(name)
+        if not info.is_published:
+            raise ConfigurationError(f"run {name} is not published; runs list shows which are")
+        runs.publish(info, getpass.getuser(), time.time_ns() // 1_000_000, is_published=False)
+
+    _with_runs(act)
+    out().print(f"run {name} is taken back")
+
+
+def _with_runs(act: "Callable[[ClickHouseRuns], T]") -> T:
+    from streams.adapters.clickhouse_runs import ClickHouseRuns
+
+    runs = ClickHouseRuns(load_settings().clickhouse)
+    runs.open()
+    try:
+        return act(runs)
+    finally:
+        runs.close()
+
+
+app.command("list")(list_runs)
+app.command("show")(show)
+app.command("drop")(drop)
+app.command("publish")(publish)
+app.command("withdraw")(withdraw)

@@ -1,0 +1,225 @@
+"""Replays beside and after a live worker, on both kinds of broker: the live rows exactly, or just what rules change."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
+from streams.adapters.embedded_broker import EmbeddedBroker
+from streams.adapters.kafka_admin import create_topics
+from streams.jobs.replay_compare import compare, rows_differing
+from streams.settings import ClickHouseSettings, KafkaSettings
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.clickhouse_http import ClickHouseHttp
+from tests.support.live_events import LiveLoad
+from tests.support.seeds import seed_of
+from tests.support.totals import until_drained
+from tests.support.worker_process import WorkerProcess, environment, until, worker_settings
+
+RATE = 600.0
+LOAD_S = 6.0
+WHOLE = ("--from", "2020-01-01", "--to", "now")
+TIMEOUT_S = 120.0
+BY_THE_CLOCK = {"alert_rows", "pacing_rows"}
+"""What a worker that goes on looks at again, although nothing comes: such rows may be newer than a replay beside it."""
+
+
+@asynccontextmanager
+async def lived(directory: Path, kafka: KafkaSettings, dsn: str, **more: str) -> AsyncIterator[WorkerProcess]:
+    """A worker that has lived through some traffic, with a SIGKILL in it, and goes on."""
+    settings = worker_settings(directory, kafka, dsn, **more)
+    worker = WorkerProcess(directory, settings)
+    try:
+        await worker.start().until_owning(4)
+        load = LiveLoad(kafka, seed_of("replay"), RATE)
+        traffic = asyncio.create_task(load.run())
+        await asyncio.sleep(LOAD_S / 2)
+        worker.kill()
+        await worker.start().until_owning(4)
+        await asyncio.sleep(LOAD_S / 2)
+        load.stop()
+        await traffic
+        await until_drained(kafka, [worker.status])
+        yield worker
+    finally:
+        worker.close()
+
+
+async def command(settings: dict[str, str], *arguments: str, code: int = 0) -> str:
+    """Runs the command line; its standard output (and error, where it fails)."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streams.cli", *arguments),
+        env=environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, errors = await asyncio.wait_for(child.communicate(), TIMEOUT_S)
+    assert child.returncode == code, (arguments, out.decode(), errors.decode())
+    return out.decode() if code == 0 else errors.decode()
+
+
+@asynccontextmanager
+async def runs_of(dsn: str) -> AsyncIterator[ClickHouseRuns]:
+    runs = ClickHouseRuns(ClickHouseSettings.model_validate({"dsn": dsn}))
+    await asyncio.to_thread(runs.open)
+    try:
+        yield runs
+    finally:
+        runs.close()
+
+
+def differing(runs: ClickHouseRuns, info: RunInfo, other: str = "live") -> dict[str, int]:
+    return {table: count for table, count in rows_differing(runs, info, other).items() if count}
+
+
+async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: str) -> None:
+    """Beside the worker that goes on: one process, two processes, and one that was killed and resumed."""
+    with ClickHouseHttp(directory / "clickhouse") as server:
+        async with lived(directory, kafka, server.dsn(), **more) as worker:
+            settings = worker_settings(directory, kafka, server.dsn(), **more)
+            before = await worker.status()
+            await command(settings, "replay", *WHOLE, "--run", "beside", "--compare", "live", "--json")
+            after = await worker.status()
+            assert before is not None
+            assert after is not None
+            assert before["ledger"] == after["ledger"]
+            assert await worker.terminate() == 0
+        await command(settings, "replay", *WHOLE, "--run", "one")
+        await command(settings, "replay", *WHOLE, "--run", "two", "--processes", "2", "--json")
+        await killed_and_resumed(settings, server.dsn(), "three")
+        async with runs_of(server.dsn()) as runs:
+            infos = {info.run: info for info in runs.runs()}
+            assert {info.state for info in infos.values()} == {"done"}
+            beside = differing(runs, infos.pop("beside"))
+            assert not beside.keys() - BY_THE_CLOCK
+            assert {name: differing(runs, info) for name, info in infos.items()} == {n: {} for n in infos}
+            assert differing(runs, infos["one"], "two") == {}
+            assert [each for each in compare(runs, infos["one"]) if each.before != each.after] == []
+            assert sum(each.before.clicks for each in compare(runs, infos["one"])) > 100
+
+
+async def killed_and_resumed(settings: dict[str, str], dsn: str, name: str) -> None:
+    """Killed a moment after it has begun, wherever it stands then."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "streams.cli", "replay", *WHOLE, "--run", name),
+        env=environment(settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    async with runs_of(dsn) as runs:
+        await until(lambda: name in {info.run for info in runs.runs()})
+    await asyncio.sleep(Random(seed_of("replay")).uniform(0.3, 2.0))
+    os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()
+    await command(settings, "replay", "--resume", name)
+
+
+@pytest.mark.slow
+async def test_a_replay_gives_the_live_rows_on_the_embedded_broker(tmp_path: Path) -> None:
+    async with EmbeddedBroker() as broker:
+        await create_topics(broker.settings)
+        more = {"KAFKA__ASSIGNMENT": "all", "WORKER__CHECKPOINT_STORE": "directory"}
+        await identical_in_every_way(tmp_path, broker.settings, **more)
+
+
+@pytest.mark.slow
+async def test_a_replay_gives_the_live_rows_on_apache_kafka(tmp_path: Path, own_apache_kafka: ApacheKafka) -> None:
+    kafka = own_apache_kafka.settings
+    await create_topics(kafka)
+    await identical_in_every_way(tmp_path, kafka)
+
+
+@pytest.mark.slow
+async def test_what_other_rules_change_is_what_their_flags_explain_and_a_run_can_stand_in_for_live_rows(
+    tmp_path: Path,
+) -> None:
+    async with EmbeddedBroker() as broker:
+        kafka = broker.settings
+        await create_topics(kafka)
+        more = {"KAFKA__ASSIGNMENT": "all", "WORKER__CHECKPOINT_STORE": "directory"}
+        with ClickHouseHttp(tmp_path / "clickhouse") as server:
+            async with lived(tmp_path, kafka, server.dsn(), **more):
+                settings = worker_settings(tmp_path, kafka, server.dsn(), **more)
+                for name, mode in (("as-it-is", "on"), ("without", "off")):
+                    rules = tmp_path / f"{name}.toml"
+                    rules.write_text(f'[rules.invalid.modes]\ndeclared_bot = "{mode}"\n')
+                    await command(settings, "replay", *WHOLE, "--run", name, "--rules", str(rules))
+                async with runs_of(server.dsn()) as runs:
+                    assert explained(runs, "as-it-is", "without") > 20
+                    await stands_in(settings, runs)
+
+
+def explained(runs: ClickHouseRuns, strict: str, lax: str) -> int:
+    """By campaign: valid clicks that one rule takes away are those that it alone excludes."""
+    only = """SELECT campaign_id, count() FROM (
+        SELECT campaign_id, event, groupUniqArrayIf(rule, mode = 'on') AS rules FROM run_flag_rows FINAL
+        WHERE run = {run:String} AND input = 'clicks' GROUP BY campaign_id, event HAVING rules = ['declared_bot'])
+        GROUP BY campaign_id"""
+    flagged = {campaign: int(count) for campaign, count in runs.ask(only, {"run": strict})}
+    changed = compare(runs, runs.find(strict), lax)
+    gained: dict[str, int] = {}
+    for each in changed:
+        taken = each.before.clicks - each.after.clicks
+        gained[each.campaign_id] = gained.get(each.campaign_id, 0) + taken
+        assert each.before.clicks + each.before.invalid_clicks == each.after.clicks + each.after.invalid_clicks
+    assert {campaign: count for campaign, count in gained.items() if count} == flagged
+    return sum(flagged.values())
+
+
+async def stands_in(settings: dict[str, str], runs: ClickHouseRuns) -> None:
+    """Published, a run is what readers see; taken back, the live rows are."""
+    totals = "SELECT campaign_id, currency, clicks, gross_clicks, spend_micros FROM campaign_totals ORDER BY 1, 2"
+    newest = runs.ask("SELECT toUnixTimestamp(max(effect_pane)) FROM pane_rows")[0][0]
+    ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(newest) - 120))
+    refusal = await command(settings, "runs", "publish", "without", "--yes", code=2)
+    assert "can still change" in refusal
+    await command(settings, "replay", "--from", "2020-01-01", "--to", ended, "--run", "frozen")
+    live = runs.ask(totals)
+    await command(settings, "runs", "publish", "frozen", "--yes")
+    assert runs.ask(totals) == live
+    assert runs.ask("SELECT count() FROM shown_pane_rows") == runs.ask("SELECT count() FROM pane_rows FINAL")
+    await command(settings, "runs", "withdraw", "frozen")
+    await command(settings, "runs", "drop", "frozen")
+    rules = Path(settings["WORKER__STATE_DIR"]).parent / "without.toml"
+    lax = ("replay", "--from", "2020-01-01", "--to", ended, "--run", "lax", "--rules", str(rules))
+    await command(settings, *lax)
+    await command(settings, "runs", "publish", "lax", "--yes")
+    assert sum(row[2] for row in runs.ask(totals)) > sum(row[2] for row in live)
+    assert sum(row[3] for row in runs.ask(totals)) == sum(row[3] for row in live)
+    assert "take it back first" in await command(settings, "runs", "drop", "lax", code=2)
+    await command(settings, "runs", "withdraw", "lax")
+    assert runs.ask(totals) == live
+    await command(settings, "runs", "drop", "lax")
+    listed: list[dict[str, Any]] = msgspec.json.decode(await command(settings, "runs", "list", "--json"))
+    assert {run["run"] for run in listed} == {"as-it-is", "without"}
+
+
+@pytest.mark.slow
+async def test_bad_arguments_are_refused_and_leave_nothing_behind(tmp_path: Path) -> None:
+    async with EmbeddedBroker() as broker:
+        await create_topics(broker.settings)
+        settings = worker_settings(tmp_path, broker.settings, f"chdb://{tmp_path / 'clickhouse'}")
+        for arguments, words in (
+            (("replay", "--from", "2026-02-01", "--to", "2026-01-01"), "must lie before"),
+            (("replay", "--from", "yesterday", "--to", "now"), "is no time"),
+            (("replay", *WHOLE, "--run", "a/b"), "is no name"),
+            (("replay", *WHOLE, "--compare", "nobody"), "there is no run nobody"),
+            (("replay", *WHOLE, "--resume", "nobody"), "there is no run nobody"),
+            (("replay", *WHOLE), "journal is empty"),
+            (("runs", "drop", "nobody"), "there is no run nobody"),
+            (("runs", "withdraw", "nobody"), "there is no run nobody"),
+        ):
+            assert words in await command(settings, *arguments, code=2)
+        assert msgspec.json.decode(await command(settings, "runs", "list", "--json")) == []
