@@ -267,7 +267,7 @@ class Labels:
                 self._tell(key, rule, state)
             return at_ms, raised, excluding, word.rule
         rule, is_withdrawn = word.rule.removeprefix("-"), word.rule.startswith("-")
-        if modes[rule] == "off" or (rule in raised) is not is_withdrawn:
+        if (modes[rule] == "off" and not is_withdrawn) or (rule in raised) is not is_withdrawn:
             return None
         self._tell(key, rule, "withdrawn" if is_withdrawn else "raised")
         if is_withdrawn:

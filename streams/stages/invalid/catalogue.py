@@ -206,7 +206,7 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     Rule.PUBLISHER_TIMING: Description(
         "Click-to-conversion times",
         "A publisher whose click-to-conversion times are distributed unlike its peers': a glut within seconds "
-        "(hijacking), or flat over hours and days (flooding). Chi-square over bins of time.",
+        "(hijacking), or flat as by chance (flooding). Chi-square over bins of time, up to 20 minutes.",
         ("timing_min_conversions", "timing_p"),
         f"{_CTIT}: about 75% within an hour and 94% within a day; a glut at 3 to 10 s; flat between 2 and 24 h.",
         "A flash sale moves all publishers' times alike: the comparison is with the campaign's own peers.",

@@ -1,14 +1,15 @@
 """Publishers against their peers, those of the same channel: far too few conversions, or conversions at odd times.
 
 Judged in steps of event time, each over a window that ended long enough ago for conversions to have come: all clicks
-are weighed at equal age (`MATURITY_MS`), so a publisher is not suspect for being young. What is flagged is a function
-of the evidence up to the step's watermark.
+are weighed at equal age (`MATURITY_MS`), so a publisher is not suspect for being young: later conversions count for
+neither rule. Every step is judged once its clicks and their conversions are complete, so what is flagged is a function
+of the evidence that came in time, and not of when somebody looked.
 
 * Flooding: clicks far above, conversions far below what peers show. The rate must be lower by a factor, and by chance
   only with a tiny probability under the beta-binomial that the other publishers fit (themselves without the lowest and
   highest, so that a few bad peers do not hide each other).
-* Timing: times from click to conversion that are distributed unlike the peers': a glut within seconds (hijacking), or a
-  flat tail over hours (flooding). AppsFlyer: about 75 % of installs come within an hour. Chi-square over buckets, and
+* Timing: times from click to conversion that are distributed unlike the peers': a glut within seconds (hijacking), or
+  flat as chance has it (flooding). AppsFlyer: about 75 % of installs come within an hour. Chi-square over buckets, and
   an excess that matters, for with enough data every trifle is significant.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.invalid import InvalidRules, Mode, Rule
-from streams.rules import HOUR_MS, MINUTE_MS
+from streams.rules import MINUTE_MS
 from streams.stages.invalid.tails import BetaFit, beta_binomial_lower, chi_square_upper, fit_beta
 from streams.stages.invalid.velocity import Found
 from streams.verdicts import NOT_CONVERTED, Clicks
@@ -32,8 +33,8 @@ LEAST_CONVERSIONS: Final = 30
 """Of the peers together: fewer tell nothing."""
 TRIMMED: Final = 0.1
 """Share of the peers at each end that is left out of the fit."""
-DELAY_BOUNDS_MS: Final = (3_000, 10_000, MINUTE_MS, 5 * MINUTE_MS, MATURITY_MS, HOUR_MS, 6 * HOUR_MS)
-"""Upper bounds of the buckets of time from click to conversion; the last is open."""
+DELAY_BOUNDS_MS: Final = (3_000, 10_000, MINUTE_MS, 5 * MINUTE_MS)
+"""Upper bounds of the buckets of time from click to conversion; the last ends with the maturity."""
 LEAST_EXCESS: Final = 0.15
 """Share of a source's conversions beyond what its peers show in those buckets."""
 Counts = npt.NDArray[np.int64]
@@ -44,8 +45,9 @@ class Weighed(NamedTuple):
 
     clicks: Clicks
     conversions: Clicks
+    """Those within the maturity."""
     mature: int
-    """Clicks with a conversion within the maturity."""
+    """Clicks with such a conversion."""
 
 
 def judge(entries: Clicks, end_ms: int, rules: InvalidRules) -> Iterator[Found]:
@@ -70,7 +72,7 @@ def _weighed(entries: Clicks) -> list[Weighed]:
         clicks, conversions = source[is_click], source[~is_click]
         timely = conversions[conversions["delay_ms"] <= MATURITY_MS]
         mature = len(np.unique(timely[["high", "low"]]))
-        found.append(Weighed(clicks, conversions, min(mature, len(clicks))))
+        found.append(Weighed(clicks, timely, min(mature, len(clicks))))
     return found
 
 
@@ -115,11 +117,19 @@ def _timing(publishers: list[Weighed], rules: InvalidRules) -> Iterator[Found]:
         if chance < rules.timing_p and len(guilty):
             flagged = suspect.conversions[np.isin(place, guilty)]
             evidence = {"conversions": size, "excess": float(excess[guilty].sum()), "p": chance}
-            bounds = {"bucket_below_ms": float([*DELAY_BOUNDS_MS, 86_400_000][int(guilty[0])])}
+            bounds = {"bucket_below_ms": float([*DELAY_BOUNDS_MS, MATURITY_MS][int(guilty[0])])}
             yield Found(Rule.PUBLISHER_TIMING, flagged, {**evidence, **bounds})
 
 
-def step_due(judged_ms: int, watermark_ms: int) -> int:
-    """The end of the next window that can be judged; 0: none yet."""
-    ready = (watermark_ms - MATURITY_MS) // STEP_MS * STEP_MS
-    return ready if ready > judged_ms else 0
+def due(credited_ms: int) -> int:
+    """The end of the last window whose clicks and conversions are complete."""
+    return max(0, (credited_ms - MATURITY_MS) // STEP_MS * STEP_MS)
+
+
+def steps(at_ms: npt.NDArray[np.int64], judged_ms: int, due_ms: int, window_ms: int) -> Iterator[int]:
+    """Ends of the windows behind `judged_ms` that are to be judged: all that hold evidence. Both are ends of steps."""
+    known_ms = judged_ms
+    for begin_ms in (np.unique(at_ms // STEP_MS) * STEP_MS).tolist():
+        last_ms = min(due_ms, begin_ms + STEP_MS + window_ms)
+        yield from range(max(known_ms, begin_ms) + STEP_MS, last_ms + 1, STEP_MS)
+        known_ms = max(known_ms, last_ms // STEP_MS * STEP_MS)

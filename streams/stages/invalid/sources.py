@@ -33,8 +33,10 @@ class SourceDesk:
         self.rules = rules
         self.store = SourceStore(max_entries)
         self.watermark_ms = -1
-        self._forwarders: dict[int, tuple[int, int, bool]] = {}
-        """Watermark, sequence and idleness of each."""
+        self.credited_ms = -1
+        """Up to which conversions are complete as well."""
+        self._forwarders: dict[int, tuple[int, int, int, bool]] = {}
+        """Watermark of clicks, of clicks and conversions, sequence and idleness of each."""
         self._waiting: list[Clicks] = []
         """Clicks beyond the watermark: their sources are decided on once it has come there."""
         self._names: dict[int, str] = {}
@@ -44,26 +46,27 @@ class SourceDesk:
 
     def take(self, batch: EvidenceBatch) -> None:
         """Takes a batch. One that comes again adds nothing."""
-        known = self._forwarders.get(batch.from_partition, (-1, -1, False))
-        if batch.sequence >= known[1]:
-            state = (max(known[0], batch.watermark_ms), batch.sequence, batch.is_idle)
-            self._forwarders[batch.from_partition] = state
+        clicks_ms, credited_ms, sequence, _ = self._forwarders.get(batch.from_partition, (-1, -1, -1, False))
+        if batch.sequence >= sequence:
+            heard = max(clicks_ms, batch.watermark_ms), max(credited_ms, batch.credited_ms)
+            self._forwarders[batch.from_partition] = (*heard, batch.sequence, batch.is_idle)
         if batch.clicks:
             entries = entries_of(batch.array(), batch.from_partition)
             self.store.add(entries)
-            self._waiting.append(entries)
+            self._waiting.append(entries[entries["kind"] != _PUBLISHER])
         for source, name in batch.names.items():
             if len(self._names) < MAX_NAMES:
                 self._names[source] = name
 
     def decide(self) -> list[Verdict]:
         """What the evidence shows up to the watermark and has not been told yet."""
-        heard = [watermark for watermark, _, is_idle in self._forwarders.values() if not is_idle]
-        everything = [watermark for watermark, _, _ in self._forwarders.values()]
-        newest = min(heard) if heard else max(everything, default=-1)
-        self.watermark_ms = max(self.watermark_ms, newest)
+        waited_for = [each for each in self._forwarders.values() if not each[3]]
+        of_all = min if waited_for else max  # where everyone is idle, nothing more is to come
+        waited_for = waited_for or list(self._forwarders.values())
+        self.watermark_ms = max(self.watermark_ms, of_all((each[0] for each in waited_for), default=-1))
+        self.credited_ms = max(self.credited_ms, of_all((each[1] for each in waited_for), default=-1))
         found = [*self._windows(), *self._publishers()]
-        self.store.forget(self.watermark_ms - self._horizon_ms())
+        self.store.forget(min(self.watermark_ms, self.credited_ms) - self._horizon_ms())
         return [verdict for each in found for verdict in self._verdicts(each)]
 
     def _windows(self) -> list[Found]:
@@ -74,24 +77,43 @@ class SourceDesk:
         is_ready = waiting["at_ms"] <= self.watermark_ms
         rest = waiting[~is_ready]
         self._waiting = [rest] if len(rest) else []
-        keys = np.unique(waiting["key"][is_ready & (waiting["kind"] != _PUBLISHER)])
+        keys = np.unique(waiting["key"][is_ready])
         if not len(keys):
             return []
         clicks = self.store.of(keys)
-        return list(velocity.judge(clicks[clicks["at_ms"] <= self.watermark_ms], self.rules))
+        clicks = clicks[clicks["at_ms"] <= self.watermark_ms]
+        return list(velocity.judge(self._around(waiting[is_ready], keys, clicks), self.rules))
+
+    def _around(self, ready: Clicks, keys: Keys, clicks: Clicks) -> Clicks:
+        """The clicks that share a window with one that has become ready: of the others nothing new can be told."""
+        place, of_click = np.searchsorted(keys, ready["key"]), np.searchsorted(keys, clicks["key"])
+        first, last = np.full(len(keys), np.iinfo(np.int64).max), np.full(len(keys), -1, dtype=np.int64)
+        np.minimum.at(first, place, ready["at_ms"])
+        np.maximum.at(last, place, ready["at_ms"])
+        reach_ms = self._longest_window_ms()
+        near = (clicks["at_ms"] >= first[of_click] - reach_ms) & (clicks["at_ms"] <= last[of_click] + reach_ms)
+        return clicks[near]
 
     def _publishers(self) -> list[Found]:
-        end_ms = publishers.step_due(self._judged_ms, self.watermark_ms)
-        if not end_ms:
+        """Every step that has become due, one after the other, however far the watermark leapt."""
+        due_ms = publishers.due(self.credited_ms)
+        if due_ms <= self._judged_ms:
             return []
-        self._judged_ms = end_ms
-        return list(publishers.judge(self.store.of_kind(_PUBLISHER), end_ms, self.rules))
+        found: list[Found] = []
+        entries = self.store.of_kind(_PUBLISHER)
+        for end_ms in publishers.steps(entries["at_ms"], self._judged_ms, due_ms, self.rules.flooding_window_ms):
+            found.extend(publishers.judge(entries, end_ms, self.rules))
+        self._judged_ms = due_ms
+        return found
 
-    def _horizon_ms(self) -> int:
+    def _longest_window_ms(self) -> int:
         rules = self.rules
         windows = (rules.user_velocity, rules.device_velocity, rules.address_velocity)
         fans = (rules.device_fan_out, rules.address_fan_out)
-        longest = max(rules.flooding_window_ms, *(w.window_ms for w in windows), *(f.window_ms for f in fans))
+        return max(*(w.window_ms for w in windows), *(f.window_ms for f in fans))
+
+    def _horizon_ms(self) -> int:
+        longest = max(self.rules.flooding_window_ms, self._longest_window_ms())
         return longest + publishers.MATURITY_MS + publishers.STEP_MS + SLACK_MS
 
     def _verdicts(self, found: Found) -> list[Verdict]:
@@ -136,6 +158,7 @@ class SourceDesk:
         return {
             "store": self.store.head(),
             "watermark_ms": self.watermark_ms,
+            "credited_ms": self.credited_ms,
             "judged_ms": self._judged_ms,
             "forwarders": list(self._forwarders.items()),
             "waiting": [entries.tobytes() for entries in self._waiting],
@@ -146,7 +169,8 @@ class SourceDesk:
     def restore(self, snapshot: dict[str, Any], runs: dict[int, bytes]) -> None:
         """Takes back what `snapshot` and the store's runs gave."""
         self.store.restore(snapshot["store"], runs)
-        self.watermark_ms, self._judged_ms = snapshot["watermark_ms"], snapshot["judged_ms"]
+        self.watermark_ms, self.credited_ms = snapshot["watermark_ms"], snapshot["credited_ms"]
+        self._judged_ms = snapshot["judged_ms"]
         self._forwarders = {partition: tuple(state) for partition, state in snapshot["forwarders"]}
         self._waiting = [np.frombuffer(entries, dtype=ENTRY) for entries in snapshot["waiting"]]
         self._names = dict(snapshot["names"])

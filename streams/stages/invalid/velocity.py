@@ -6,9 +6,10 @@ is flagged if there is an interval of event time, as long as the window, that co
 the intervals that begin with a click suffice.
 """
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,34 +85,23 @@ def _sources(clicks: Clicks) -> Iterator[Clicks]:
 def _fan_out(rule: Rule, source: Clicks, rules: InvalidRules) -> Iterator[Found]:
     """A device's whole window; of an address's only who is on as many campaigns as a device must not be."""
     limit = rules.device_fan_out if rule is Rule.DEVICE_FAN_OUT else rules.address_fan_out
-    own_least = 0 if rule is Rule.DEVICE_FAN_OUT else rules.device_fan_out.campaigns
-    if len(np.unique(source["campaign"])) < limit.campaigns or not _roams(source, own_least).any():
+    if len(np.unique(source["campaign"])) < limit.campaigns:
         return
-    campaigns: Counter[int] = Counter()
-    users: Counter[int] = Counter()
-    flagged, most = np.zeros(len(source), dtype=bool), (0, 0)
-    of, by = source["campaign"].tolist(), source["user"].tolist()
-    for begin, end, entered, left in _windows(source["at_ms"].tolist(), limit.window_ms):
-        _shift(campaigns, of, entered, left)
-        _shift(users, by, entered, left)
-        known = len(users) - (0 in users)
-        if len(campaigns) >= limit.campaigns and known >= limit.users:
-            flagged[begin:end] |= _roams(source[begin:end], own_least)
-            most = max(most, (len(campaigns), known))
+    window, most = _Window(source, limit.window_ms), (0, 0)
+
+    def is_guilty() -> bool:
+        nonlocal most
+        known = len(window.clicks) - (0 in window.clicks)
+        guilty = len(window.campaigns) >= limit.campaigns and known >= limit.users
+        most = max(most, (len(window.campaigns), known)) if guilty else most
+        return guilty
+
+    own = None if rule is Rule.DEVICE_FAN_OUT else (window.breadth, rules.device_fan_out.campaigns)
+    flagged = window.flagged(is_guilty, own)
     if flagged.any():
         evidence = {"campaigns": most[0], "users": most[1], "window_ms": limit.window_ms}
         limits = {"campaigns_at_least": limit.campaigns, "users_at_least": limit.users}
         yield Found(rule, source[flagged], {**evidence, **limits})
-
-
-def _roams(window: Clicks, least: int) -> Flags:
-    """Whose clicks in the window are on at least so many campaigns."""
-    if not least:
-        return np.ones(len(window), dtype=bool)
-    pairs = np.unique(window[["user", "campaign"]])
-    users, counts = np.unique(pairs["user"], return_counts=True)
-    roaming = users[(counts >= least) & (users != 0)]
-    return np.isin(window["user"], roaming)
 
 
 def _crowd(source: Clicks, rules: InvalidRules) -> Iterator[Found]:
@@ -120,34 +110,85 @@ def _crowd(source: Clicks, rules: InvalidRules) -> Iterator[Found]:
     if len(source) < limit.clicks or not in_dense_windows(source, limit.clicks, limit.window_ms).any():
         return
     own_limit = -(-rules.user_velocity.clicks // CROWD_SHARE)
-    users: Counter[int] = Counter()
-    by, flagged = source["user"].tolist(), np.zeros(len(source), dtype=bool)
-    for begin, end, entered, left in _windows(source["at_ms"].tolist(), limit.window_ms):
-        _shift(users, by, entered, left)
-        if end - begin >= limit.clicks:
-            busy = {user for user, count in users.items() if user and count >= own_limit}
-            if busy:
-                flagged[begin:end] |= np.isin(source["user"][begin:end], list(busy))
+    window = _Window(source, limit.window_ms)
+    flagged = window.flagged(lambda: window.end - window.begin >= limit.clicks, (window.clicks, own_limit))
     if flagged.any():
         limits = {"clicks_at_least": limit.clicks, "window_ms": limit.window_ms}
         evidence: dict[str, float] = {**limits, "own_clicks_at_least": own_limit}
         yield Found(Rule.ADDRESS_VELOCITY, source[flagged], evidence)
 
 
-def _windows(at_ms: list[int], window_ms: int) -> Iterator[tuple[int, int, range, range]]:
-    """Each window that begins with a click, as [begin, end), with what entered and left since the one before."""
-    end = 0
-    for begin, first_ms in enumerate(at_ms):
-        before = end
-        while end < len(at_ms) and at_ms[end] - first_ms <= window_ms:
-            end += 1
-        yield begin, end, range(before, end), range(begin - 1 if begin else 0, begin)
+class _Window:
+    """Slides over the clicks of one source, in a time that grows with their number only."""
+
+    def __init__(self, source: Clicks, window_ms: int) -> None:
+        self.begin = self.end = 0
+        """The clicks inside are those of [begin, end)."""
+        self.clicks: Counter[int] = Counter()
+        """By user; 0: unknown."""
+        self.campaigns: Counter[int] = Counter()
+        self.breadth: Counter[int] = Counter()
+        """Campaigns, by user."""
+        self._pairs: Counter[tuple[int, int]] = Counter()
+        self._at_ms, self._window_ms = source["at_ms"].tolist(), window_ms
+        self._users, self._campaigns = source["user"].tolist(), source["campaign"].tolist()
+        self._places: dict[int, list[int]] = {}
+        """Of each user's clicks."""
+        for place, user in enumerate(self._users):
+            self._places.setdefault(user, []).append(place)
+
+    def flagged(self, is_guilty: Callable[[], bool], own: "tuple[Counter[int], int] | None") -> Flags:
+        """Clicks of guilty windows: all, or those of known users of whom at least so much is counted there."""
+        flagged = np.zeros(len(self._users), dtype=bool)
+        known_until: dict[int, int] = {}
+        was_guilty = False
+        for entered in self._slide():
+            guilty = is_guilty()
+            if guilty and own is None:
+                flagged[self.begin : self.end] = True
+            elif guilty and own is not None:
+                # who stood out in the window before is flagged up to its end already
+                changed = {self._users[place] for place in entered} if was_guilty else set(self.clicks)
+                for user in changed:
+                    if user and own[0][user] >= own[1]:
+                        places = self._places[user]
+                        first = bisect_left(places, max(self.begin, known_until.get(user, 0)))
+                        flagged[places[first : bisect_left(places, self.end)]] = True
+                        known_until[user] = self.end
+            was_guilty = guilty
+        return flagged
+
+    def _slide(self) -> Iterator[range]:
+        """Each window that begins with a click; what has entered since the one before."""
+        for begin, first_ms in enumerate(self._at_ms):
+            if begin:
+                self._leave(begin - 1)
+            before = self.end
+            while self.end < len(self._at_ms) and self._at_ms[self.end] - first_ms <= self._window_ms:
+                self._enter(self.end)
+                self.end += 1
+            self.begin = begin
+            yield range(before, self.end)
+
+    def _enter(self, place: int) -> None:
+        user, campaign = self._users[place], self._campaigns[place]
+        self.clicks[user] += 1
+        self.campaigns[campaign] += 1
+        self._pairs[user, campaign] += 1
+        self.breadth[user] += self._pairs[user, campaign] == 1
+
+    def _leave(self, place: int) -> None:
+        user, campaign = self._users[place], self._campaigns[place]
+        _lower(self.clicks, user)
+        _lower(self.campaigns, campaign)
+        if _lower(self._pairs, (user, campaign)):
+            _lower(self.breadth, user)
 
 
-def _shift(counts: "Counter[int]", values: list[int], entered: range, left: range) -> None:
-    for at in left:
-        counts[values[at]] -= 1
-        if not counts[values[at]]:
-            del counts[values[at]]
-    for at in entered:
-        counts[values[at]] += 1
+def _lower(counts: "Counter[Any]", key: Any) -> bool:
+    """One less; whether none is left."""
+    counts[key] -= 1
+    is_gone = not counts[key]
+    if is_gone:
+        del counts[key]
+    return is_gone
