@@ -55,11 +55,13 @@ def batch_of(
     """One batch of a forwarder."""
     found = list(seen)
     array = np.zeros(len(found), dtype=CLICK)
-    for at, each in enumerate(found):
-        high, low = np.frombuffer(bytes.fromhex(each.digest), dtype="<u8")
-        kind, click_type = KINDS[each.kind], TYPES[each.click_type]
-        place = (kind, each.source, high, low, each.at_ms, each.campaign, each.user, click_type, each.group)
-        array[at] = (*place, each.delay_ms)
+    if found:
+        pairs = np.frombuffer(bytes.fromhex("".join(each.digest for each in found)), dtype="<u8").reshape(-1, 2)
+        array["high"], array["low"] = pairs[:, 0], pairs[:, 1]
+        array["kind"] = [KINDS[each.kind] for each in found]
+        array["click_type"] = [TYPES[each.click_type] for each in found]
+        for name in ("source", "at_ms", "campaign", "user", "group", "delay_ms"):
+            array[name] = [getattr(each, name) for each in found]
     return EvidenceBatch(
         from_partition=partition,
         sequence=sequence,

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from streams.invalid import InvalidRules, Mode, Rule
 from streams.rules import MINUTE_MS
-from streams.stages.invalid.tails import BetaFit, beta_binomial_lower, chi_square_upper, fit_beta
+from streams.stages.invalid.tails import BetaFit, beta_binomial_lower, chi_square_upper, fit_beta, wider
 from streams.stages.invalid.velocity import Found
 from streams.verdicts import NOT_CONVERTED, Clicks
 
@@ -31,6 +31,8 @@ MATURITY_MS: Final = 20 * MINUTE_MS
 LEAST_PEERS: Final = 4
 LEAST_CONVERSIONS: Final = 30
 """Of the peers together: fewer tell nothing."""
+LEAST_TELLING: Final = 50
+"""Clicks by which a peer's rate tells how much peers differ."""
 TRIMMED: Final = 0.1
 """Share of the peers at each end that is left out of the fit."""
 DELAY_BOUNDS_MS: Final = (3_000, 10_000, MINUTE_MS, 5 * MINUTE_MS)
@@ -92,33 +94,62 @@ def _flooding(publishers: list[Weighed], rules: InvalidRules) -> Iterator[Found]
 
 
 def _fit(peers: list[Weighed]) -> BetaFit | None:
-    """Of the peers with clicks, without those of the lowest and highest rates."""
+    """Of the peers with clicks, without those of the lowest and highest rates.
+
+    Leaving these out, and weighing large ones more, understates how much publishers differ: where all that have enough
+    clicks to tell differ more, that holds.
+    """
     known = sorted((p for p in peers if len(p.clicks)), key=lambda p: p.mature / len(p.clicks))
     cut = int(len(known) * TRIMMED)
     kept = known[cut : len(known) - cut]
     if len(kept) < LEAST_PEERS or sum(p.mature for p in kept) < LEAST_CONVERSIONS:
         return None
-    return fit_beta([len(p.clicks) for p in kept], [p.mature for p in kept])
+    fit = fit_beta([len(p.clicks) for p in kept], [p.mature for p in kept])
+    telling = [p for p in known if len(p.clicks) >= LEAST_TELLING]
+    return fit and wider(fit, [len(p.clicks) for p in telling], [p.mature for p in telling])
 
 
 def _timing(publishers: list[Weighed], rules: InvalidRules) -> Iterator[Found]:
+    """The oddest first, and then the others without it: beside a bad peer honest ones look odd as well."""
     places = [np.searchsorted(DELAY_BOUNDS_MS, p.conversions["delay_ms"], side="right") for p in publishers]
-    counts = [np.bincount(place, minlength=len(DELAY_BOUNDS_MS) + 1) for place in places]
-    total = np.sum(counts, axis=0)
-    for suspect, place, own in zip(publishers, places, counts, strict=True):
-        size, peers = int(own.sum()), total - own
-        if size < rules.timing_min_conversions or int(peers.sum()) < LEAST_CONVERSIONS:
-            continue
-        expected = (peers + 0.5) / (peers.sum() + 0.5 * len(peers)) * size
-        value = float(((own - expected) ** 2 / expected).sum())
-        chance = chi_square_upper(value, len(own) - 1)
-        excess = (own - expected) / size
-        guilty = np.flatnonzero(excess > LEAST_EXCESS)
-        if chance < rules.timing_p and len(guilty):
-            flagged = suspect.conversions[np.isin(place, guilty)]
-            evidence = {"conversions": size, "excess": float(excess[guilty].sum()), "p": chance}
-            bounds = {"bucket_below_ms": float([*DELAY_BOUNDS_MS, MATURITY_MS][int(guilty[0])])}
-            yield Found(Rule.PUBLISHER_TIMING, flagged, {**evidence, **bounds})
+    counts = np.array([np.bincount(place, minlength=len(DELAY_BOUNDS_MS) + 1) for place in places])
+    left = list(range(len(publishers)))
+    while left:
+        total = counts[left].sum(axis=0)
+        odd = {at: found for at in left if (found := _odd(counts[at], total - counts[at], rules)) is not None}
+        if not odd:
+            return
+        worst = max(odd, key=lambda at: (odd[at].excess, -at))
+        left.remove(worst)
+        chosen = publishers[worst].conversions[np.isin(places[worst], odd[worst].buckets)]
+        bounds = {"bucket_below_ms": float([*DELAY_BOUNDS_MS, MATURITY_MS][int(odd[worst].buckets[0])])}
+        seen = {"conversions": int(counts[worst].sum()), "excess": odd[worst].excess, "p": odd[worst].chance}
+        yield Found(Rule.PUBLISHER_TIMING, chosen, {**seen, **bounds})
+
+
+class Odd(NamedTuple):
+    """Buckets in which a publisher has far more of its conversions than its peers of theirs."""
+
+    buckets: Counts
+    excess: float
+    chance: float
+
+
+def _odd(own: Counts, peers: Counts, rules: InvalidRules) -> Odd | None:
+    """Chi-square of both samples: few peers' shares are as uncertain as few conversions' are."""
+    size, others = int(own.sum()), int(peers.sum())
+    if size < rules.timing_min_conversions or others < LEAST_CONVERSIONS:
+        return None
+    excess = own / size - (peers + 0.5) / (others + 0.5 * len(peers))
+    buckets = np.flatnonzero(excess > LEAST_EXCESS)
+    both = own + peers
+    share = both[both > 0] / (size + others)
+    value = sum(
+        float(((sample[both > 0] - share * count) ** 2 / (share * count)).sum())
+        for sample, count in ((own, size), (peers, others))
+    )
+    chance = chi_square_upper(value, len(share) - 1) if len(share) > 1 else 1.0
+    return Odd(buckets, float(excess[buckets].sum()), chance) if len(buckets) and chance < rules.timing_p else None
 
 
 def due(credited_ms: int) -> int:

@@ -38,6 +38,19 @@ def fit_beta(clicks: Sequence[int], conversions: Sequence[int]) -> BetaFit | Non
     return BetaFit(mean, min(MOST_STRENGTH, max(LEAST_STRENGTH, strength)))
 
 
+def wider(fit: BetaFit, clicks: Sequence[int], conversions: Sequence[int]) -> BetaFit:
+    """The same mean, with the spread that these sources show when each weighs the same, if that is more."""
+    rates = [k / n for n, k in zip(clicks, conversions, strict=True)]
+    if len(rates) < 2:
+        return fit
+    mean = sum(rates) / len(rates)
+    chance = sum(mean * (1 - mean) / n for n in clicks) / len(clicks)
+    excess = sum((rate - mean) ** 2 for rate in rates) / (len(rates) - 1) - chance
+    if excess <= 0:
+        return fit
+    return fit._replace(strength=max(LEAST_STRENGTH, min(fit.strength, mean * (1 - mean) / excess - 1)))
+
+
 def beta_binomial_lower(successes: int, trials: int, fit: BetaFit) -> float:
     """P(X <= successes)."""
     a, b = fit.mean * fit.strength, (1 - fit.mean) * fit.strength
