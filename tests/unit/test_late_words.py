@@ -17,7 +17,7 @@ from streams.state.windows import WINDOW_MEASURES
 from streams.topics import VERDICTS
 from tests.unit.given import HOUR, MINUTE, SECOND, T0, Document, Fed, document, quick_rules, record
 
-ALL_ON = InvalidRules(modes={rule: Mode.ON for rule in Rule})
+ALL_ON = InvalidRules(modes=dict.fromkeys(Rule, Mode.ON))
 CPC = {"model": "cpc", "price_micros": 7}
 CPA = {"model": "cpa", "price_micros": 9, "conversion_type": "lead"}
 PRICE = 7_000
@@ -250,7 +250,7 @@ def test_a_word_is_taken_back_though_its_rule_was_switched_off_meanwhile() -> No
         Input.CLICKS, click("k1", T0 + SECOND, impression_id="i1")
     ).tick()
     one.feed(Input.IMPRESSIONS, impression("i9", T0 + 2 * MINUTE)).tick()
-    off = InvalidRules(modes={rule: Mode.OFF for rule in Rule})
+    off = InvalidRules(modes=dict.fromkeys(Rule, Mode.OFF))
     one.tick(rules=quick_rules(invalid=off))
     one.feed(Input.IMPRESSIONS, impression("i1")).tick()
     assert "sivt" not in sums(one)
