@@ -322,3 +322,15 @@ def test_held_clicks_are_forgotten_though_an_older_conversion_is_still_held() ->
     assert len(one.state.judging.book) == 2
     one.feed(Input.CLICKS, click("k2", T0 + 26 * HOUR)).tick()
     assert len(one.state.judging.book) == 1
+
+
+def test_an_impression_older_than_the_first_that_was_read_may_still_come() -> None:
+    """Whether a click can be judged must not depend on which input was read first."""
+    one = fed()
+    one.feed(Input.CLICKS, click("k1", T0 - MINUTE, impression_id="i1"))
+    one.feed(Input.IMPRESSIONS, impression("i2"), impression("i3", T0 + 5 * MINUTE)).tick()
+    assert not one.rows[Table.FLAGS]
+    reload(one)
+    one.feed(Input.IMPRESSIONS, impression("i1", T0 - MINUTE - 100)).tick()
+    (flag,) = one.rows[Table.FLAGS].values()
+    assert (flag["rule"], flag["state"]) == ("click_too_soon", "raised")
