@@ -47,11 +47,14 @@ class EvidenceBatch(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     """The tick's place. A batch that comes again has the same place and the same content."""
     watermark_ms: int
-    """Newest event time of that partition's clicks; -1: there was none."""
+    """Newest event time of that partition's clicks of which all have been told; -1: there was none."""
     is_idle: bool
     """It has nothing to read: nobody waits for its watermark."""
     clicks: bytes
     """`CLICK` records."""
+    credited_ms: int = -1
+    """Up to which event time both clicks and conversions are told: a click without a conversion means nothing before.
+    Where no conversions are to be read, as far as the clicks are."""
     names: dict[int, str] = {}
     """Publishers by their hash, for people."""
 

@@ -67,9 +67,10 @@ class Credits:
         self._forget(since_ms)
         return found
 
-    def given(self, digest: bytes) -> int:
-        """What has been credited for a conversion, millimicros."""
-        return self._given.get(digest, (0, 0))[1]
+    def given(self, digest: bytes, at_ms: int) -> int:
+        """What has been credited for a conversion, millimicros. Its id may have counted before, at another time."""
+        given_ms, cost = self._given.get(digest, (at_ms, 0))
+        return cost if given_ms == at_ms else 0
 
     def forget_given(self, floor_ms: int) -> None:
         """What was given back is remembered as long as its conversion may still move."""

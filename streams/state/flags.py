@@ -73,27 +73,29 @@ class FlagBook:
         """Words on events that are not remembered."""
         self.told: dict[tuple[str, str], int] = {}
         """Flags told so far, by rule and state."""
-        self._held: dict[tuple[str, bytes], Held] = {}
+        self._held: dict[str, dict[bytes, Held]] = {source.value: {} for source in Input}
+        """By input, for each is forgotten after a time of its own; about in the order of event times."""
 
     def __len__(self) -> int:
-        return len(self._held)
+        return sum(map(len, self._held.values()))
 
     def _known(self, source: Input, event: Remembered) -> Held:
         """What is known of an event: at first what it was counted with."""
-        known = self._held.get((source.value, event.digest))
+        known = self._held[source.value].get(event.digest)
         is_same = known is not None and known.at_ms == event.at_ms  # an id may count again, long after
         return known if known is not None and is_same else Held(event.at_ms, event.bits, event.excluding)
 
     def validity(self, source: Input, digest: bytes, at_ms: int, initial: str) -> str:
         """What an event counts as now."""
-        known = self._held.get((source.value, digest))
+        known = self._held[source.value].get(digest)
         return initial if known is None or known.at_ms != at_ms else known.validity().value
 
     def take(self, word: Word, rules: InvalidRules) -> tuple[Move | None, FlagState | None]:
         """A rule speaks, or takes its word back. Returns the move that follows, and what is to be told, if anything."""
         mode, bit = rules.mode(word.rule), BIT[word.rule]
         held = self._known(word.source, word.event)
-        if mode is Mode.OFF or bool(held.raised & bit) is not word.is_withdrawn:
+        is_mute = mode is Mode.OFF and not word.is_withdrawn  # what was said before can be taken back
+        if is_mute or bool(held.raised & bit) is not word.is_withdrawn:
             return None, None
         before = held.validity()
         if word.is_withdrawn:
@@ -117,11 +119,11 @@ class FlagBook:
         return self._moved(review.input, event, before, held.validity()), settled
 
     def _hold(self, source: Input, event: Remembered, held: Held) -> bool:
-        key = (source.value, event.digest)
-        if key not in self._held and len(self._held) >= MAX_HELD:
+        of_input = self._held[source.value]
+        if event.digest not in of_input and len(self) >= MAX_HELD:
             self.beyond += 1
             return False
-        self._held[key] = held
+        of_input[event.digest] = held
         return True
 
     @staticmethod
@@ -130,9 +132,10 @@ class FlagBook:
 
     def forget(self, floors: dict[str, int]) -> None:
         """Drops what cannot be found again, by input: an event below its floor is out of every word's reach."""
-        oldest = next(iter(self._held.items()), None)
-        if oldest is not None and oldest[1].at_ms < floors[oldest[0][0]]:
-            self._held = {key: held for key, held in self._held.items() if held.at_ms >= floors[key[0]]}
+        for source, of_input in self._held.items():
+            oldest = next(iter(of_input.values()), None)
+            if oldest is not None and oldest.at_ms < floors[source]:
+                self._held[source] = {k: held for k, held in of_input.items() if held.at_ms >= floors[source]}
 
     def count(self, rule: Rule, state: FlagState, count: int = 1) -> None:
         """Counts what was told."""
@@ -144,14 +147,21 @@ class FlagBook:
         return {
             "counts": (self.untold, self.beyond, self.unmatched),
             "told": list(self.told.items()),
-            "held": [(*key, held.at_ms, held.raised, held.excluding, held.review) for key, held in self._held.items()],
+            "held": [
+                (source, digest, held.at_ms, held.raised, held.excluding, held.review)
+                for source, of_input in self._held.items()
+                for digest, held in of_input.items()
+            ],
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Takes back what `snapshot` gave."""
         self.untold, self.beyond, self.unmatched = snapshot["counts"]
         self.told = {(rule, state): count for (rule, state), count in snapshot["told"]}
-        self._held = {(source, digest): Held(*rest) for source, digest, *rest in snapshot["held"]}
+        for of_input in self._held.values():
+            of_input.clear()
+        for source, digest, *rest in snapshot["held"]:
+            self._held[source][digest] = Held(*rest)
 
 
 def flag_of(word: Word, state: FlagState, mode: Mode, cost_millimicros: int, review: Review | None = None) -> Flag:

@@ -14,6 +14,7 @@ import xxhash
 
 from streams.events import ClickType, Conversion, Event
 from streams.invalid import InvalidRules, Mode, Rule, SourceKind
+from streams.rules import DAY_MS
 from streams.state.traces import click_of
 from streams.verdicts import CLICK, NOT_CONVERTED, Clicks, EvidenceBatch
 
@@ -23,6 +24,8 @@ HEARTBEAT_MS: Final = 5_000
 """A partition that gets no clicks is told the watermark this often."""
 MAX_BATCH: Final = 8_000
 """Entries of one batch: about 530 kB."""
+MAX_DELAY_MS: Final = 2 * DAY_MS
+"""From click to conversion: what comes later tells the publishers' rules nothing."""
 MAX_NAMES: Final = 2_000
 """Publishers' names in one batch; a publisher beyond it is told by its hash."""
 KINDS: Final = tuple(SourceKind)
@@ -46,9 +49,26 @@ def hash_all(values: Iterable[str | None], count: int) -> Hashes:
     return np.fromiter((hash_of(v) if v else 0 for v in values), dtype=np.uint64, count=count)
 
 
+def _is_soon(conversion: Conversion) -> bool:
+    """Whether it came so soon after its click that publishers may be weighed by it."""
+    click = click_of(conversion)
+    return click is not None and conversion.event_time_ms - click[1] <= MAX_DELAY_MS
+
+
 def wanted_kinds(rules: InvalidRules) -> tuple[SourceKind, ...]:
     """Kinds of source that a rule asks for."""
     return tuple(k for k, asking in _RULES_OF.items() if any(rules.mode(r) is not Mode.OFF for r in asking))
+
+
+class Heard(NamedTuple):
+    """How far a partition has read, as its sources are told."""
+
+    clicks_ms: int = -1
+    """Newest event time of its clicks."""
+    credited_ms: int = -1
+    """Of its clicks and conversions, whichever is less far."""
+    is_idle: bool = False
+    """It has no clicks to read."""
 
 
 class Forwarded(NamedTuple):
@@ -68,8 +88,8 @@ class Forwarding:
         """(target partitions, entries) of each batch that was applied."""
         self._names: dict[int, str] = {}
         self._sent_ms = 0
-        self._told: dict[int, tuple[int, bool, int]] = {}
-        """By target: watermark and idleness that it knows, and when it was told."""
+        self._told: dict[int, tuple[Heard, int]] = {}
+        """By target: what it knows, and when it was told."""
 
     def add_clicks(self, events: Sequence[Event], digests: Sequence[bytes], rules: InvalidRules) -> None:
         """Clicks that count and that no general rule excludes."""
@@ -98,20 +118,21 @@ class Forwarding:
         return hash_all((e.publisher_id for e in events), len(events))
 
     def add_conversions(self, events: Sequence[Event], rules: InvalidRules) -> None:
-        """Conversions that are credited to a click whose time they tell: of publishers only."""
+        """Conversions soon after the click that they are credited to: of publishers only."""
         if SourceKind.PUBLISHER not in wanted_kinds(rules):
             return
-        chosen = [e for e in events if type(e) is Conversion and e.publisher_id and click_of(e)]
+        chosen = [e for e in events if type(e) is Conversion and e.publisher_id and _is_soon(e)]
         if not chosen:
             return
         base = np.zeros(len(chosen), dtype=CLICK)
         clicks = [xxhash.xxh3_128_digest(click_of(e)[0].encode()) for e in chosen]  # type: ignore[index]
         pairs = np.frombuffer(b"".join(clicks), dtype="<u8").reshape(-1, 2)
         base["high"], base["low"] = pairs[:, 0], pairs[:, 1]
-        base["at_ms"] = [click_of(e)[1] for e in chosen]  # type: ignore[index]
+        # a click behind its conversion is a wrong clock; one of the far future would never be forgotten
+        base["at_ms"] = [min(click_of(e)[1], e.event_time_ms) for e in chosen]  # type: ignore[index]
         base["campaign"] = hash_all((e.campaign_id for e in chosen), len(chosen))
         base["user"] = hash_all((e.user_id or e.device_id for e in chosen), len(chosen))
-        base["delay_ms"] = np.maximum(np.array([e.event_time_ms for e in chosen]) - base["at_ms"], 0)
+        base["delay_ms"] = np.array([e.event_time_ms for e in chosen]) - base["at_ms"]
         self._add(SourceKind.PUBLISHER, base, self._sources(SourceKind.PUBLISHER, chosen), chosen)
 
     def _add(self, kind: SourceKind, base: Clicks, sources: Hashes, events: Sequence[Event]) -> None:
@@ -132,40 +153,40 @@ class Forwarding:
         """Whether a tick at this time would send clicks that wait."""
         return bool(self._waiting) and wall_ms >= self._sent_ms + FORWARD_MS
 
-    def take(self, sequence: int, wall_ms: int, newest_ms: int, is_idle: bool) -> list[Forwarded]:
-        """At a tick: what goes out, in order."""
+    def take(self, sequence: int, wall_ms: int, heard: Heard) -> list[Forwarded]:
+        """At a tick: what goes out, in order. Of several batches for one target the last brings the watermark."""
         found = []
         if self.is_due(wall_ms):
             targets = np.concatenate([t for t, _ in self._waiting])
             entries = np.concatenate([e for _, e in self._waiting])
             names, self._names, self._waiting, self._sent_ms = self._names, {}, [], wall_ms
             for target in np.unique(targets).tolist():
-                chosen = entries[targets == target]
+                chosen, known = entries[targets == target], self._told.get(target, (Heard(), 0))[0]
                 for at in range(0, len(chosen), MAX_BATCH):
+                    is_last = at + MAX_BATCH >= len(chosen)
                     part = chosen[at : at + MAX_BATCH]
-                    found.append(self._batch(target, sequence, newest_ms, is_idle, part, names))
-        if self._waiting or newest_ms < 0:  # what waits is not yet told: no watermark without it
+                    found.append(self._batch(target, sequence, heard if is_last else known, part, names))
+        if self._waiting or heard.clicks_ms < 0:  # what waits is not yet told: no watermark without it
             return found
         told = {each.to_partition for each in found}
         for target in range(self.partitions):
-            watermark_ms, was_idle, at_ms = self._told.get(target, (-1, False, 0))
-            is_news = (watermark_ms, was_idle) != (newest_ms, is_idle)
-            if target not in told and is_news and (wall_ms >= at_ms + HEARTBEAT_MS or is_idle is not was_idle):
-                found.append(self._batch(target, sequence, newest_ms, is_idle, np.zeros(0, dtype=CLICK), {}))
+            known, at_ms = self._told.get(target, (Heard(), 0))
+            is_due = wall_ms >= at_ms + HEARTBEAT_MS or heard.is_idle is not known.is_idle
+            if target not in told and known != heard and is_due:
+                found.append(self._batch(target, sequence, heard, np.zeros(0, dtype=CLICK), {}))
                 told.add(target)
-        self._told.update(dict.fromkeys(told, (newest_ms, is_idle, wall_ms)))
+        self._told.update(dict.fromkeys(told, (heard, wall_ms)))
         return found
 
-    def _batch(
-        self, target: int, sequence: int, newest_ms: int, is_idle: bool, entries: Clicks, names: dict[int, str]
-    ) -> Forwarded:
+    def _batch(self, target: int, sequence: int, heard: Heard, entries: Clicks, names: dict[int, str]) -> Forwarded:
         known = sorted(set(entries["source"].tolist()) & names.keys()) if names else []
         held = {source: names[source] for source in known}
         batch = EvidenceBatch(
             from_partition=self.partition,
             sequence=sequence,
-            watermark_ms=newest_ms,
-            is_idle=is_idle,
+            watermark_ms=heard.clicks_ms,
+            credited_ms=heard.credited_ms,
+            is_idle=heard.is_idle,
             clicks=entries.tobytes(),
             names=held,
         )
@@ -187,4 +208,4 @@ class Forwarding:
             for targets, entries in snapshot["waiting"]
         ]
         self._names, self._sent_ms = snapshot["names"], snapshot["sent_ms"]
-        self._told = {target: tuple(told) for target, told in snapshot["told"]}
+        self._told = {target: (Heard(*heard), at_ms) for target, (heard, at_ms) in snapshot["told"]}

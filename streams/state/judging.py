@@ -18,10 +18,12 @@ from streams.rules import Rules
 from streams.stages.count import SPEND
 from streams.stages.invalid.sources import SourceDesk
 from streams.state.flags import FlagBook, Move, Word, flag_of, flag_row
-from streams.state.forwarding import Forwarded, Forwarding
+from streams.state.forwarding import Forwarded, Forwarding, Heard
 from streams.state.inputs import InputState
+from streams.state.journal import Tick
 from streams.state.touches import Finding, Pending, Touched, Touches
 from streams.state.traces import JUDGED_LATER
+from streams.topics import INPUT_TOPICS
 from streams.verdicts import EvidenceBatch, Flag, FlagState, Review, Verdict
 
 
@@ -65,9 +67,9 @@ class JudgingDesk:
 
     # At a tick
 
-    def look(self, inputs: Mapping[Input, InputState], rules: Rules, seq: int, wall_ms: int, is_idle: bool) -> Judged:
-        """Judges what this tick has brought. `is_idle`: there are no clicks to read."""
-        judged = Judged()
+    def look(self, inputs: Mapping[Input, InputState], rules: Rules, tick: Tick) -> Judged:
+        """Judges what this tick has brought."""
+        judged, wall_ms = Judged(), tick.wall_ms
         for source, state in inputs.items():
             words, untold, pending, valid = state.traces.take()
             for word in words:
@@ -82,10 +84,17 @@ class JudgingDesk:
         staged, self._staged = self._staged, []
         for said in staged:
             self._hear(said, inputs, rules, wall_ms, judged)
-        judged.forwarded = self.forwarding.take(seq, wall_ms, inputs[Input.CLICKS].newest_ms, is_idle)
+        judged.forwarded = self.forwarding.take(tick.seq, wall_ms, self._heard(inputs, tick))
         if self._has_evidence:
             judged.verdicts, self._has_evidence = self.sources.decide(), False
         return judged
+
+    @staticmethod
+    def _heard(inputs: Mapping[Input, InputState], tick: Tick) -> Heard:
+        clicks_ms, credited_ms = inputs[Input.CLICKS].newest_ms, inputs[Input.CONVERSIONS].newest_ms
+        if INPUT_TOPICS[Input.CONVERSIONS] in tick.silent:
+            credited_ms = clicks_ms
+        return Heard(clicks_ms, min(clicks_ms, credited_ms), INPUT_TOPICS[Input.CLICKS] in tick.silent)
 
     def _forward(self, source: Input, valid: Iterable[tuple[Sequence[Event], Sequence[bytes]]], rules: Rules) -> None:
         """As one batch, in the order of the log: how reads were cut must not show."""

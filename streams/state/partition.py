@@ -255,8 +255,7 @@ class PartitionState:
 
     def _judge(self, tick: Tick, rows: dict[Table, list[Row]]) -> Judged:
         """What moves between validities and what is given back, as rows of the journal, and in windows and pacing."""
-        is_idle = INPUT_TOPICS[Input.CLICKS] in tick.silent
-        judged = self.judging.look(self.inputs, self.rules, tick.seq, tick.wall_ms, is_idle)
+        judged = self.judging.look(self.inputs, self.rules, tick)
         rows[Table.FLAGS] = judged.rows
         effects = [effect for move in judged.moves for effect in self._moved_effects(move)]
         effects.extend(self._give_back())
@@ -278,14 +277,14 @@ class PartitionState:
     def _moved_effects(self, move: Move) -> list[Effect]:
         """What an event had added, out of one validity and into another."""
         event, found = move.event, []
-        given = self.credits.given(event.digest) if move.source is Input.CONVERSIONS else 0
+        given = self.credits.given(event.digest, event.at_ms) if move.source is Input.CONVERSIONS else 0
         for validity, sign in ((move.before, -1), (move.after, 1)):
             amounts = list(event.amounts)
             amounts[CREDITED] += given
             cohort = (*event.cohort[:2], *(sign * each for each in event.cohort[2:]))
             measures = spread(move.source, amounts, sign)
             found.append(Effect(event.at_ms, event.names, validity.value, event.dimensions, measures, cohort))
-            if validity.value == VALID:
+            if validity.value == VALID and event.names[0]:  # organic traffic has no windows, and no spend
                 self._correct(move, sign, given)
         return found
 

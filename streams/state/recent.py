@@ -147,7 +147,7 @@ class Recent:
         encoded = list(map(str.encode, counted.ids))
         self._digests.extend(map(xxhash.xxh3_128_digest, encoded))
         self.fresh.update(zip(self._digests[begin:], range(begin, begin + len(encoded)), strict=True))
-        self._ids.extend([each if len(each) <= MAX_ID_BYTES else b"" for each in encoded])
+        self._ids.extend([each if _is_kept(each) else b"" for each in encoded])
         self._columns["at"].extend(counted.at_ms.tolist())
         self._columns["bits"].extend(counted.bits.tolist())
         self._columns["excluding"].extend(counted.excluding.tolist())
@@ -251,6 +251,11 @@ class Recent:
         """Takes back what `head` and the runs' `encode` gave."""
         self.floor_ms, self._next_name = head["floor_ms"], head["next_name"]
         self.runs = [Run.decode(name, runs[name]) for name in head["runs"]]
+
+
+def _is_kept(event_id: bytes) -> bool:
+    """Whether a packed column gives it back as it is: that would lose zero bytes at its end."""
+    return len(event_id) <= MAX_ID_BYTES and not event_id.endswith(b"\0")
 
 
 def _joined(older: list[Any], newer: list[Any]) -> tuple[list[Any], npt.NDArray[np.int32]]:

@@ -72,15 +72,16 @@ class Touches:
 
     def _give_up(self, touched: Touched, wait_ms: int) -> list[Finding]:
         newest_ms, index = touched.newest_ms, touched.ids
-        remembered_ms = max(newest_ms - index.horizon.dedupe_ms, index.floor_ms, touched.first_ms)
+        remembered_ms = max(newest_ms - index.horizon.dedupe_ms, index.floor_ms)
         due = [p for p in self._waiting.values() if newest_ms >= p.touch_ms + wait_ms]
         found = []
         for pending in due:
             del self._waiting[pending.digest]
-            if pending.touch_ms < remembered_ms:
+            if pending.touch_ms >= remembered_ms:  # it may still come, though it be older than the first that was read
+                self._missed[pending.digest] = pending
+            if pending.touch_ms < max(remembered_ms, touched.first_ms):
                 self.unverifiable += 1
             else:
-                self._missed[pending.digest] = pending
                 found.append(Finding(pending, None, False))
         gone = [p.digest for p in self._missed.values() if p.touch_ms < remembered_ms]
         for digest in gone:  # a touch of that time would be late

@@ -11,9 +11,12 @@ from typing import Any, Final, NamedTuple
 from unittest import mock
 
 from streams.errors import CampaignStreamsError
+from streams.stages.invalid.sources import SourceDesk
 from streams.state import owner as owner_module
 from streams.state.checkpoints import Checkpointer
+from streams.state.credits import Credits
 from streams.state.dedupe import DedupeIndex
+from streams.state.flags import FlagBook
 from streams.state.grain import Changed, Grain
 from streams.state.inputs import Batch
 from streams.state.journal import Claim, Entry, Fold, Tick, version_of
@@ -167,6 +170,26 @@ def rereads_only_up_to_what_was_replayed() -> AbstractContextManager[Any]:
     return mock.patch.object(Owner, "_reload", reload)
 
 
+def moves_again_what_is_told_again() -> AbstractContextManager[Any]:
+    """A late word is not remembered: told again, it moves its event again."""
+    return mock.patch.object(FlagBook, "_hold", return_value=True)
+
+
+def forgets_late_words_in_recovery() -> AbstractContextManager[Any]:
+    """What was said late is not loaded from a checkpoint."""
+    return mock.patch.object(FlagBook, "restore", return_value=None)
+
+
+def forgets_sources_in_recovery() -> AbstractContextManager[Any]:
+    """Evidence of sources is not loaded from a checkpoint."""
+    return mock.patch.object(SourceDesk, "restore", return_value=None)
+
+
+def leaves_credits_behind() -> AbstractContextManager[Any]:
+    """A conversion moves to another validity, and the cost that was given back for it does not."""
+    return mock.patch.object(Credits, "given", return_value=0)
+
+
 class Case(NamedTuple):
     """A sabotage, and what seeds must know so that it shows soon."""
 
@@ -200,6 +223,10 @@ ALL: Final = (
     Case(counts_void_ticks, _MOVING),
     Case(forgets_poison, _CRASHING | {"poison": 0.05}),
     Case(rereads_only_up_to_what_was_replayed, _CRASHING | {"poison": 0.05}),
+    Case(moves_again_what_is_told_again, {}),
+    Case(forgets_late_words_in_recovery, _CRASHING | _PROMPT),
+    Case(forgets_sources_in_recovery, _CRASHING | _PROMPT),
+    Case(leaves_credits_behind, {"records": 600}),
 )
 
 

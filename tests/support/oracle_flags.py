@@ -182,12 +182,13 @@ class Labels:
                 elif event.topic == "ads.clicks" and event.at_ms - touch_ms < invalid["click_after_ms"]:
                     yield Word(seq, (*place, 1), event.topic, event.event_id, "click_too_soon")
                 return
-            remembered = max(newest - self._memory_ms(touched, k), self._first_ms(touched, k))
+            remembered = newest - self._memory_ms(touched, k)
             if missed_at is None and newest >= 0 and newest >= event.touch_ms + invalid[wait]:
                 if event.touch_ms < remembered:
                     return
                 missed_at = k
-                yield Word(seq, (*order, 2, begin, event.offset, 0), event.topic, event.event_id, missing)
+                if event.touch_ms >= self._first_ms(touched, k):  # else nobody can tell, and it may still come
+                    yield Word(seq, (*order, 2, begin, event.offset, 0), event.topic, event.event_id, missing)
             elif missed_at is not None and event.touch_ms < remembered:
                 return
 
@@ -267,7 +268,7 @@ class Labels:
                 self._tell(key, rule, state)
             return at_ms, raised, excluding, word.rule
         rule, is_withdrawn = word.rule.removeprefix("-"), word.rule.startswith("-")
-        if modes[rule] == "off" or (rule in raised) is not is_withdrawn:
+        if (modes[rule] == "off" and not is_withdrawn) or (rule in raised) is not is_withdrawn:
             return None
         self._tell(key, rule, "withdrawn" if is_withdrawn else "raised")
         if is_withdrawn:
