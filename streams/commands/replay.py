@@ -48,6 +48,9 @@ def replay(
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the partitions.")] = 1,
     compare: Annotated[str | None, typer.Option(help="live, or another run: shows the differences.")] = None,
     resume: Annotated[str | None, typer.Option(help="Goes on with a run that was interrupted.")] = None,
+    archive: Annotated[
+        list[Path] | None, typer.Option(help="Reads this archive instead of the topics; repeat it.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Only says what would be read.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:
@@ -62,6 +65,7 @@ def replay(
     settings = load_settings()
     wanted = _wanted(from_time, to_time) if resume is None else Range(0, 0)
     plan = _plan(wanted, resume or run_name, processes, resume is not None, tuple(campaign or ()))
+    plan = plan._replace(archives=tuple(archive or ()))
     change = _change(settings, rules, campaign_settings)
     if change is not None and resume is not None:
         raise ConfigurationError("--resume: a run under other rules or settings is not kept; begin it anew")
@@ -138,15 +142,11 @@ def _change(settings: Settings, rules: Path | None, campaigns: Path | None) -> "
 
 def _look(settings: Settings, plan: "ReplayPlan") -> tuple[int, int]:
     """Partitions, and records that would be read."""
-    from streams.adapters.kafka_history import KafkaHistory
-    from streams.jobs.replay import survey, total_events
+    from streams.jobs.replay import history_of, survey, total_events
 
     async def look() -> tuple[int, int]:
-        history = KafkaHistory(settings.kafka)
-        try:
+        async with history_of(settings, plan) as history:
             recorded = await survey(history, plan.wanted)
-        finally:
-            await history.stop()
         return len(recorded), total_events(recorded)
 
     return run(look())

@@ -9,7 +9,7 @@ import contextlib
 import multiprocessing
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -40,6 +40,8 @@ class ReplayPlan(NamedTuple):
     processes: int = 1
     resume: bool = False
     campaigns: tuple[str, ...] = ()
+    archives: tuple[Path, ...] = ()
+    """Directories to read from instead of the topics."""
 
 
 class Progress(NamedTuple):
@@ -66,6 +68,25 @@ class Summary(NamedTuple):
 
 
 Tell = Callable[[Progress], None]
+
+
+@contextlib.asynccontextmanager
+async def history_of(settings: Settings, plan: ReplayPlan) -> AsyncIterator[History]:
+    """What the plan reads from: archives, or the topics.
+
+    Raises:
+        ConfigurationError: an archive cannot be read.
+    """
+    if plan.archives:
+        from streams.adapters.parquet_history import ParquetHistory
+
+        yield ParquetHistory(*plan.archives)
+        return
+    history = KafkaHistory(settings.kafka)
+    try:
+        yield history
+    finally:
+        await history.stop()
 
 
 async def survey(history: History, wanted: Range) -> dict[int, Recorded]:
@@ -147,11 +168,8 @@ async def replay(settings: Settings, plan: ReplayPlan, runs: ClickHouseRuns, tel
     Raises:
         CampaignStreamsError: it cannot be done; the message says what to do.
     """
-    history = KafkaHistory(settings.kafka)
-    try:
+    async with history_of(settings, plan) as history:
         recorded = await survey(history, plan.wanted)
-    finally:
-        await history.stop()
     partitions, total = len(recorded), total_events(recorded)
     folder = ReplayFolder(settings.worker.state_dir, plan.run)
     messages: Queue[tuple[Any, ...]] = multiprocessing.get_context("spawn").Queue(QUEUED)
@@ -180,22 +198,20 @@ async def replay_changed(
     Raises:
         CampaignStreamsError: it cannot be done; the message says what to do.
     """
-    history, began, rows, events = KafkaHistory(settings.kafka), time.monotonic(), 0, 0
+    began, rows, events = time.monotonic(), 0, 0
 
     async def emit(table: Table, found: Sequence[Row]) -> None:
         nonlocal rows
         rows += len(found)
         await asyncio.to_thread(runs.insert, plan.run, table, list(found))
 
-    try:
+    async with history_of(settings, plan) as history:
         recorded = await survey(history, plan.wanted)
         total = total_events(recorded)
         steps = what_if(history, recorded, settings.worker.log_epoch, change, plan.wanted, emit)
         async with contextlib.aclosing(steps):
             async for events in steps:
                 tell(Progress(events, total, time.monotonic() - began))
-    finally:
-        await history.stop()
     return Summary(events, time.monotonic() - began, rows, 0, 0)
 
 
@@ -259,13 +275,10 @@ async def _replay_share(
     partitions: int,
     messages: "Queue[tuple[Any, ...]]",
 ) -> None:
-    history = KafkaHistory(settings.kafka)
-    try:
+    async with history_of(settings, plan) as history:
         worker = Worker(history, ReplayFolder(path.parent.parent, path.name), plan, messages.put)
         for partition in share:
             await worker.run(partition, partitions, settings.worker.log_epoch)
-    finally:
-        await history.stop()
 
 
 def info_of(plan: ReplayPlan, kind: str, state: str, created_ms: int, summary: Summary | None = None) -> RunInfo:
