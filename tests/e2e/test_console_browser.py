@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -83,32 +82,25 @@ async def opened(browser: Any, address: str, **context: Any) -> AsyncIterator[Wa
     await visit.close()
 
 
-async def number_of(page: Any, at: int) -> int:
-    """The impressions of a row."""
-    text = await page.locator(ROWS).nth(at).locator("td").nth(2).inner_text()
-    return int(re.sub(r"\D", "", text) or 0)
+async def more_than(page: Any, shown: int) -> int:
+    """Waits until the first campaign shows other impressions, which must be more; returns them."""
+    cell = page.locator(ROWS).first.locator("td").nth(2)
+    await playwright.expect(cell).not_to_have_text(f"{shown:,}", timeout=TIMEOUT_MS)
+    now = int((await cell.inner_text()).replace(",", ""))
+    assert now > shown
+    return now
+
+
+AXE: Final = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+ASK_AXE: Final = """(tags) => axe.run(document, {runOnly: tags}).then((found) => found.violations.map(
+    (each) => each.id + ": " + each.nodes.map((node) => node.target.join(" ") + " " + node.failureSummary).join("; ")
+))"""
 
 
 async def violations(page: Any) -> list[str]:
-    found = await page.evaluate(
-        "(tags) => axe.run(document, {runOnly: [...tags]}).then((each) => each.violations.map("
-        "(v) => v.id + ': ' + v.nodes.map((n) => n.target.join(' ') + ' ' + n.failureSummary).join('; ')))",
-        list(AA),
-    )
-    return list(found)
-
-
-async def with_axe(page: Any) -> None:
-    """Puts axe-core into the page as a debugger would: the page's own policy lets no other script in."""
-    script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-    await page.evaluate(script)
-
-
-async def until(holds: Any, what: str, timeout_s: float = 40.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not await holds():
-            await asyncio.sleep(0.3)
-    assert await holds(), what
+    """What axe-core finds. It comes in as a debugger's would: the page's own policy lets no other script in."""
+    await page.evaluate(AXE)
+    return list(await page.evaluate(ASK_AXE, list(AA)))
 
 
 async def look_at_live_figures(browser: Any, address: str) -> None:
@@ -118,11 +110,8 @@ async def look_at_live_figures(browser: Any, address: str) -> None:
         await page.locator(ROWS).first.wait_for()
         await page.get_by_label("Window").select_option("total")
         await page.get_by_role("button", name="Impressions").click()
-        await until(lambda: is_more(page, 0), "there is traffic")
-        before = await number_of(page, 0)
-        await until(lambda: is_more(page, before), "figures move by themselves")
+        await more_than(page, await more_than(page, 0))  # figures move by themselves
         await page.get_by_text("Live", exact=True).wait_for()
-        await with_axe(page)
         assert await violations(page) == []
         await page.locator(ROWS).first.get_by_role("link").click()
         for heading in ("Windows", "Pacing", "Invalid traffic", "Alerts", "Days"):
@@ -139,10 +128,6 @@ async def look_at_live_figures(browser: Any, address: str) -> None:
         assert await violations(page) == []
 
 
-async def is_more(page: Any, than: int) -> bool:
-    return await number_of(page, 0) > than
-
-
 async def login(page: Any, token: str) -> None:
     await page.locator("input[type=password]").fill(token)
     await page.locator("button[type=submit]").click()
@@ -151,7 +136,6 @@ async def login(page: Any, token: str) -> None:
 async def look_at_alerts_on_a_phone(browser: Any, address: str) -> None:
     async with opened(browser, address, viewport=PHONE, color_scheme="dark") as watched:
         page = watched.page
-        await with_axe(page)
         assert await violations(page) == []
         await login(page, "cs_aaaa_wrong")
         await page.get_by_text("This token does not hold.").wait_for()

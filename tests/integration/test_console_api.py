@@ -12,7 +12,10 @@ from aiohttp.test_utils import TestClient
 
 from streams.adapters.clickhouse import connect
 from streams.adapters.clickhouse_migrations import migrate
+from streams.console.access import parse_scopes
+from streams.console.direct import VIEWS, direct_access_sql
 from streams.console.figures import day_start_s, settled_before_s
+from streams.errors import ConfigurationError
 from streams.records import Table
 from streams.settings import ClickHouseSettings
 from streams.stages.rates import wilson
@@ -369,3 +372,34 @@ async def test_an_open_stream_does_not_hold_up_a_shutdown(filled: ClickHouseSett
         async with served(settings_with(OPERATOR), filled) as client:
             response = await client.get(f"{API}/events", headers=bearer(OPERATOR))
             await response.content.readline()
+
+
+# Readers of ClickHouse itself
+
+
+async def test_a_direct_reader_gets_views_of_its_own_campaigns_only(filled: ClickHouseSettings) -> None:
+    """The embedded engine has no roles: that the role gets nothing else is read off the statements."""
+    keeper = connect(filled)
+    statements = direct_access_sql(keeper.database, "reader_1", parse_scopes(("advertiser:adv-1", "shop:o'\\x")))
+    rights = [each for each in statements if each.startswith(("CREATE ROLE", "GRANT"))]
+    assert rights == ["CREATE ROLE IF NOT EXISTS reader_1", "GRANT SELECT ON reader_1.* TO reader_1"]
+    for statement in statements:
+        if statement not in rights:
+            keeper.command(statement)
+    try:
+        for view in VIEWS:
+            found = keeper.query(f"SELECT campaign_id, * FROM reader_1.{view}")
+            assert {row[0] for row in found.result_rows} <= {"c1", "c3"}
+            assert SECRET not in str(found.result_rows)
+            assert not set(found.column_names) & (INTERNAL | INTERNAL_TOO)
+        days = keeper.query("SELECT impressions, is_provisional FROM reader_1.campaign_days WHERE campaign_id = 'c1'")
+        assert sorted(days.result_rows) == [(7, False), (1000, True)]
+    finally:
+        keeper.command("DROP DATABASE reader_1")
+        keeper.close()
+
+
+@pytest.mark.parametrize(("reader", "scope"), [("Reader", "shop:s"), ("a b", "shop:s"), ("reader", "operator")])
+def test_a_direct_reader_needs_a_plain_name_and_a_scope(reader: str, scope: str) -> None:
+    with pytest.raises(ConfigurationError):
+        direct_access_sql("campaign_streams", reader, parse_scopes((scope,)))
