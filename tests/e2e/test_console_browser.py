@@ -8,13 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+import orjson
 import pytest
 
 from streams.adapters.clock import SystemClock
 from streams.adapters.kafka_outbox import KafkaOutbox
+from streams.campaigns import CampaignSettings
 from streams.jobs.demo import REPORT_SOON, demo_profile
 from streams.jobs.embedded import EmbeddedSystem
 from streams.jobs.generate import campaign_messages, generate_campaigns, generate_sessions, run_generator
+from streams.terms import Budget, Pacing
 from tests.support.console import entry_of, made_token
 
 playwright = pytest.importorskip("playwright.async_api", reason="pip install 'campaign-streams[dev]' brings playwright")
@@ -36,12 +40,18 @@ ROWS: Final = "table.cards tbody tr"
 AA: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 
 
+def small(campaign: CampaignSettings) -> CampaignSettings:
+    """With a budget that is spent within seconds: an alert follows."""
+    return msgspec.structs.replace(campaign, budget=Budget(daily_micros=1_000_000), pacing=Pacing())
+
+
 @asynccontextmanager
 async def traffic(system: EmbeddedSystem) -> AsyncIterator[None]:
     """The demo's traffic, until the test ends."""
     profile, outbox, ended = demo_profile(400.0), KafkaOutbox(system.kafka), False
     await outbox.start()
-    await outbox.publish(campaign_messages(generate_campaigns(profile)))
+    campaigns = [each if each.campaign_id == "c0001" else small(each) for each in generate_campaigns(profile)]
+    await outbox.publish(campaign_messages(campaigns))
     clock = SystemClock()
     sessions = generate_sessions(profile, clock.now_ms(), opens_at_once=True)
     sending = asyncio.create_task(
@@ -182,8 +192,6 @@ async def look_with_the_keyboard_as_an_advertiser(browser: Any, address: str) ->
 
 async def test_the_page_shows_a_live_system_to_whom_it_belongs(tmp_path: Path) -> None:
     """One system for all of it: starting one takes longer than looking at it."""
-    import orjson
-
     tokens = dict(entry_of(token) for token in (OPERATOR, ADVERTISER))
     settings = {
         "RULES": REPORT_SOON,
