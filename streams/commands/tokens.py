@@ -42,9 +42,25 @@ def new(
     sys.stdout.write(made.line + "\n")
 
 
+def sql(
+    reader: Annotated[str, typer.Argument(help="Name of the database and of the role that it makes.")],
+    scope: Annotated[
+        list[str], typer.Option(help="What the role sees: agency:ID, advertiser:ID, shop:ID, creator:ID; repeat.")
+    ],
+    database: Annotated[str, typer.Option(help="The database that the workers write to.")] = "campaign_streams",
+) -> None:
+    """Print the SQL that gives somebody the same view of a ClickHouse server itself.
+
+    Run it as the server's administrator, then `GRANT READER TO USER`. It makes a database with views of the scope's
+    own campaigns, with what is billed and nothing else, and a role that may read that database only. The embedded
+    ClickHouse knows no roles.
+    """
+    from streams.console.access import parse_scopes
+    from streams.console.direct import direct_access_sql
+
+    for statement in direct_access_sql(database, reader, parse_scopes(tuple(scope))):
+        sys.stdout.write(f"{statement};\n\n")
+
+
 app.command("new", help=prose(new.__doc__), epilog=prose(EPILOG))(new)
-
-
-@app.callback()
-def group() -> None:
-    """Keeps `new` a command of its own."""
+app.command("sql", help=prose(sql.__doc__))(sql)

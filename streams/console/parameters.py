@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from streams.invalid import Rule
 from streams.terms import AlertKind
@@ -28,7 +28,7 @@ Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE, description="Entries of a page, a
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parameters of a query string."""
+    """Parameters of a query string. What is absent is UNSET: `null` is a text there, and no number or kind."""
 
 
 class Nothing(Parameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,11 +39,11 @@ class CampaignsAsked(Parameters, frozen=True, kw_only=True, forbid_unknown_field
     """A page of campaigns."""
 
     window: Annotated[Window, Meta(description="Window that the figures are of.")] = "day"
-    search: Search | None = None
+    search: Search | UnsetType = UNSET
     sort: Annotated[SortKey, Meta(description="What the page is ordered by.")] = "spend"
     order: Annotated[Order, Meta(description="asc or desc.")] = "desc"
     limit: Limit = 25
-    cursor: Cursor | None = None
+    cursor: Cursor | UnsetType = UNSET
 
 
 class DaysAsked(Parameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,10 +55,10 @@ class DaysAsked(Parameters, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class MinutesAsked(Parameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A time series of a campaign."""
 
-    begins: Annotated[Moment | None, Meta(description="First minute, included; absent: two hours before the end.")] = (
-        None
-    )
-    ends: Annotated[Moment | None, Meta(description="End, excluded; absent: the newest minute.")] = None
+    begins: Annotated[
+        Moment | UnsetType, Meta(description="First minute, included; absent: two hours before the end.")
+    ] = UNSET
+    ends: Annotated[Moment | UnsetType, Meta(description="End, excluded; absent: the newest minute.")] = UNSET
     step_s: Annotated[
         Literal[60, 300, 900, 3600], Meta(description="Length of a step. At most 1,500 steps are answered.")
     ] = 60
@@ -67,22 +67,22 @@ class MinutesAsked(Parameters, frozen=True, kw_only=True, forbid_unknown_fields=
 class AlertsAsked(Parameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A page of alerts."""
 
-    campaign_id: AnId | None = None
-    state: Literal["pending", "firing", "resolved", "lost"] | None = None
-    kind: AlertKind | None = None
+    campaign_id: AnId | UnsetType = UNSET
+    state: Literal["pending", "firing", "resolved", "lost"] | UnsetType = UNSET
+    kind: AlertKind | UnsetType = UNSET
     limit: Limit = 50
-    cursor: Cursor | None = None
+    cursor: Cursor | UnsetType = UNSET
 
 
 class FlagsAsked(Parameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A page of flags."""
 
-    campaign_id: AnId | None = None
-    rule: Rule | None = None
-    invalid_class: Literal["givt", "sivt"] | None = None
-    state: Literal["raised", "withdrawn", "overturned", "confirmed"] | None = None
+    campaign_id: AnId | UnsetType = UNSET
+    rule: Rule | UnsetType = UNSET
+    invalid_class: Literal["givt", "sivt"] | UnsetType = UNSET
+    state: Literal["raised", "withdrawn", "overturned", "confirmed"] | UnsetType = UNSET
     limit: Limit = 50
-    cursor: Cursor | None = None
+    cursor: Cursor | UnsetType = UNSET
 
 
 class EventsAsked(Parameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,13 +108,13 @@ def encode_cursor(place: Place) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
 
 
-def decode_cursor(text: str | None, order: str) -> Place | None:
+def decode_cursor(text: str | UnsetType | None, order: str) -> Place | None:
     """Where to go on, or None at the begin.
 
     Raises:
         BadCursor: it is none, or of a list in another order.
     """
-    if text is None:
+    if not text:
         return None
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -4,6 +4,7 @@ Every method takes the principal, and every statement carries its condition: wha
 found, and `shown_to` takes out what only operators see.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -130,15 +131,18 @@ class Service:
             "utc_start": day_start_s(as_of, NO_ZONE),
         }
 
-    async def _lines(self, who: Principal, rows: list[Record], as_of: int) -> list[CampaignLine]:
-        ids = [row["campaign_id"] for row in rows]
+    async def _lines(self, who: Principal, shown: list[Record], as_of: int) -> list[CampaignLine]:
+        ids = [row["campaign_id"] for row in shown]
         if not ids:
             return []
         begins = as_of - as_of % 60 - (SPARK_MINUTES - 1) * 60
         of = {"ids": ids, "since": begins, "until": begins + SPARK_MINUTES * 60}
-        sparks = _by(await self.source.rows(statements.SPARKS, of), "id")
-        paces = _by(await self.source.rows(statements.PACING, {"ids": ids}), "campaign_id")
-        firing = _by(await self.source.rows(statements.firing(who.is_operator), {"ids": ids}), "id")
+        found = await asyncio.gather(
+            self.source.rows(statements.SPARKS, of),
+            self.source.rows(statements.PACING, {"ids": ids}),
+            self.source.rows(statements.firing(who.is_operator), {"ids": ids}),
+        )
+        sparks, paces, firing = (_by(rows, "id") for rows in found)
         return [
             CampaignLine(
                 campaign_id=row["campaign_id"],
@@ -151,7 +155,7 @@ class Service:
                 spark=_spark(sparks.get(row["campaign_id"], []), begins),
                 firing_alerts=sum(int(each["firing"]) for each in firing.get(row["campaign_id"], [])),
             )
-            for row in rows
+            for row in shown
         ]
 
     async def _head(self, who: Principal, campaign_id: str) -> Record:

@@ -61,7 +61,7 @@ ORDER_KEYS: Final = {
     "impressions": "toFloat64(impressions)",
     "clicks": "toFloat64(clicks)",
     "conversions": "toFloat64(conversions)",
-    "ctr": "if(impressions > 0, clicks / impressions, NULL)",
+    "ctr": "if(impressions > 0 AND clicks <= impressions, clicks / impressions, NULL)",
     "cvr": "if(clicks > 0 AND conversions <= clicks, conversions / clicks, NULL)",
     "invalid": "if(clicks + givt_clicks + sivt_clicks > 0,"
     " (givt_clicks + sivt_clicks) / (clicks + givt_clicks + sivt_clicks), NULL)",
@@ -181,7 +181,7 @@ WHERE r.campaign_id IN {{ids:Array(String)}} AND toUnixTimestamp(r.origin_pane) 
 GROUP BY id, place"""
 
 _PACING: Final = """
-    p.campaign_id AS campaign_id, p.currency AS currency, p.time_zone AS time_zone, p.period_kind AS period_kind,
+    p.campaign_id AS id, p.currency AS currency, p.time_zone AS time_zone, p.period_kind AS period_kind,
     toUnixTimestamp(p.period_start) AS begins, toUnixTimestamp(p.period_end) AS ends,
     toUnixTimestamp(p.minute) AS looked_at, p.status AS status, p.budget_micros AS budget_micros,
     p.target_micros AS target_micros, p.spend_micros AS spend_micros, p.credited_micros AS credited_micros,

@@ -1,7 +1,7 @@
 """The console on the worker's web server: the API's handlers, the login, the stream, and the page's files."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
@@ -137,7 +137,9 @@ class Console:
         except Trouble as trouble:
             response = response_of(trouble)
         except web.HTTPException as error:
-            response = _as_problem(request, error)
+            if error.status < HTTPStatus.BAD_REQUEST:
+                raise
+            response = _as_problem(error)
         except (BadCursor, msgspec.ValidationError) as error:
             response = response_of(Trouble(HTTPStatus.BAD_REQUEST, str(error)))
         except QueryRefused as error:
@@ -266,15 +268,10 @@ def _parameters(request: web.Request, kind: type[T]) -> T:
     if twice is not None:
         raise Trouble(HTTPStatus.BAD_REQUEST, "a parameter is given twice")
     try:
-        return msgspec.convert(dict(_absent_left_out(query)), kind, strict=False)
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        given = {name: value.encode("utf-8", "replace").decode() for name, value in query.items()}
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
         raise Trouble(HTTPStatus.BAD_REQUEST, f"parameters: {error}") from None
-
-
-def _absent_left_out(query: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """A text is a text: `null`, which a lax conversion would take for none, is refused where it stands for a number."""
-    for name, value in query.items():
-        yield name, value.encode("utf-8", "replace").decode()
 
 
 def _refuse_other_sites(request: web.Request) -> None:
@@ -283,10 +280,8 @@ def _refuse_other_sites(request: web.Request) -> None:
         raise Trouble(HTTPStatus.FORBIDDEN, "a session is changed from this console's own page only")
 
 
-def _as_problem(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
-    """What the web server itself refuses; redirects stay what they are."""
-    if error.status < HTTPStatus.BAD_REQUEST:
-        return error
+def _as_problem(error: web.HTTPException) -> web.StreamResponse:
+    """What the web server itself refuses."""
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return response_of(Trouble(HTTPStatus(error.status), "there is no such page, or not with this method", headers))
 

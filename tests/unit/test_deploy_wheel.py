@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree.mkdir()
     for source in (REPOSITORY / part for part in PARTS):
         if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
+            ignored = shutil.ignore_patterns("__pycache__", "node_modules")
             shutil.copytree(source, tree / source.name, symlinks=True, ignore=ignored)
         else:
             shutil.copy2(source, tree)
@@ -110,6 +110,13 @@ def test_the_wheel_holds_all_of_schemas_and_none_of_the_tests(wheel: Path) -> No
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "streams").rglob("*.py")}
     assert modules <= set(names)
     assert {name.split("/")[0] for name in names} == {"streams", f"campaign_streams-{__version__}.dist-info"}
+
+
+def test_the_wheel_holds_the_page_as_it_was_built_and_not_its_sources(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("streams/console/")}
+    static = REPOSITORY / "streams/console/static"
+    assert {f"streams/console/static/{path.name}" for path in static.iterdir()} <= names
+    assert not [name for name in names if name.startswith("streams/console/web/")]
 
 
 def test_the_wheel_offers_its_extras(wheel: Path) -> None:
