@@ -23,6 +23,10 @@ class WorkerUnavailable(Unavailable):
     """No worker answers at the address."""
 
 
+class WorkerClosed(WorkerUnavailable):
+    """A worker answers, but wants an operator's token."""
+
+
 class _WorkerFile(msgspec.Struct):
     web: str
 
@@ -93,7 +97,7 @@ class WorkerApi:
 
     def _refuse_if_closed(self, code: int, body: bytes) -> None:
         if code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
-            raise WorkerUnavailable(
+            raise WorkerClosed(
                 f"the worker at {self} does not let us in ({_reason(body)}); set console.token to an operator's"
             )
 
@@ -148,8 +152,10 @@ def worker_of_directory(data_dir: Path) -> WorkerApi:
 
 
 def is_running(worker: WorkerApi | None) -> bool:
-    """Whether a worker answers there."""
+    """Whether a worker answers there. Raises WorkerClosed where it wants a token: what is missing is told then."""
     try:
         return worker is not None and bool(worker.status())
+    except WorkerClosed:
+        raise
     except CampaignStreamsError:
         return False

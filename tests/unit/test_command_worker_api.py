@@ -7,11 +7,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from streams.adapters.embedded_broker import free_port
 from streams.cli import app
-from streams.commands.worker_api import WorkerApi, WorkerUnavailable, is_running, worker_of_directory
+from streams.commands.worker_api import WorkerApi, WorkerClosed, WorkerUnavailable, is_running, worker_of_directory
 from streams.errors import ConfigurationError, QueryRefused
 
 Answers = dict[str, tuple[int, bytes]]
@@ -24,10 +25,12 @@ class Stub:
     def __init__(self) -> None:
         self.answers: Answers = {}
         self.asked: list[bytes] = []
+        self.shown: list[str | None] = []
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             def _answer(self) -> None:
+                stub.shown.append(self.headers.get("Authorization"))
                 stub.asked.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
                 code, body = stub.answers.get(self.path, (404, b"nothing here"))
                 self.send_response(code)
@@ -64,6 +67,14 @@ def test_the_status_is_the_workers_document(stub: Stub, api: WorkerApi) -> None:
     stub.answers["/api/status"] = (200, json.dumps(STATUS).encode())
     assert api.status() == STATUS
     assert is_running(api)
+
+
+def test_a_token_of_the_settings_is_shown_and_a_missing_one_is_named(stub: Stub) -> None:
+    stub.answers["/api/status"] = (401, b'{"detail": "a token is needed"}')
+    closed = WorkerApi("127.0.0.1", stub.port, "start one", SecretStr("cs_x_y"))
+    with pytest.raises(WorkerClosed, match=r"a token is needed.*console\.token"):
+        is_running(closed)
+    assert stub.shown == ["Bearer cs_x_y"]
 
 
 @pytest.mark.parametrize(

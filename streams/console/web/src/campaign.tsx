@@ -131,6 +131,13 @@ function curve(pacing: Pacing, isWhole: boolean): Curve {
   return { times, lines: lines(), range: [begin, end] };
 }
 
+/** How much of the period there are points of: a curve of a few minutes in a day is drawn by itself. */
+function seenShare(pacing: Pacing | null): number {
+  const [first, last, period] = [pacing?.points[0], pacing?.points.at(-1), pacing?.period];
+  if (!first || !last || !period?.period_start || !period.period_end) return 0;
+  return (epoch(last.minute) - epoch(first.minute)) / (epoch(period.period_end) - epoch(period.period_start));
+}
+
 function PacePoints({ pacing }: { pacing: Pacing }) {
   const rows = pacing.points.slice(-30).reverse();
   return (
@@ -178,7 +185,7 @@ function PacingPart({ id }: { id: string }) {
   const { data, failure } = useLoaded(() => get<Pacing>(campaignPath(id, "/pacing")), id, REFRESH_MS);
   const [choice, setChoice] = useState<boolean | null>(null);
   const period = data?.period ?? null;
-  const isWhole = choice ?? (period?.elapsed_share ?? 1) >= ZOOM_BELOW;
+  const isWhole = choice ?? seenShare(data) >= ZOOM_BELOW;
   return (
     <section aria-labelledby="pacing">
       <h2 id="pacing">{t("pacing")}</h2>

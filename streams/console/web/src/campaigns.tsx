@@ -11,6 +11,7 @@ import { figures, listWindow } from "./state";
 
 const REFRESH_MS = 8_000;
 const TYPING_MS = 250;
+const LEAST_MINUTES = 8;
 export const WINDOWS = ["1m", "5m", "15m", "1h", "day", "total"] as const;
 
 const search = signal("");
@@ -62,9 +63,15 @@ export function settledRatios(shown: number[], clicked: number[]): (number | nul
   });
 }
 
+/** Without the minutes before the first one that has a value, but never shorter than a few. */
+function trimmed(values: (number | null)[]): (number | null)[] {
+  const first = values.findIndex((value) => value !== null);
+  return values.slice(Math.max(0, Math.min(first, values.length - LEAST_MINUTES)));
+}
+
 function Row({ line }: { line: CampaignLine }) {
   const { figures: own, spark } = line;
-  const ratios = settledRatios(spark.impressions, spark.clicks);
+  const ratios = trimmed(settledRatios(spark.impressions, spark.clicks));
   const newest = ratios.findLast((value) => value !== null) ?? null;
   return (
     <tr role="row">
