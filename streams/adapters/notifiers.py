@@ -47,7 +47,8 @@ class Notifier:
         self._apprise = apprise_module(route)
         self._url = url
         self._timeout_s = timeout_s
-        self._thread: threading.Thread | None = None
+        self._hangs = False
+        """An attempt is under way, perhaps one that nobody waits for any more."""
         self._target = self._apprise.Apprise()
         if not self._target.add(url):
             raise ConfigurationError(
@@ -57,14 +58,13 @@ class Notifier:
 
     async def send(self, message: Message) -> Attempt:
         """One notification; apprise tells success, and for the rest only what it logs."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._hangs:
             return TryAgain("an earlier attempt still hangs")
+        self._hangs = True
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Attempt] = loop.create_future()
-        self._thread = threading.Thread(
-            target=self._notify, args=(message, loop, answer), name=f"notify-{message.route}", daemon=True
-        )
-        self._thread.start()
+        arguments = (message, loop, answer)
+        threading.Thread(target=self._notify, args=arguments, name=f"notify-{message.route}", daemon=True).start()
         try:
             return await asyncio.wait_for(answer, self._timeout_s)
         except TimeoutError:
@@ -80,6 +80,7 @@ class Notifier:
             attempt = self._notified(message)
         except Exception as error:
             attempt = TryAgain(self._masked(f"{type(error).__name__}: {error}"))
+        self._hangs = False
         if not loop.is_closed():
             loop.call_soon_threadsafe(_settle, answer, attempt)
 

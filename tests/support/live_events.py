@@ -8,7 +8,7 @@ stands in it twice.
 import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
@@ -161,12 +161,14 @@ class TransactionalLoad:
     async def _transaction(self, producer: AIOKafkaProducer) -> None:
         is_aborted = self._rng.random() < 0.33
         await producer.begin_transaction()
-        values = [await self._send(producer, ABORTED if is_aborted else COMMITTED) for _ in range(self._size())]
+        sent = [await self._send(producer, ABORTED if is_aborted else COMMITTED) for _ in range(self._size())]
+        values = [value for value, _ in sent]
         if is_aborted:
             await producer.flush()  # so that there is something to abort
             await producer.abort_transaction()
             self.aborted += 1
         else:
+            await asyncio.gather(*(acknowledged for _, acknowledged in sent))  # what failed is not promised
             await producer.commit_transaction()
             self.committed += 1
             self.promised += values
@@ -174,12 +176,12 @@ class TransactionalLoad:
     def _size(self) -> int:
         return self._rng.randint(1, 12)
 
-    async def _send(self, producer: AIOKafkaProducer, id_begins: bytes) -> bytes:
+    async def _send(self, producer: AIOKafkaProducer, id_begins: bytes) -> tuple[bytes, Awaitable[Any]]:
         topic, partition = self._rng.choice(EVENT_TOPICS), self._rng.randrange(self.kafka.partitions)
         draft = self._traffic.draft(topic, partition)
         value = (draft.value or b"").replace(b'"event_id":"', id_begins, 1)
-        await producer.send(topic, value, key=draft.key, partition=partition, timestamp_ms=draft.timestamp)
-        return value
+        options = {"key": draft.key, "partition": partition, "timestamp_ms": draft.timestamp}
+        return value, await producer.send(topic, value, **options)
 
 
 async def _closed(stop: Callable[[], Awaitable[None]]) -> None:

@@ -6,6 +6,7 @@ missed; for each verdict and review the first tick that had read it. Rows come f
 
 import json
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -88,6 +89,14 @@ class Labels:
         self.flags: dict[tuple[str, str, str], str] = {}
         """By (input, digest, rule): the latest state that was told."""
         self._held: dict[tuple[str, str], tuple[int, set[str], set[str], str]] = {}
+        self._by_id: dict[tuple[str, str], list[Event]] = {}
+        self._place_of = {tick["seq"]: k for k, tick in enumerate(self.ticks)}
+        self._applied = {
+            topic: [tick["applied"][topic] for tick in self.ticks] for topic in (*LATE_WORDS, VERDICTS_TOPIC)
+        }
+        self._touches: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+        """Counted events by topic and id: offset, event time, bucket."""
+        self._firsts: dict[str, list[int]] = {}
         self._rules = self._rules_by_tick()
         self._newest = {
             topic: [self._newest_of(topic, tick["applied"][topic]) for tick in self.ticks] for topic in LATE_WORDS
@@ -122,6 +131,7 @@ class Labels:
             refers, when = self._reference(topic, impression, touch, touch_type, touch_ms, at_ms)
             event = Event(topic, offset, event_id, at_ms, campaign, refers, when, raised, excluding)
             self.events[topic].append(event)
+            self._by_id.setdefault((topic, event_id), []).append(event)
             if excluding:
                 place = (validity_of(excluding), topic, self.partition, offset)
                 self.db.execute("UPDATE billed SET validity = ? WHERE topic = ? AND part = ? AND off = ?", place)
@@ -158,7 +168,8 @@ class Labels:
                         yield Word(self.ticks[tick]["seq"], (at, 0, event.offset), topic, event.event_id, f"={rule}")
 
     def _first_tick(self, topic: str, offset: int) -> int | None:
-        return next((k for k, tick in enumerate(self.ticks) if tick["applied"][topic] > offset), None)
+        k = bisect_right(self._applied[topic], offset)
+        return k if k < len(self.ticks) else None
 
     def _about_touches(self) -> Iterable[Word]:
         for topic, (touched, _, wait, missing) in TOUCHED.items():
@@ -196,16 +207,21 @@ class Labels:
         return int(self._rules[k]["horizons"][topic.removeprefix("ads.")]["dedupe_ms"])
 
     def _first_ms(self, topic: str, k: int) -> int:
-        query = """SELECT event_time_ms FROM judged WHERE part = ? AND topic = ? AND reason IS NULL AND off < ?
-            ORDER BY off LIMIT 1"""
-        row = self.db.execute(query, (self.partition, topic, self.ticks[k]["applied"][topic])).fetchone()
-        return -1 if row is None else int(row[0])
+        if topic not in self._firsts:
+            query = """SELECT off, event_time_ms FROM judged WHERE part = ? AND topic = ? AND reason IS NULL
+                ORDER BY off LIMIT 1"""
+            row = self.db.execute(query, (self.partition, topic)).fetchone()
+            self._firsts[topic] = list(row or ())
+        first = self._firsts[topic]
+        return first[1] if first and first[0] < self._applied[topic][k] else -1
 
     def _known(self, topic: str, event_id: str, k: int) -> int | None:
         """When the touch happened, where it is known and remembered at this tick."""
-        query = """SELECT event_time_ms, bucket_ms FROM billed WHERE part = ? AND topic = ? AND event_id = ?
-            AND counted AND off < ?"""
-        found = self.db.execute(query, (self.partition, topic, event_id, self.ticks[k]["applied"][topic])).fetchall()
+        if (topic, event_id) not in self._touches:
+            query = """SELECT off, event_time_ms, bucket_ms FROM billed WHERE part = ? AND topic = ? AND event_id = ?
+                AND counted"""
+            self._touches[topic, event_id] = self.db.execute(query, (self.partition, topic, event_id)).fetchall()
+        found = [(at, size) for offset, at, size in self._touches[topic, event_id] if offset < self._applied[topic][k]]
         if not found:
             return None
         at_ms, bucket_ms = max(found)
@@ -235,9 +251,9 @@ class Labels:
     # What they do
 
     def _take(self, word: Word) -> tuple[str, int, str, str] | None:
-        k = next(k for k, tick in enumerate(self.ticks) if tick["seq"] == word.seq)
-        applied = self.ticks[k]["applied"][word.topic]
-        events = [e for e in self.events[word.topic] if e.event_id == word.event_id and e.offset < applied]
+        k = self._place_of[word.seq]
+        applied = self._applied[word.topic][k]
+        events = [e for e in self._by_id.get((word.topic, word.event_id), ()) if e.offset < applied]
         if word.topic not in TOUCHED:  # the others are remembered where they were flagged
             events = [event for event in events if event.raised]
         if not events or (word.campaign is not None and events[-1].campaign != word.campaign):
