@@ -28,7 +28,7 @@ from tests.support.totals import until_drained
 from tests.support.worker_process import WorkerProcess, environment, until, worker_settings
 
 RATE = 600.0
-LOAD_S = 6.0
+LOAD_S = 4.0
 WHOLE = ("--from", "2020-01-01", "--to", "now")
 TIMEOUT_S = 120.0
 BY_THE_CLOCK = {"alert_rows", "pacing_rows"}
@@ -83,8 +83,8 @@ def differing(runs: ClickHouseRuns, info: RunInfo, other: str = "live") -> dict[
     return {table: count for table, count in rows_differing(runs, info, other).items() if count}
 
 
-async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: str) -> None:
-    """Beside the worker that goes on: one process, two processes, and one that was killed and resumed."""
+async def identical_in_every_way(directory: Path, kafka: KafkaSettings, is_whole: bool, **more: str) -> None:
+    """Beside the worker and behind it, by one process and by two; if whole, also killed and resumed, and archived."""
     with ClickHouseHttp(directory / "clickhouse") as server:
         async with lived(directory, kafka, server.dsn(), **more) as worker:
             settings = worker_settings(directory, kafka, server.dsn(), **more)
@@ -97,9 +97,10 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: 
             assert await worker.terminate() == 0
         await command(settings, "replay", *WHOLE, "--run", "one")
         await command(settings, "replay", *WHOLE, "--run", "two", "--processes", "2", "--json")
-        await killed_and_resumed(settings, server.dsn(), "three")
-        await command(settings, "archive", "--to", str(directory / "archive"), "--raw")
-        await command(settings, "replay", *WHOLE, "--run", "four", "--archive", str(directory / "archive"))
+        if is_whole:
+            await killed_and_resumed(settings, server.dsn(), "three")
+            await command(settings, "archive", "--to", str(directory / "archive"), "--raw")
+            await command(settings, "replay", *WHOLE, "--run", "four", "--archive", str(directory / "archive"))
         async with runs_of(server.dsn()) as runs:
             infos = {info.run: info for info in runs.runs()}
             assert {info.state for info in infos.values()} == {"done"}
@@ -133,14 +134,14 @@ async def test_a_replay_gives_the_live_rows_on_the_embedded_broker(tmp_path: Pat
     async with EmbeddedBroker() as broker:
         await create_topics(broker.settings)
         more = {"KAFKA__ASSIGNMENT": "all", "WORKER__CHECKPOINT_STORE": "directory"}
-        await identical_in_every_way(tmp_path, broker.settings, **more)
+        await identical_in_every_way(tmp_path, broker.settings, True, **more)
 
 
 @pytest.mark.slow
 async def test_a_replay_gives_the_live_rows_on_apache_kafka(tmp_path: Path, own_apache_kafka: ApacheKafka) -> None:
     kafka = own_apache_kafka.settings
     await create_topics(kafka)
-    await identical_in_every_way(tmp_path, kafka)
+    await identical_in_every_way(tmp_path, kafka, False)
 
 
 @pytest.mark.slow
