@@ -28,7 +28,7 @@ from tests.support.totals import until_drained
 from tests.support.worker_process import WorkerProcess, environment, until, worker_settings
 
 RATE = 600.0
-LOAD_S = 4.0
+LOAD_S = 6.0
 WHOLE = ("--from", "2020-01-01", "--to", "now")
 TIMEOUT_S = 120.0
 BY_THE_CLOCK = {"alert_rows", "pacing_rows"}
@@ -83,8 +83,8 @@ def differing(runs: ClickHouseRuns, info: RunInfo, other: str = "live") -> dict[
     return {table: count for table, count in rows_differing(runs, info, other).items() if count}
 
 
-async def identical_in_every_way(directory: Path, kafka: KafkaSettings, is_whole: bool, **more: str) -> None:
-    """Beside the worker and behind it, by one process and by two; if whole, also killed and resumed, and archived."""
+async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: str) -> None:
+    """Beside the worker and behind it: by one process, by two, killed and resumed, and from an archive."""
     with ClickHouseHttp(directory / "clickhouse") as server:
         async with lived(directory, kafka, server.dsn(), **more) as worker:
             settings = worker_settings(directory, kafka, server.dsn(), **more)
@@ -97,10 +97,9 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, is_whole
             assert await worker.terminate() == 0
         await command(settings, "replay", *WHOLE, "--run", "one")
         await command(settings, "replay", *WHOLE, "--run", "two", "--processes", "2", "--json")
-        if is_whole:
-            await killed_and_resumed(settings, server.dsn(), "three")
-            await command(settings, "archive", "--to", str(directory / "archive"), "--raw")
-            await command(settings, "replay", *WHOLE, "--run", "four", "--archive", str(directory / "archive"))
+        await killed_and_resumed(settings, server.dsn(), "three")
+        await command(settings, "archive", "--to", str(directory / "archive"), "--raw")
+        await command(settings, "replay", *WHOLE, "--run", "four", "--archive", str(directory / "archive"))
         async with runs_of(server.dsn()) as runs:
             infos = {info.run: info for info in runs.runs()}
             assert {info.state for info in infos.values()} == {"done"}
@@ -109,7 +108,7 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, is_whole
             assert {name: differing(runs, info) for name, info in infos.items()} == {n: {} for n in infos}
             assert differing(runs, infos["one"], "two") == {}
             assert [each for each in compare(runs, infos["one"]) if each.before != each.after] == []
-            assert sum(each.before.clicks for each in compare(runs, infos["one"])) > 40
+            assert sum(each.before.clicks for each in compare(runs, infos["one"])) > 100
 
 
 async def killed_and_resumed(settings: dict[str, str], dsn: str, name: str) -> None:
@@ -134,14 +133,14 @@ async def test_a_replay_gives_the_live_rows_on_the_embedded_broker(tmp_path: Pat
     async with EmbeddedBroker() as broker:
         await create_topics(broker.settings)
         more = {"KAFKA__ASSIGNMENT": "all", "WORKER__CHECKPOINT_STORE": "directory"}
-        await identical_in_every_way(tmp_path, broker.settings, True, **more)
+        await identical_in_every_way(tmp_path, broker.settings, **more)
 
 
 @pytest.mark.slow
 async def test_a_replay_gives_the_live_rows_on_apache_kafka(tmp_path: Path, own_apache_kafka: ApacheKafka) -> None:
     kafka = own_apache_kafka.settings
     await create_topics(kafka)
-    await identical_in_every_way(tmp_path, kafka, False)
+    await identical_in_every_way(tmp_path, kafka)
 
 
 @pytest.mark.slow
@@ -160,7 +159,7 @@ async def test_what_other_rules_change_is_what_their_flags_explain_and_a_run_can
                     rules.write_text(f'[rules.invalid.modes]\ndeclared_bot = "{mode}"\n')
                     await command(settings, "replay", *WHOLE, "--run", name, "--rules", str(rules))
                 async with runs_of(server.dsn()) as runs:
-                    assert explained(runs, "as-it-is", "without") > 5
+                    assert explained(runs, "as-it-is", "without") > 20
                     await stands_in(settings, runs)
 
 
