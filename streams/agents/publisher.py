@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from streams.agents.keeper import Keeper
+from streams.blocks import joined
 from streams.errors import Unavailable
 from streams.ports import RowSink
 from streams.records import Row, Table
@@ -63,7 +65,7 @@ class Publisher:
             taken = self._take(table, limit) if _count(taken) >= limit else []
         return True
 
-    def _take(self, table: Table, limit: int) -> list[tuple[Owner, list[Row]]]:
+    def _take(self, table: Table, limit: int) -> list[tuple[Owner, Sequence[Row]]]:
         taken, room = [], min(limit, self.max_rows)
         for owner in self.keeper.owners.values():
             rows = owner.dirty.take(table, room)
@@ -74,8 +76,8 @@ class Publisher:
                 break
         return taken
 
-    async def _insert(self, table: Table, taken: list[tuple[Owner, list[Row]]]) -> bool:
-        rows = [row for _, part in taken for row in part]
+    async def _insert(self, table: Table, taken: list[tuple[Owner, Sequence[Row]]]) -> bool:
+        rows = joined([part for _, part in taken])
         started = asyncio.get_running_loop().time()
         try:
             await self.sink.insert(table, rows)
@@ -102,5 +104,5 @@ class Publisher:
         return BACK_OFF_S[min(self.failures_in_a_row, len(BACK_OFF_S)) - 1] if self.failures_in_a_row else 0.0
 
 
-def _count(taken: list[tuple[Owner, list[Row]]]) -> int:
+def _count(taken: list[tuple[Owner, Sequence[Row]]]) -> int:
     return sum(len(rows) for _, rows in taken)

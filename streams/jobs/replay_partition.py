@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from streams.adapters.clickhouse_runs import TIMED_BY
+from streams.blocks import Blocks, stamped
 from streams.errors import CampaignStreamsError
 from streams.ports import History
 from streams.records import COLUMNS, Row, Table
@@ -38,6 +39,13 @@ class Range(NamedTuple):
     def holds(self, table: Table, row: Row) -> bool:
         """Whether a row belongs to it."""
         return bool(self.from_ms <= row[_TIME[table]] * 1000 < self.to_ms)
+
+    def part_of(self, table: Table, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows that belong to it."""
+        if not isinstance(rows, Blocks):
+            return [row for row in rows if self.holds(table, row)]
+        assert TIMED_BY[table] == "effect_pane", "a block has one effect pane"
+        return Blocks([part for part in rows.parts if self.from_ms <= part.effect * 1000 < self.to_ms])
 
 
 class Place(NamedTuple):
@@ -136,9 +144,9 @@ class PartitionReplay:
         """Keeps what a tick gave and the range holds."""
         for table, rows in output.rows.items():
             if table in _TIME:
-                kept = [(*row, version) for row in rows if self.wanted.holds(table, row)]
+                kept = self.wanted.part_of(table, rows)
                 if kept:
-                    self.rows.put(table, kept)
+                    self.rows.put(table, stamped(kept, version))
 
     async def flush(self) -> None:
         """Emits what waits."""

@@ -45,9 +45,9 @@ from streams.stages.measure import Flags, Rows, make_measure
 from streams.state import dedupe
 from streams.state.campaigns import CampaignBook
 from streams.state.credits import Billed
-from streams.state.grain import Block, Ints
+from streams.state.grain import Block
 from streams.state.inputs import DIMENSION_BITS, Batch, InputState
-from streams.state.keys import Names
+from streams.state.keys import Ints, Names
 from streams.state.prices import BY_EVENT, PriceBook
 from streams.state.reach import Users
 from streams.state.recent import Counted

@@ -4,19 +4,22 @@ A checkpoint writes the segments that have changed, each under a key of its own,
 by a manifest was never part of a checkpoint, so a torn one is simply not there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import xxhash
 
+from streams.blocks import Blocks, RowBlock, stamped
 from streams.errors import CorruptCheckpoint
 from streams.records import Row, Table
 from streams.state.dedupe import DedupeIndex
+from streams.state.dirty import Unsaved
 from streams.state.inputs import InputState
 from streams.state.partition import PartitionState
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Version of the state's format. A manifest of another is not read (deploy/RUNBOOK.md tells how to upgrade)."""
 _RUNS: Final = "runs/"
 _TOTALS: Final = "totals/"
@@ -171,11 +174,54 @@ def _unpack(data: bytes) -> Any:
     return msgspec.msgpack.decode(data, strict=False)
 
 
-def encode_rows(rows: Iterable[tuple[Table, Row]]) -> bytes:
-    """Rows not yet acknowledged, oldest first. A row's last value is its version, or 0: that of its capture's tick."""
-    return _PACK.encode([(table.value, row) for table, row in rows])
+def unsaved(rows: Mapping[Table, Sequence[Row]]) -> list[Unsaved]:
+    """A tick's rows, which have no version yet, as `encode_rows` takes them."""
+    found: list[Unsaved] = []
+    for table, group in rows.items():
+        numbered = stamped(group, 0)
+        found.extend((table, row) for row in (numbered.parts if isinstance(numbered, Blocks) else numbered))
+    return found
 
 
-def decode_rows(data: bytes) -> list[tuple[Table, Row]]:
+def encode_rows(rows: Iterable[Unsaved]) -> bytes:
+    """What is not yet acknowledged, oldest first. Its version may be 0: that of its capture's tick."""
+    return _PACK.encode([(t.value, _packed(row) if isinstance(row, RowBlock) else row) for t, row in rows])
+
+
+def decode_rows(data: bytes) -> list[Unsaved]:
     """What `encode_rows` took."""
-    return [(Table(table), tuple(row)) for table, row in _unpack(data)]
+    return [
+        (Table(name), _block(Table(name), row) if isinstance(row, dict) else tuple(row)) for name, row in _unpack(data)
+    ]
+
+
+def _packed(block: RowBlock) -> dict[str, Any]:
+    return {
+        "head": block.head,
+        "origin": block.origin.tobytes(),
+        "effect": block.effect,
+        "names": block.names,
+        "dimensions": block.dimensions,
+        "measures": block.measures,
+        "totals": block.totals.tobytes(),
+        "users": block.users,
+        "rules": block.rules,
+        "version": block.version,
+    }
+
+
+def _block(table: Table, packed: dict[str, Any]) -> RowBlock:
+    measures, dimensions = tuple(packed["measures"]), packed["dimensions"]
+    return RowBlock(
+        table,
+        tuple(packed["head"]),
+        np.frombuffer(packed["origin"], dtype=np.int64),
+        packed["effect"],
+        list(map(tuple, packed["names"])),
+        None if dimensions is None else list(map(tuple, dimensions)),
+        measures,
+        np.frombuffer(packed["totals"], dtype=np.int64).reshape(-1, len(measures)),
+        packed["users"],
+        packed["rules"],
+        packed["version"],
+    )

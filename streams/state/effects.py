@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from streams.events import Input
-from streams.records import MEASURES, MEASURES_OF, OFFSET_OF, Row, Table
+from streams.records import MEASURES, MEASURES_OF, OFFSET_OF, Table
 from streams.rules import Rules
 from streams.stages.count import BASE, CREDITED
-from streams.state.grain import Block, Grain
+from streams.state.grain import Block, Changed, Grain
 from streams.state.keys import MAX_KEYS, KeyTable, Names
 
 JOURNAL_INPUT: Final = "journal"
@@ -49,8 +49,15 @@ def credit(cost_millimicros: int) -> tuple[int, ...]:
     return (*(0,) * CREDITED, cost_millimicros, *(0,) * (len(MEASURES) - CREDITED - 1))
 
 
-Changed = tuple[int, int, Row, tuple[int, ...]]
-"""Origin pane ms (of cohorts the click hour), effect pane ms, key, totals."""
+class Effected(NamedTuple):
+    """The keys of one table that a tick's effects change in one effect pane."""
+
+    table: Table
+    effect_ms: int
+    names: list[Names]
+    """Each row's key without its pane."""
+    changed: Changed
+    """Its origins are panes, of cohorts the click hours."""
 
 
 class Effects:
@@ -70,40 +77,43 @@ class Effects:
         }
 
     def _grain(self, table: Table, pane_ms: int, max_keys: int, width: int) -> Grain:
-        return Grain(pane_ms, max_keys, width, self._keys[table].names.__getitem__)
+        return Grain(pane_ms, max_keys, width, self._keys[table])
 
     def pane_ms(self, table: Table) -> int:
         """The table's pane."""
         return self._grains[table].pane_ms
 
-    def apply(self, effects: list[Effect], newest_ms: int) -> dict[Table, list[Changed]]:
+    def apply(self, effects: list[Effect], newest_ms: int) -> list[Effected]:
         """At a tick: every key that these effects change, with its totals so far."""
         if not effects:
-            return {}
+            return []
         decided = [(e.at_ms, (*e.names, e.validity), e.measures) for e in effects]
         reported = [(e.at_ms, (*e.names, e.validity, *e.dimensions), e.measures) for e in effects]
         cohorts = [(e.cohort[0], (*e.names, e.validity, e.cohort[1]), e.cohort[2:]) for e in effects if e.cohort]
-        return {
-            Table.PANES: list(self._fold(Table.PANES, decided, newest_ms)),
-            Table.REPORTS: list(self._fold(Table.REPORTS, reported, newest_ms)),
-            Table.COHORTS: list(self._fold(Table.COHORTS, cohorts, newest_ms)),
-        }
+        return [
+            *self._fold(Table.PANES, decided, newest_ms),
+            *self._fold(Table.REPORTS, reported, newest_ms),
+            *self._fold(Table.COHORTS, cohorts, newest_ms),
+        ]
 
-    def _fold(self, table: Table, found: list[tuple[int, Names, tuple[int, ...]]], newest_ms: int) -> Iterator[Changed]:
+    def _fold(
+        self, table: Table, found: list[tuple[int, Names, tuple[int, ...]]], newest_ms: int
+    ) -> Iterator[Effected]:
         if not found:
             return
         grain, keys = self._grains[table], self._keys[table]
-        if len(keys) > MAX_KEYS:  # nothing waits, and totals go by name
-            keys.clear()
         at = np.array([at_ms for at_ms, _, _ in found], dtype=np.int64)
         origin = at if table is Table.COHORTS else at - at % grain.pane_ms
         key = np.array([keys[names] for _, names, _ in found], dtype=np.int64)
         effect = np.full(len(found), newest_ms - newest_ms % grain.pane_ms, dtype=np.int64)
         amounts = np.array([measures for _, _, measures in found], dtype=np.int64)
         grain.add(Block(effect, origin, key, amounts))
-        for effect_ms, rows in grain.fold():
-            for (origin_ms, *rest), totals, _ in rows:
-                yield origin_ms, effect_ms, tuple(rest), tuple(totals)
+        for effect_ms, changed in grain.fold():
+            yield Effected(table, effect_ms, list(map(keys.names_of, changed.key.tolist())), changed)
+        if len(keys) > MAX_KEYS:  # nothing waits, and totals are kept by name
+            totals = grain.totals_snapshot()
+            keys.clear()
+            grain.restore_totals(totals)
 
     def snapshot(self) -> dict[str, Any]:
         """Plain values; nothing waits to be folded."""
@@ -113,5 +123,5 @@ class Effects:
         """Takes back what `snapshot` gave."""
         for table, grain in self._grains.items():
             waiting, totals = snapshot[table.value]
-            grain.restore(waiting, self._keys[table].__getitem__)
-            grain.restore_totals(totals, self._keys[table].__getitem__)
+            grain.restore(waiting)
+            grain.restore_totals(totals)

@@ -1,30 +1,27 @@
 """Totals of the current effect pane at one grain, and what has been added since they were last published.
 
 Batches are appended as columns (**blocks**). A **fold**, at a tick, groups the blocks by effect pane, origin pane and
-key, adds them to the **totals**, and yields every key that changed with its totals so far. Once the effect pane moves
-on, its rows can never change again (the newest event time of a topic-partition never goes back), so its totals are
-forgotten.
+key, adds them to the **totals**, and yields every key that changed with its totals so far, as columns again. Once the
+effect pane moves on, its rows can never change again (the newest event time of a topic-partition never goes back), so
+its totals are forgotten.
 
 Keys are admitted per effect pane, in the order of their first record, up to a limit; the rest fold into `other`, first
 by campaign, beyond twice the limit altogether. When folds happen does not change which keys are admitted.
 """
 
-from collections.abc import Callable, Iterator
-from operator import add
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from streams.records import OTHER
 from streams.rules import LIMIT
-from streams.state.keys import Names
+from streams.state.keys import Ints, Numbering
 
-Ints = npt.NDArray[np.int64]
-Key = tuple[Any, ...]
-"""(origin pane ms, campaign, ad unit, creative, variant, currency, validity, …)."""
 CONSOLIDATE_AT: Final = 131_072
 """Waiting rows are grouped in place beyond this many, so that waiting costs keys, not events."""
+Place = tuple[int, int]
+"""Origin pane ms, and the key's number."""
 
 
 class Block(NamedTuple):
@@ -36,37 +33,40 @@ class Block(NamedTuple):
     amounts: Ints
 
 
-Changed = tuple[Key, list[int], list[int]]
-"""A key after a fold: its totals, and what this fold added."""
+class Changed(NamedTuple):
+    """The keys that a fold has changed in one effect pane, each once: columns of equal length."""
+
+    origin: Ints
+    key: Ints
+    totals: Ints
+    """So far, rows × width."""
+    added: Ints
+    """By this fold."""
 
 
 class Grain:
-    """One input's totals at one pane size. `names_of` tells what a key's number stands for."""
+    """One input's totals at one pane size. `keys` tells what a key's number stands for."""
 
-    def __init__(
-        self,
-        pane_ms: int,
-        max_keys: int,
-        width: int,
-        names_of: Callable[[int], Names],
-        others_of: Callable[[Ints], Ints] | None = None,
-    ) -> None:
+    def __init__(self, pane_ms: int, max_keys: int, width: int, keys: Numbering) -> None:
         self.pane_ms = pane_ms
         self.max_keys = max_keys
         self.width = width
-        self.names_of = names_of
-        self.others_of = others_of
-        """The numbers of the keys that these fold into, for whole columns; without it they fold one by one."""
+        self.keys = keys
         self.effect_pane_ms = -1
-        self.totals: dict[Key, list[int]] = {}
         self.folded_rows = 0
+        self._index: dict[Place, int] = {}
+        """Where in the totals each key of the effect pane stands."""
+        self._totals: Ints = np.zeros((0, width), dtype=np.int64)
+        """As many rows as `_index` has entries, and room for more."""
         self._blocks: list[Block] = []
         self._waiting = 0
         self._group_at = CONSOLIDATE_AT
-        self._admitted: list[int] = []
-        """Numbers of the keys in `totals` whose origin is the effect pane."""
         self._bound = 0
         """No total of this effect pane can be larger than this."""
+
+    def __len__(self) -> int:
+        """Keys of the effect pane."""
+        return len(self._index)
 
     def add(self, block: Block) -> None:
         """Appends a batch's columns, in offset order; effect panes never go back."""
@@ -84,19 +84,21 @@ class Grain:
         """The waiting rows with one row a key and pane, in the order of their first appearance."""
         whole = Block(*(np.concatenate(column) for column in zip(*self._blocks, strict=True)))
         order, starts, first = group(codes_of(whole.effect, whole.origin, whole.key))
-        if self._bound > LIMIT:  # a sum might not fit: exact, slow, and clamped
-            exact = np.add.reduceat(whole.amounts[order].astype(object), starts, axis=0)
-            amounts = np.clip(exact, -LIMIT, LIMIT).astype(np.int64)
-        else:
-            amounts = np.add.reduceat(whole.amounts[order], starts, axis=0)
+        amounts = self._summed(whole.amounts[order], starts)
         by_appearance = np.argsort(first)
         first = first[by_appearance]
         return Block(whole.effect[first], whole.origin[first], whole.key[first], amounts[by_appearance])
 
-    def fold(self) -> Iterator[tuple[int, list[Changed]]]:
+    def _summed(self, amounts: Ints, starts: Ints) -> Ints:
+        """Sums of groups of rows that stand together. Where one might not fit: exact, slow, and clamped."""
+        if self._bound <= LIMIT:
+            return np.add.reduceat(amounts, starts, axis=0)
+        return _clamped(np.add.reduceat(amounts.astype(object), starts, axis=0))
+
+    def fold(self) -> Iterator[tuple[int, Changed]]:
         """Adds what waits to the totals; yields each effect pane in order, with every key changed in it.
 
-        While a pane is handled, `totals` and `place` are that pane's.
+        While a pane is handled, the totals and what `placed` tells are that pane's.
         """
         if not self._blocks:
             return
@@ -106,89 +108,90 @@ class Grain:
         ends = [*starts[1:].tolist(), len(rows.effect)]
         for pane, start, end in zip(panes.tolist(), starts.tolist(), ends, strict=True):
             if pane != self.effect_pane_ms:
-                self.totals, self.effect_pane_ms, self._admitted = {}, pane, []
+                self._index, self.effect_pane_ms = {}, pane
                 self._bound = self._bound if pane != panes[-1] else _magnitude(rows.amounts[start:])
             part = slice(start, end)
-            yield pane, self._add_to_totals(*self._folded(rows.origin[part], rows.key[part], rows.amounts[part]))
+            yield pane, self._add_to_totals(rows.origin[part], rows.key[part], rows.amounts[part])
 
-    def _folded(self, origins: Ints, keys: Ints, amounts: Ints) -> tuple[Ints, Ints, Ints]:
-        """In a full pane, rows of keys that cannot be admitted any more, brought together under what they fold into."""
-        placed = self.placed(origins, keys)
-        if placed is keys:
-            return origins, keys, amounts
-        self.folded_rows += int((placed != keys).sum())
-        order, starts, first = group(codes_of(np.zeros_like(placed), origins, placed))
-        summed = np.add.reduceat(amounts[order], starts, axis=0)
+    def _add_to_totals(self, origins: Ints, keys: Ints, amounts: Ints) -> Changed:
+        """One row a key in, one row a changed key out. Keys are admitted in the order of the rows."""
+        known = len(self._index)
+        rows = self._admitted(origins, keys)
+        refused = np.flatnonzero(rows < 0)
+        if len(refused):
+            keys = keys.copy()
+            keys[refused], rows[refused] = self._folded(origins[refused], keys[refused])
+            self.folded_rows += len(refused)
+            origins, keys, rows, amounts = self._joined(origins, keys, rows, amounts)
+        self._make_room(known)
+        before = self._totals[rows]
+        totals = before + amounts if self._bound <= LIMIT else _clamped(before.astype(object) + amounts)
+        self._totals[rows] = totals
+        return Changed(origins, keys, totals, amounts)
+
+    def _admitted(self, origins: Ints, keys: Ints) -> Ints:
+        """The row of each key in the totals, which it gets now where there is room; otherwise -1."""
+        index = self._index
+        places = list(zip(origins.tolist(), keys.tolist(), strict=True))
+        found = list(map(index.get, places))
+        if None in found:
+            room = max(0, self.max_keys - len(index))
+            new = [place for place, row in zip(places, found, strict=True) if row is None][:room]
+            index.update(zip(new, range(len(index), len(index) + len(new)), strict=True))
+            found = [index.get(place, -1) for place in places]
+        return np.array(found, dtype=np.int64)
+
+    def _folded(self, origins: Ints, keys: Ints) -> tuple[Ints, Ints]:
+        """What keys fold into that are not admitted: numbers, and rows in the totals."""
+        others = list(zip(origins.tolist(), self.keys.others_of(keys).tolist(), strict=True))
+        index = self._index
+        placed: dict[Place, Place] = {}
+        for other in dict.fromkeys(others):
+            into = other
+            if other not in index and len(index) >= 2 * self.max_keys:
+                into = self._all_others(other)
+            index.setdefault(into, len(index))
+            placed[other] = into
+        numbers, rows = zip(*[(placed[other][1], index[placed[other]]) for other in others], strict=True)
+        return np.array(numbers, dtype=np.int64), np.array(rows, dtype=np.int64)
+
+    def _all_others(self, other: Place) -> Place:
+        """The `other` of all campaigns."""
+        return other[0], self.keys.number_of((OTHER, *self.keys.names_of(other[1])[1:]))
+
+    def _joined(self, origins: Ints, keys: Ints, rows: Ints, amounts: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+        """Rows of the same key brought together, in the order of their first appearance."""
+        order, starts, first = group(rows)
         by_appearance = np.argsort(first)
+        summed = self._summed(amounts[order], starts)[by_appearance]
         first = first[by_appearance]
-        return origins[first], placed[first], summed[by_appearance]
+        return origins[first], keys[first], rows[first], summed
+
+    def _make_room(self, known: int) -> None:
+        """Zeros for the keys that are new, of which the first has the row `known`."""
+        needed = len(self._index)
+        if needed > len(self._totals):
+            grown = np.zeros((max(64, 2 * needed), self.width), dtype=np.int64)
+            grown[:known] = self._totals[:known]
+            self._totals = grown
+        else:
+            self._totals[known:needed] = 0
 
     def placed(self, origins: Ints, keys: Ints) -> Ints:
-        """The keys' numbers, those that a full pane does not admit replaced by what they fold into."""
-        if self.others_of is None or len(self.totals) < self.max_keys or self._bound > LIMIT:
+        """The numbers under which the totals have these keys of the effect pane, all of which have been folded."""
+        if len(self._index) < self.max_keys:
             return keys
-        admitted = np.sort(np.array(self._admitted, dtype=np.int64))
-        places = np.searchsorted(admitted, keys)
-        places[places == len(admitted)] = 0
-        known = admitted[places] == keys if len(admitted) else np.zeros(len(keys), dtype=bool)
-        strange = (origins == self.effect_pane_ms) & ~known
-        if not strange.any():
+        codes = codes_of(np.zeros_like(keys), origins, keys)
+        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        origins, found = origins[first], keys[first]
+        places = zip(origins.tolist(), found.tolist(), strict=True)
+        refused = np.array([place not in self._index for place in places], dtype=bool)
+        if not refused.any():
             return keys
-        replaced = keys.copy()
-        replaced[strange] = self.others_of(keys[strange])
-        return replaced
-
-    def _add_to_totals(self, origins: Ints, keys: Ints, amounts: Ints) -> list[Changed]:
-        """One row a key in, one row a changed key out. Keys are admitted in the order of the rows."""
-        names_of, totals, pane, admitted = self.names_of, self.totals, self.effect_pane_ms, self._admitted
-        changed: list[Changed] = []
-        others: dict[Key, list[int]] = {}
-        is_full, new_others = len(totals) >= self.max_keys, 0
-        for origin, number, delta in zip(origins.tolist(), keys.tolist(), amounts.tolist(), strict=True):
-            key = (origin, *names_of(number))
-            before = totals.get(key)
-            if before is None:
-                if is_full or len(totals) + len(others) >= self.max_keys:
-                    key = self._other(key, others, len(totals) + new_others)
-                    known = others.get(key)
-                    others[key] = delta if known is None else list(map(add, known, delta))
-                    self.folded_rows += 1
-                    new_others += known is None and key not in totals
-                    continue
-                after = delta
-                if origin == pane:
-                    admitted.append(number)
-            else:
-                after = list(map(add, before, delta))
-            totals[key] = after
-            changed.append((key, after, delta))
-        changed.extend(self._add_others(others))
-        return [self._clamped(row) for row in changed] if self._bound > LIMIT else changed
-
-    def _other(self, key: Key, others: dict[Key, list[int]], known: int) -> Key:
-        """What a key folds into that is not admitted."""
-        by_campaign = other_of(key)
-        if known < 2 * self.max_keys or by_campaign in self.totals or by_campaign in others:
-            return by_campaign
-        return (by_campaign[0], OTHER, *by_campaign[2:])
-
-    def _add_others(self, others: dict[Key, list[int]]) -> Iterator[Changed]:
-        for key, delta in others.items():
-            before = self.totals.get(key)
-            after = self.totals[key] = delta if before is None else list(map(add, before, delta))
-            yield key, after, delta
-
-    def _clamped(self, row: Changed) -> Changed:
-        key, totals, delta = row
-        self.totals[key] = [max(-LIMIT, min(LIMIT, amount)) for amount in totals]
-        return key, self.totals[key], delta
-
-    def place(self, key: Key) -> Key:
-        """The key under which the totals of the current effect pane have this one."""
-        if key in self.totals:
-            return key
-        by_campaign = other_of(key)
-        return by_campaign if by_campaign in self.totals else (by_campaign[0], OTHER, *by_campaign[2:])
+        known = len(self._index)
+        found[refused], _ = self._folded(origins[refused], found[refused])
+        assert len(self._index) == known, "a key is asked for that was not folded"
+        return found[inverse]
 
     def has_closed_pane(self, newest_ms: int) -> bool:
         """Whether a row waits whose effect pane can get no more events."""
@@ -210,44 +213,48 @@ class Grain:
             "effect_pane_ms": self.effect_pane_ms,
             "folded_rows": self.folded_rows,
             "bound": min(self._bound, LIMIT + 1),
-            "effect": waiting.effect.tolist() if waiting else [],
-            "origin": waiting.origin.tolist() if waiting else [],
-            "names": [self.names_of(number) for number in waiting.key.tolist()] if waiting else [],
+            "effect": waiting.effect.tobytes() if waiting else b"",
+            "origin": waiting.origin.tobytes() if waiting else b"",
+            "names": list(map(self.keys.names_of, waiting.key.tolist())) if waiting else [],
             "amounts": waiting.amounts.tobytes() if waiting else b"",
         }
 
-    def totals_snapshot(self) -> list[tuple[Key, list[int]]]:
+    def totals_snapshot(self) -> dict[str, Any]:
         """The totals as plain values: apart, for they change at folds only."""
-        return list(self.totals.items())
+        return {
+            "origin": [origin for origin, _ in self._index],
+            "names": [self.keys.names_of(number) for _, number in self._index],
+            "amounts": self._totals[: len(self._index)].tobytes(),
+        }
 
-    def restore_totals(self, totals: list[tuple[Any, list[int]]], number_of: Callable[[Names], int]) -> None:
+    def restore_totals(self, totals: dict[str, Any]) -> None:
         """Takes back what `totals_snapshot` gave; call after `restore`."""
-        self.totals = {tuple(key): amounts for key, amounts in totals}
-        self._admitted = [number_of(key[1:]) for key in self.totals if key[0] == self.effect_pane_ms]
+        numbers = [self.keys.number_of(tuple(names)) for names in totals["names"]]
+        self._index = {place: row for row, place in enumerate(zip(totals["origin"], numbers, strict=True))}
+        self._totals = _ints(totals["amounts"]).reshape(-1, self.width).copy()
 
-    def restore(self, snapshot: dict[str, Any], number_of: Callable[[Names], int]) -> None:
-        """Takes back what `snapshot` gave; `number_of` gives the names their numbers in this process."""
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Takes back what `snapshot` gave."""
         self.pane_ms, self.effect_pane_ms = snapshot["pane_ms"], snapshot["effect_pane_ms"]
         self.folded_rows = snapshot["folded_rows"]
         self._blocks, self._waiting = [], 0
         self._bound = snapshot["bound"]
         if snapshot["names"]:
-            numbers = [number_of(tuple(names)) for names in snapshot["names"]]
-            amounts = np.frombuffer(snapshot["amounts"], dtype=np.int64).reshape(-1, self.width)
-            effect, origin, key = (
-                np.array(column, dtype=np.int64) for column in (snapshot["effect"], snapshot["origin"], numbers)
-            )
-            self.add(Block(effect, origin, key, amounts))
+            numbers = np.array([self.keys.number_of(tuple(names)) for names in snapshot["names"]], dtype=np.int64)
+            effect, origin = _ints(snapshot["effect"]), _ints(snapshot["origin"])
+            self.add(Block(effect, origin, numbers, _ints(snapshot["amounts"]).reshape(-1, self.width)))
+
+
+def _ints(data: bytes) -> Ints:
+    return np.frombuffer(data, dtype=np.int64)
+
+
+def _clamped(amounts: Any) -> Ints:
+    return np.clip(amounts, -LIMIT, LIMIT).astype(np.int64)  # type: ignore[no-any-return]
 
 
 def _magnitude(amounts: Ints) -> int:
     return int(np.abs(amounts).max(initial=0)) * len(amounts)
-
-
-def other_of(key: Key) -> Key:
-    """What a key folds into: its campaign's `other`. Currencies are never summed, nor are validities."""
-    origin, campaign, _, _, _, currency, validity, *rest = key
-    return (origin, campaign, OTHER, OTHER, OTHER, currency, validity, *(OTHER if type(p) is str else p for p in rest))
 
 
 STEP_MS: Final = 1_000

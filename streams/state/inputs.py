@@ -5,17 +5,15 @@ Touched only by records of that input, in offset order, so that it is a function
 
 from typing import Any, Final
 
-import numpy as np
-
 from streams.events import Input
 from streams.ports import Batch as Batch
-from streams.records import COMMON, DECISION_KEY, MEASURES_OF, OTHER, DeadLetter, Entry
+from streams.records import COMMON, DECISION_KEY, MEASURES_OF, DeadLetter, Entry
 from streams.rules import Rules
 from streams.stages.invalid.judge import Judge
 from streams.state.credits import Billed
 from streams.state.dedupe import DedupeIndex
-from streams.state.grain import Grain, Ints
-from streams.state.keys import MAX_KEYS, JoinedNames, KeyTable, Names
+from streams.state.grain import Grain
+from streams.state.keys import MAX_KEYS, JoinedKeys, KeyTable
 from streams.state.reach import Reach
 from streams.state.traces import Traces
 
@@ -49,32 +47,17 @@ class InputState:
         self.judge = Judge(source, rules.invalid)
         self.traces = Traces(source)
         self.keys, self.dimensions, self.cohort_keys = KeyTable(), KeyTable(), KeyTable()
-        self.report_names = JoinedNames(self.keys, self.dimensions, DIMENSION_BITS)
+        self.report_keys = JoinedKeys(self.keys, self.dimensions, DIMENSION_BITS, NAMES)
         self.report_revision = 0
         """Counts the folds of the report grain: its totals change then only."""
         self._open_grains(rules)
 
     def _open_grains(self, rules: Rules) -> None:
         width = len(COMMON) + len(MEASURES_OF[self.source])
-        self.panes = Grain(rules.pane_ms, rules.max_pane_keys, width, self.keys.names.__getitem__, self._others)
-        names_of = self.report_names.__getitem__
-        self.report = Grain(rules.report_pane_ms, rules.max_report_keys, width, names_of, self._report_others)
-        self.cohorts = Grain(rules.report_pane_ms, rules.max_report_keys, 2, self.cohort_keys.names.__getitem__)
-        self.reach = Reach(rules.reach_sample, names_of)
-
-    def _report_number(self, names: Names) -> int:
-        return (self.keys[names[:NAMES]] << DIMENSION_BITS) | self.dimensions[names[NAMES:]]
-
-    def _others(self, numbers: Ints) -> Ints:
-        """The decision keys that these fold into: their campaigns' `other`."""
-        wanted, inverse = np.unique(numbers, return_inverse=True)
-        others = [self.keys[_other_names(self.keys.names[number])] for number in wanted.tolist()]
-        return np.array(others, dtype=np.int64)[inverse]
-
-    def _report_others(self, numbers: Ints) -> Ints:
-        """The report keys that these fold into: their campaigns' `other`, in every dimension."""
-        dimensions = self.dimensions[(OTHER,) * len(self.dimensions.names[int(numbers[0]) & DIMENSION_MASK])]
-        return (self._others(numbers >> DIMENSION_BITS) << DIMENSION_BITS) | dimensions
+        self.panes = Grain(rules.pane_ms, rules.max_pane_keys, width, self.keys)
+        self.report = Grain(rules.report_pane_ms, rules.max_report_keys, width, self.report_keys)
+        self.cohorts = Grain(rules.report_pane_ms, rules.max_report_keys, 2, self.cohort_keys)
+        self.reach = Reach(rules.reach_sample, self.report_keys)
 
     def change_rules(self, rules: Rules) -> None:
         """New rules begin with empty grains: their rows have keys of their own. Everything must have been folded."""
@@ -88,7 +71,6 @@ class InputState:
         if max(len(self.keys), len(self.dimensions), len(self.cohort_keys)) <= MAX_KEYS:
             return
         waiting, totals, reports = self._grains(), self._totals(), self.report_totals()
-        self.report_names.clear()
         for table in (self.keys, self.dimensions, self.cohort_keys):
             table.clear()
         self._restore_grains(waiting)
@@ -107,8 +89,8 @@ class InputState:
         return {"panes": self.panes.totals_snapshot(), "cohorts": self.cohorts.totals_snapshot()}
 
     def _restore_totals(self, totals: dict[str, Any]) -> None:
-        self.panes.restore_totals(totals["panes"], self.keys.__getitem__)
-        self.cohorts.restore_totals(totals["cohorts"], self.cohort_keys.__getitem__)
+        self.panes.restore_totals(totals["panes"])
+        self.cohorts.restore_totals(totals["cohorts"])
 
     def report_totals(self) -> dict[str, Any]:
         """Totals and sketches of the report grain: the largest part of the state, and `report_revision` names it."""
@@ -116,14 +98,14 @@ class InputState:
 
     def restore_report_totals(self, totals: dict[str, Any]) -> None:
         """Takes back what `report_totals` gave; call after `restore`."""
-        self.report.restore_totals(totals["report"], self._report_number)
+        self.report.restore_totals(totals["report"])
         self.reach.restore_totals(totals["reach"])
 
     def _restore_grains(self, snapshot: dict[str, Any]) -> None:
-        self.panes.restore(snapshot["panes"], self.keys.__getitem__)
-        self.report.restore(snapshot["report"], self._report_number)
-        self.cohorts.restore(snapshot["cohorts"], self.cohort_keys.__getitem__)
-        self.reach.restore(snapshot["reach"], self._report_number)
+        self.panes.restore(snapshot["panes"])
+        self.report.restore(snapshot["report"])
+        self.cohorts.restore(snapshot["cohorts"])
+        self.reach.restore(snapshot["reach"])
 
     def begin_at(self, offset: int) -> None:
         """The first offset that this state has ever seen."""
@@ -180,8 +162,3 @@ class InputState:
         self.report_revision = snapshot["report_revision"]
         self._restore_grains(snapshot)
         self._restore_totals(snapshot["totals"])
-
-
-def _other_names(names: Names) -> Names:
-    """A decision key to its campaign's `other`: currency and validity stay."""
-    return (names[0], OTHER, OTHER, OTHER, *names[4:])

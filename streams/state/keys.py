@@ -1,24 +1,45 @@
 """Small integers for the keys that events carry, so that whole batches can be grouped by arrays of numbers."""
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.records import OTHER
 
 Names = tuple[Any, ...]
+Ints = npt.NDArray[np.int64]
 MAX_KEYS: Final = 1 << 20
 """Keys of one table; beyond it the table is made anew from what still waits (`streams.state.inputs`)."""
 
 
-class JoinedNames(dict[int, Names]):
-    """What joined numbers stand for: a left table's number, and in the low bits a right table's. Remembers answers."""
+class Numbering(Protocol):
+    """Keys and their numbers in this process. Names and numbers stand for each other, one to one."""
 
-    def __init__(self, left: "KeyTable", right: "KeyTable", bits: int) -> None:
-        super().__init__()
-        self._left, self._right, self._bits = left, right, bits
+    def names_of(self, number: int) -> Names:
+        """What a number stands for."""
+        ...
 
-    def __missing__(self, number: int) -> Names:
-        names = (*self._left.names[number >> self._bits], *self._right.names[number & ((1 << self._bits) - 1)])
-        if len(self) < MAX_KEYS:
-            self[number] = names
-        return names
+    def number_of(self, names: Names) -> int:
+        """The number of a key: a new one's is the next."""
+        ...
+
+    def others_of(self, numbers: Ints) -> Ints:
+        """The numbers of the keys that these fold into (`other_of`)."""
+        ...
+
+
+def other_of(names: Names) -> Names:
+    """What a key folds into: its campaign's `other`. Currencies are never summed, nor are validities."""
+    campaign, _, _, _, currency, validity, *rest = names
+    return (campaign, OTHER, OTHER, OTHER, currency, validity, *(OTHER if type(p) is str else p for p in rest))
+
+
+def each_once(numbers: Ints, one: Callable[[int], int]) -> Ints:
+    """A function of single numbers over a column in which they repeat."""
+    wanted, inverse = np.unique(numbers, return_inverse=True)
+    return np.array(list(map(one, wanted.tolist())), dtype=np.int64)[inverse]
 
 
 class KeyTable(dict[Names, int]):
@@ -41,8 +62,43 @@ class KeyTable(dict[Names, int]):
         self[raw] = number
         return number
 
+    def names_of(self, number: int) -> Names:
+        """What a number stands for."""
+        return self.names[number]
+
+    def number_of(self, names: Names) -> int:
+        """The key's number."""
+        return self[names]
+
+    def others_of(self, numbers: Ints) -> Ints:
+        """The numbers of their campaigns' `other`."""
+        return each_once(numbers, lambda number: self[other_of(self.names[number])])
+
     def clear(self) -> None:
         """Forgets all numbers."""
         super().clear()
         self.names.clear()
         self._canonical.clear()
+
+
+class JoinedKeys:
+    """Keys of two parts: a left table's number, and in the low `bits` a right table's."""
+
+    def __init__(self, left: KeyTable, right: KeyTable, bits: int, left_width: int) -> None:
+        self.left, self.right = left, right
+        self.bits = bits
+        self.mask = (1 << bits) - 1
+        self._left_width = left_width
+
+    def names_of(self, number: int) -> Names:
+        """The names of both parts, one behind the other."""
+        return (*self.left.names[number >> self.bits], *self.right.names[number & self.mask])
+
+    def number_of(self, names: Names) -> int:
+        """The key's number."""
+        return (self.left[names[: self._left_width]] << self.bits) | self.right[names[self._left_width :]]
+
+    def others_of(self, numbers: Ints) -> Ints:
+        """The numbers of their campaigns' `other`, in everything that the right table tells as well."""
+        right = self.right[(OTHER,) * len(self.right.names[int(numbers[0]) & self.mask])]
+        return (self.left.others_of(numbers >> self.bits) << self.bits) | right

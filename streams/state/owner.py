@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from streams.blocks import Blocks, RowBlock, stamped
 from streams.errors import Fenced
 from streams.ports import CheckpointStore, Journal, Outbox, Outgoing
 from streams.rules import Rules
-from streams.state.checkpoint import Capture, capture, encode_rows
+from streams.state.checkpoint import Capture, capture, encode_rows, unsaved
 from streams.state.checkpoints import Checkpointer
 from streams.state.dirty import DirtyRows
 from streams.state.inputs import Batch
@@ -111,7 +112,7 @@ class Owner:
         self._checkpointer.loaded(found.manifests, found.used)
         self.dirty.clear()
         for table, row in found.rows:
-            self.dirty.put(table, [row])
+            self.dirty.put(table, Blocks([row]) if isinstance(row, RowBlock) else [row])
         self._unsent = {}
         for topic, offsets in self._poisoned.items():
             self.state.poisoned.setdefault(topic, set()).update(offsets)
@@ -274,7 +275,7 @@ class Owner:
         if self.has_checkpoint_to_write or not is_due:
             return None
         self._captured_ms, self._wants_checkpoint = wall_ms, False
-        new = [(table, (*row, 0)) for table, rows in output.rows.items() for row in rows]
+        new = unsaved(output.rows)
         waiting = self.dirty.since(self._checkpointer.captured_version)
         rows = encode_rows([*waiting, *new]) if waiting or new else None
         segments = self._checkpointer.row_segments(self.dirty.oldest_version())
@@ -307,10 +308,10 @@ class Owner:
                     return record.offset
 
     def _release(self, output: Output, offset: int, tick: Tick) -> None:
-        version = (version_of(self.config.log_epoch, offset),)
+        version = version_of(self.config.log_epoch, offset)
         for table, rows in output.rows.items():
-            self.dirty.put(table, [row + version for row in rows])
-        for key, message in outgoing(output, version[0]):
+            self.dirty.put(table, stamped(rows, version))
+        for key, message in outgoing(output, version):
             self._unsent.pop(key, None)
             self._unsent[key] = message
         self.confirmed_offset, self.confirmed_wall_ms = offset, tick.wall_ms

@@ -4,31 +4,32 @@
 same ranges and the same ticks give the same rows, whoever runs them, live, in recovery or in a replay.
 """
 
-from collections.abc import Iterator
-from operator import add
+from collections.abc import Iterator, Sequence
+from operator import add, itemgetter
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from streams.blocks import MEASURED, Blocks, RowBlock
 from streams.campaigns import decode_campaign
 from streams.events import Input
-from streams.records import DECISION_KEY, DIMENSIONS, MEASURES, MEASURES_OF, OFFSET_OF, VALID, DeadLetter, Row, Table
+from streams.records import COMMON, DECISION_KEY, DIMENSIONS, MEASURES, MEASURES_OF, VALID, DeadLetter, Row, Table
 from streams.rules import LIMIT, Rules
 from streams.signals import Signal, decode_allowance, decode_session
-from streams.stages.count import BASE, CREDITED, SPEND, index_of
+from streams.stages.count import CREDITED, SPEND, index_of
 from streams.stages.intake import NOTHING, Intake
 from streams.stages.pacing.facts import Added
 from streams.state.campaigns import CampaignBook
 from streams.state.credits import Billed, Credits
-from streams.state.effects import JOURNAL_INPUT, Effect, Effects, credit, spread
-from streams.state.effects import Changed as Effected
+from streams.state.effects import JOURNAL_INPUT, Effect, Effected, Effects, credit, spread
 from streams.state.flags import Move
 from streams.state.forwarding import Forwarded
 from streams.state.grain import Changed
-from streams.state.inputs import Batch, InputState
+from streams.state.inputs import DIMENSION_BITS, DIMENSION_MASK, Batch, InputState
 from streams.state.journal import Tick
 from streams.state.judging import Judged, JudgingDesk
+from streams.state.keys import Ints, Names
 from streams.state.notices import NoticeInput
 from streams.state.pacing import Looked, PacingDesk, World
 from streams.state.silence import UsualRates
@@ -56,7 +57,8 @@ CATCH_UP_FACTOR: Final = 6
 class Output(msgspec.Struct):
     """What a tick gives out. Rows lack their version, which is the tick's place in the journal."""
 
-    rows: dict[Table, list[Row]]
+    rows: dict[Table, Sequence[Row]]
+    """Those of measured tables are `Blocks`."""
     dead_letters: list[DeadLetter]
     signals: list[Signal | Flag | Verdict | Forwarded] = msgspec.field(default_factory=list)
     """What others are told, in order; without the sequence, which is the tick's place as well."""
@@ -137,18 +139,19 @@ class PartitionState:
         if tick.rules and tick.seq == 1:
             self._change_rules(tick.rules, tick.seq)
         self._additions = []
-        rows: dict[Table, list[Row]] = {table: [] for table in Table}
+        rows: dict[Table, list[Row]] = {table: [] for table in Table if table not in MEASURED}
+        blocks: dict[Table, list[RowBlock]] = {table: [] for table in MEASURED}
         self._advance_windows()
         self._take_settings(rows, tick.wall_ms)
         report_due = self._is_report_time(tick.wall_ms, tick.is_catching_up)
         for state in self.inputs.values():
-            self._fold_panes(state, rows[Table.PANES])
-        judged = self._judge(tick, rows)
+            self._fold_panes(state, blocks[Table.PANES])
+        judged = self._judge(tick, rows, blocks)
         self._tell_desk()
         for state in self.inputs.values():
             closed = state.report.has_closed_pane(state.newest_ms) or state.cohorts.has_closed_pane(state.newest_ms)
             if report_due or tick.rules or closed:
-                self._fold_reports(state, rows)
+                self._fold_reports(state, blocks[Table.REPORTS], rows[Table.COHORTS])
             state.tidy()
             rows[Table.LEDGER].extend(self._ledger_rows(state))
         for notice in self.notices.values():
@@ -164,7 +167,8 @@ class PartitionState:
             self._change_rules(tick.rules, tick.seq)
         told = [*looked.alerts, *looked.controls, *looked.reports]
         signals: list[Any] = [*told, *judged.flags, *judged.verdicts, *judged.forwarded]
-        return Output({table: found for table, found in rows.items() if found}, letters, signals)
+        measured = {table: Blocks(parts) for table, parts in blocks.items()}
+        return Output({table: found for table, found in {**rows, **measured}.items() if found}, letters, signals)
 
     def _is_report_time(self, wall_ms: int, is_catching_up: bool) -> bool:
         every_ms = self.rules.report_every_ms * (CATCH_UP_FACTOR if is_catching_up else 1)
@@ -198,35 +202,33 @@ class PartitionState:
             self.windows.zones[campaign] = version.settings.time_zone
             self.desk.settings_changed(before.get(campaign), version, now_ms, wall_ms)
 
-    def _fold_panes(self, state: InputState, rows: list[Row]) -> None:
-        prefix = (*self._prefix(state), state.panes.pane_ms, self.rules_seq)
-        before, after = _PADDING[state.source]
-        last = (self._fingerprint,)
-        changes: list[Changed] = []
+    def _fold_panes(self, state: InputState, blocks: list[RowBlock]) -> None:
+        head = (*self._prefix(state), state.panes.pane_ms, self.rules_seq)
+        names_of, measures = state.keys.names.__getitem__, _COLUMNS[state.source]
+        changes: list[tuple[Changed, list[Names]]] = []
         for effect_ms, changed in state.panes.fold():
-            effect = effect_ms // 1000
-            rows.extend(
-                [
-                    (*prefix, origin // 1000, effect, *names, *(t[:BASE] + before + t[BASE:] + after), *last)
-                    for (origin, *names), t, _ in changed
-                ]
-            )
-            changes.extend(changed)
+            names = list(map(names_of, changed.key.tolist()))
+            columns = (changed.origin // 1000, effect_ms // 1000, names, None, measures, changed.totals, None)
+            blocks.append(RowBlock(Table.PANES, head, *columns, self._fingerprint))
+            changes.append((changed, names))
         if changes and WINDOW_PLACES[state.source]:
             self._add_to_windows(*self._moved(state.source, changes))
 
-    def _moved(self, source: Input, changes: list[Changed]) -> tuple[list[tuple[str, int]], Amounts]:
+    def _moved(
+        self, source: Input, changes: list[tuple[Changed, list[Names]]]
+    ) -> tuple[list[tuple[str, int]], Amounts]:
         """What this tick adds, by (campaign, origin pane ms): a row of sums in the order of WINDOW_MEASURES each.
 
         Spend in another currency than the campaign's is left out.
         """
         places, indices = (list(part) for part in zip(*WINDOW_PLACES[source], strict=True))
+        names = [each for _, part in changes for each in part]
+        origins = [origin for changed, _ in changes for origin in changed.origin.tolist()]
         known: dict[tuple[str, int], int] = {}
-        at = np.array([known.setdefault((key[1], key[0]), len(known)) for key, _, _ in changes])
-        added = np.array([delta for _, _, delta in changes], dtype=np.int64)
-        spends = np.flatnonzero(added[:, SPEND]).tolist()
-        foreign = [row for row in spends if self._is_foreign(changes[row][0][1], changes[row][0][5])]
-        added[foreign, SPEND] = 0
+        panes = zip(map(itemgetter(0), names), origins, strict=True)
+        at = np.array([known.setdefault(pane, len(known)) for pane in panes])
+        added = np.concatenate([changed.added for changed, _ in changes])
+        added[self._foreign_rows(names, added[:, SPEND]), SPEND] = 0
         order = np.argsort(at, kind="stable")
         starts = np.flatnonzero(np.diff(at[order], prepend=-1))
         chosen: Amounts = added[order][:, places]
@@ -234,13 +236,20 @@ class PartitionState:
             chosen = chosen.astype(object)
         sums = np.zeros((len(known), len(WINDOW_INDEX)), dtype=chosen.dtype)
         all_traffic = np.add.reduceat(chosen, starts, axis=0)
-        is_valid = np.array([key[6] == VALID for key, _, _ in changes])[order]
+        is_valid = np.array([each[_VALIDITY] == VALID for each in names])[order]
         if not is_valid.all():
             chosen = chosen * is_valid[:, None]
         sums[:, indices] = all_traffic if is_valid.all() else np.add.reduceat(chosen, starts, axis=0)
         gross = [(at, GROSS_PLACE[index]) for at, index in enumerate(indices) if index in GROSS_PLACE]
         sums[:, [place for _, place in gross]] = all_traffic[:, [at for at, _ in gross]]
         return list(known), sums
+
+    def _foreign_rows(self, names: list[Names], spends: Ints) -> list[int]:
+        """Rows that spend in another currency than their campaign's."""
+        spending = np.flatnonzero(spends).tolist()
+        currencies = {(names[row][0], names[row][_CURRENCY]): False for row in spending}
+        foreign = {pair for pair in currencies if self._is_foreign(*pair)}
+        return [row for row in spending if (names[row][0], names[row][_CURRENCY]) in foreign] if foreign else []
 
     def _add_to_windows(self, moved: list[tuple[str, int]], sums: Amounts) -> None:
         """The one place where a tick's additions of an input are known by campaign (organic traffic has none: '')."""
@@ -253,26 +262,34 @@ class PartitionState:
         self.windows.add_all(moved, sums)
         self._additions.append((moved, sums))
 
-    def _judge(self, tick: Tick, rows: dict[Table, list[Row]]) -> Judged:
+    def _judge(self, tick: Tick, rows: dict[Table, list[Row]], blocks: dict[Table, list[RowBlock]]) -> Judged:
         """What moves between validities and what is given back, as rows of the journal, and in windows and pacing."""
         judged = self.judging.look(self.inputs, self.rules, tick)
         rows[Table.FLAGS] = judged.rows
         effects = [effect for move in judged.moves for effect in self._moved_effects(move)]
         effects.extend(self._give_back())
         prefix = (self.log_epoch, JOURNAL_INPUT, self.partition)
-        for table, changed in self.effects.apply(effects, self._newest_ms()).items():
-            head = (*prefix, self.effects.pane_ms(table), self.rules_seq)
-            rows[table].extend(self._effect_row(table, head, each) for each in changed)
+        for effected in self.effects.apply(effects, self._newest_ms()):
+            head = (*prefix, self.effects.pane_ms(effected.table), self.rules_seq)
+            if effected.table is Table.COHORTS:
+                rows[Table.COHORTS].extend(self._effect_cohorts(head, effected))
+            else:
+                blocks[effected.table].append(self._effect_block(head, effected))
         return judged
 
-    def _effect_row(self, table: Table, head: Row, changed: Effected) -> Row:
-        origin_ms, effect_ms, key, totals = changed
-        width = len(DECISION_KEY)
-        if table is Table.COHORTS:
-            *names, age_ms = key
-            return (*head, effect_ms // 1000, *names, origin_ms // 1000, age_ms, *totals, self._fingerprint)
-        rest = (*key[width:], *totals, ()) if table is Table.REPORTS else totals
-        return (*head, origin_ms // 1000, effect_ms // 1000, *key[:width], *rest, self._fingerprint)
+    def _effect_block(self, head: Row, effected: Effected) -> RowBlock:
+        changed, width = effected.changed, len(DECISION_KEY)
+        names = [key[:width] for key in effected.names]
+        dimensions = [key[width:] for key in effected.names] if effected.table is Table.REPORTS else None
+        columns = (changed.origin // 1000, effected.effect_ms // 1000, names, dimensions, MEASURES, changed.totals)
+        return RowBlock(effected.table, head, *columns, None, self._fingerprint)
+
+    def _effect_cohorts(self, head: Row, effected: Effected) -> Iterator[Row]:
+        changed = effected.changed
+        for hour, (*names, age_ms), totals in zip(
+            changed.origin.tolist(), effected.names, changed.totals.tolist(), strict=True
+        ):
+            yield (*head, effected.effect_ms // 1000, *names, hour // 1000, age_ms, *totals, self._fingerprint)
 
     def _moved_effects(self, move: Move) -> list[Effect]:
         """What an event had added, out of one validity and into another."""
@@ -369,31 +386,28 @@ class PartitionState:
         if partition_of(campaign, self.partitions) != self.partition:
             self.misrouted += 1
 
-    def _fold_reports(self, state: InputState, rows: dict[Table, list[Row]]) -> None:
-        prefix = (*self._prefix(state), state.report.pane_ms, self.rules_seq)
-        before, after = _PADDING[state.source]
-        last = self._fingerprint
-        reports, reach = rows[Table.REPORTS], state.reach
-        width = len(DECISION_KEY)
-        wide: dict[Row, Row] = {}
+    def _fold_reports(self, state: InputState, blocks: list[RowBlock], cohorts: list[Row]) -> None:
+        head = (*self._prefix(state), state.report.pane_ms, self.rules_seq)
         state.report_revision += not state.report.is_clean
+        dimensions_of = state.dimensions.names
         for effect_ms, changed in state.report.fold():
-            reach.fold(effect_ms, state.report)
-            effect = effect_ms // 1000
-            for key, totals, _ in changed:
-                origin, names, dimensions = key[0], key[1 : width + 1], key[width + 1 :]
-                spread = wide.get(dimensions)
-                if spread is None:
-                    spread = wide[dimensions] = self._all_dimensions(dimensions)
-                own = totals[:BASE] + before + totals[BASE:] + after
-                users = reach.totals.get(key, ())
-                reports.append((*prefix, origin // 1000, effect, *names, *spread, *own, users, last))
+            state.reach.fold(effect_ms, state.report)
+            names = list(map(state.keys.names.__getitem__, (changed.key >> DIMENSION_BITS).tolist()))
+            numbers = (changed.key & DIMENSION_MASK).tolist()
+            spread = {number: self._all_dimensions(dimensions_of[number]) for number in set(numbers)}
+            dimensions = list(map(spread.__getitem__, numbers))
+            columns = (changed.origin // 1000, effect_ms // 1000, names, dimensions, _COLUMNS[state.source])
+            users = state.reach.of(changed.origin, changed.key)
+            blocks.append(RowBlock(Table.REPORTS, head, *columns, changed.totals, users, self._fingerprint))
+        head = (*self._prefix(state), state.cohorts.pane_ms, self.rules_seq)
         for effect_ms, changed in state.cohorts.fold():
-            for (hour, *cohort_names, age_ms), totals, delta in changed:
-                if cohort_names[5] == VALID:
-                    self.desk.add_cohort(cohort_names[0], hour, age_ms, delta[0])
-                cohort = (*prefix, effect_ms // 1000, *cohort_names, hour // 1000, age_ms)
-                rows[Table.COHORTS].append((*cohort, *totals, self._fingerprint))
+            rows = zip(*(column.tolist() for column in changed), strict=True)
+            for hour, number, totals, added in rows:
+                *names_of, age_ms = state.cohort_keys.names[number]
+                if names_of[_VALIDITY] == VALID:
+                    self.desk.add_cohort(names_of[0], hour, age_ms, added[0])
+                cohort = (*head, effect_ms // 1000, *names_of, hour // 1000, age_ms)
+                cohorts.append((*cohort, *totals, self._fingerprint))
 
     def _all_dimensions(self, values: Row) -> Row:
         """The configured dimensions in their places, the others empty."""
@@ -479,10 +493,10 @@ _ADDED: Final = [
     WINDOW_INDEX[name] for name in ("impressions", "plays_started", "clicks", "conversions", "spend_millimicros")
 ]
 """The fields of `Added`, behind the origin: of valid traffic. What came with an excluding flag was never billed."""
-_PADDING: Final = {
-    source: ([0] * (OFFSET_OF[source] - BASE), [0] * (len(MEASURES) - OFFSET_OF[source] - len(MEASURES_OF[source])))
-    for source in Input
-}
+_CURRENCY: Final = DECISION_KEY.index("currency")
+_VALIDITY: Final = DECISION_KEY.index("validity")
+_COLUMNS: Final = {source: (*COMMON, *MEASURES_OF[source]) for source in Input}
+"""What an input's totals are."""
 
 
 def _window_places(source: Input) -> list[tuple[int, int]]:

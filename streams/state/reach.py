@@ -4,14 +4,14 @@ KMV (k minimum values; Bar-Yossef et al. 2002): the k smallest 64-bit hashes of 
 merge in SQL. Exact below k users, relative standard error 1/sqrt(k-2) above.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from streams.state.grain import Grain, Ints, Key, codes_of
-from streams.state.keys import Names
+from streams.state.grain import Grain, Place, codes_of
+from streams.state.keys import Ints, Names, Numbering
 
 Hashes = npt.NDArray[np.uint64]
 CONSOLIDATE_AT: Final = 131_072
@@ -43,10 +43,10 @@ def _joined(blocks: list[Users]) -> Users:
 class Reach:
     """The sketches of one input's report keys in the current effect pane."""
 
-    def __init__(self, sample: int, names_of: Callable[[int], Names]) -> None:
+    def __init__(self, sample: int, keys: Numbering) -> None:
         self.sample = sample
-        self.names_of = names_of
-        self.totals: dict[Key, list[int]] = {}
+        self.keys = keys
+        self.totals: dict[Place, list[int]] = {}
         self._effect_pane_ms = -1
         self._blocks: list[Users] = []
         self._waiting = 0
@@ -93,27 +93,33 @@ class Reach:
         if mine.any():
             placed = users.pick(mine)
             self._blocks = [placed._replace(key=report.placed(placed.origin, placed.key))]
-            self._merge(self._cut(), report.place)
+            self._merge(self._cut())
         self._blocks = [users.pick(rest)] if rest.any() else []
         self._waiting = int(rest.sum())
         self._cut_at = max(CONSOLIDATE_AT, 2 * self._waiting)
 
-    def _merge(self, users: Users, place: Callable[[Key], Key]) -> None:
+    def _merge(self, users: Users) -> None:
         """Rows of one key stand together, their hashes ascending."""
         if len(users.key) == 0:
             return
         changes = (users.key[1:] != users.key[:-1]) | (users.origin[1:] != users.origin[:-1])
         starts = np.flatnonzero(np.concatenate(([True], changes)))
         ends = np.append(starts[1:], len(users.key)).tolist()
-        for start, end in zip(starts.tolist(), ends, strict=True):
-            key = (int(users.origin[start]), *self.names_of(int(users.key[start])))
-            hashes = users.hash[start:end].tolist()
-            self.join(place(key), hashes)
+        places = zip(users.origin[starts].tolist(), users.key[starts].tolist(), strict=True)
+        hashes = users.hash.tolist()
+        for place, start, end in zip(places, starts.tolist(), ends, strict=True):
+            self.join(place, hashes[start:end])
 
-    def join(self, key: Key, hashes: list[int]) -> None:
+    def join(self, place: Place, hashes: list[int]) -> None:
         """Merges sorted hashes into a key's sketch."""
-        before = self.totals.get(key)
-        self.totals[key] = hashes if before is None else sorted({*before, *hashes})[: self.sample]
+        before = self.totals.get(place)
+        self.totals[place] = hashes if before is None else sorted({*before, *hashes})[: self.sample]
+
+    def of(self, origins: Ints, keys: Ints) -> list[Sequence[int]] | None:
+        """The sketches of these keys of the effect pane; None where all are empty."""
+        if not self.totals:
+            return None
+        return [self.totals.get(place, ()) for place in zip(origins.tolist(), keys.tolist(), strict=True)]
 
     def snapshot(self) -> dict[str, Any]:
         """The sketches as plain values; keys by name."""
@@ -127,23 +133,29 @@ class Reach:
             "effect": waiting.effect.tobytes() if waiting else b"",
             "origin": waiting.origin.tobytes() if waiting else b"",
             "key": waiting.key.tobytes() if waiting else b"",
-            "names": [(number, self.names_of(number)) for number in numbers],
+            "names": [(number, self.keys.names_of(number)) for number in numbers],
             "hash": waiting.hash.tobytes() if waiting else b"",
         }
 
-    def totals_snapshot(self) -> list[tuple[Key, bytes]]:
-        """The sketches as plain values: apart, for they change at folds only."""
-        return [(key, np.array(hashes, dtype=np.uint64).tobytes()) for key, hashes in self.totals.items()]
+    def totals_snapshot(self) -> list[tuple[int, Names, bytes]]:
+        """The sketches as plain values, keys by name: apart, for they change at folds only."""
+        return [
+            (origin, self.keys.names_of(number), np.array(hashes, dtype=np.uint64).tobytes())
+            for (origin, number), hashes in self.totals.items()
+        ]
 
-    def restore_totals(self, totals: list[tuple[Any, bytes]]) -> None:
+    def restore_totals(self, totals: list[tuple[int, Any, bytes]]) -> None:
         """Takes back what `totals_snapshot` gave."""
-        self.totals = {tuple(key): np.frombuffer(data, np.uint64).tolist() for key, data in totals}
+        self.totals = {
+            (origin, self.keys.number_of(tuple(names))): np.frombuffer(data, np.uint64).tolist()
+            for origin, names, data in totals
+        }
 
-    def restore(self, snapshot: dict[str, Any], number_of: Callable[[Names], int]) -> None:
-        """Takes back what `snapshot` gave; `number_of` gives the names their numbers in this process."""
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Takes back what `snapshot` gave."""
         self._effect_pane_ms = snapshot["effect_pane_ms"]
         self._blocks, self._waiting = [], 0
-        renumbered = {old: number_of(tuple(names)) for old, names in snapshot["names"]}
+        renumbered = {old: self.keys.number_of(tuple(names)) for old, names in snapshot["names"]}
         if renumbered:
             old = np.frombuffer(snapshot["key"], dtype=np.int64)
             known = np.array(sorted(renumbered), dtype=np.int64)

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from streams.blocks import RowBlock
 from streams.errors import CorruptCheckpoint, Fenced, JournalMismatch
 from streams.ports import CheckpointStore, Journal, JournalRecord
-from streams.records import Row, Table
 from streams.state.checkpoint import Manifest, checksum_of, decode_manifest, decode_rows, restore
+from streams.state.dirty import Unsaved
 from streams.state.journal import Claim, Fold, Tick, decode
 from streams.state.partition import PartitionState
 
@@ -39,7 +40,7 @@ class Recovered(NamedTuple):
     manifests: list[NamedManifest]
     """All manifests, the oldest first (unreadable ones in front); the state is that of `used`, if any."""
     used: NamedManifest | None
-    rows: list[tuple[Table, Row]]
+    rows: list[Unsaved]
     corrupt: list[str]
     """What could not be read, for the log."""
 
@@ -61,7 +62,7 @@ async def recover(
     manifests, corrupt = await _manifests(partition, store)
     used: NamedManifest | None = None
     state = empty
-    rows: list[tuple[Table, Row]] = []
+    rows: list[Unsaved] = []
     for candidate in reversed(manifests):
         if candidate.manifest is None:
             continue
@@ -96,7 +97,7 @@ async def _manifests(partition: int, store: CheckpointStore) -> tuple[list[Named
 
 async def _load(
     empty: PartitionState, manifest: Manifest, store: CheckpointStore
-) -> tuple[PartitionState, list[tuple[Table, Row]]]:
+) -> tuple[PartitionState, list[Unsaved]]:
     segments: dict[str, bytes] = {}
     for name, ref in manifest.segments.items():
         data = await store.get(empty.partition, ref.key, ref.place)
@@ -108,11 +109,17 @@ async def _load(
     return state, _rows(segments, manifest.row_versions)
 
 
-def _rows(segments: dict[str, bytes], versions: dict[str, int]) -> list[tuple[Table, Row]]:
+def _rows(segments: dict[str, bytes], versions: dict[str, int]) -> list[Unsaved]:
     """Unacknowledged rows, oldest first; version 0 stands for that of the tick at which they were captured."""
     names = sorted((n for n in segments if n.startswith("rows/")), key=lambda n: int(n.split("/")[1]))
-    rows = [(name, table, row) for name in names for table, row in decode_rows(segments[name])]
-    return [(table, row if row[-1] else (*row[:-1], versions[name])) for name, table, row in rows]
+    return [_numbered(entry, versions[name]) for name in names for entry in decode_rows(segments[name])]
+
+
+def _numbered(entry: Unsaved, version: int) -> Unsaved:
+    table, row = entry
+    if isinstance(row, RowBlock):
+        return table, row if row.version else row.stamped(version)
+    return table, row if row[-1] else (*row[:-1], version)
 
 
 async def _start(partition: int, journal: Journal, used: NamedManifest | None) -> tuple[Fold, int]:

@@ -41,9 +41,9 @@ def publishes_deltas() -> AbstractContextManager[Any]:
     """Rows state what has been added instead of totals so far."""
     real = Grain.fold
 
-    def fold(self: Grain) -> Iterator[tuple[int, list[Changed]]]:
+    def fold(self: Grain) -> Iterator[tuple[int, Changed]]:
         for pane, changed in real(self):
-            yield pane, [(key, delta, delta) for key, _, delta in changed]
+            yield pane, changed._replace(totals=changed.added)
 
     return mock.patch.object(Grain, "fold", fold)
 

@@ -7,7 +7,8 @@ from streams.events import Input
 from streams.records import MEASURES, Table
 from streams.rules import LIMIT
 from streams.state import grain
-from streams.state.grain import codes_of, group, other_of
+from streams.state.grain import codes_of, group
+from streams.state.keys import other_of
 from tests.unit.given import HOUR, MINUTE, T0, Document, Fed, document, nonzero, quick_rules
 
 SOURCE = Input.IMPRESSIONS
@@ -198,8 +199,8 @@ def test_each_origin_pane_has_an_other_of_its_own() -> None:
 
 
 def test_other_keeps_campaign_currency_validity_and_numbers() -> None:
-    key = (T0, "c", "u", "v", "x=a", "USD", "givt", "region", 300_000)
-    assert other_of(key) == (T0, "c", "other", "other", "other", "USD", "givt", "other", 300_000)
+    key = ("c", "u", "v", "x=a", "USD", "givt", "region", 300_000)
+    assert other_of(key) == ("c", "other", "other", "other", "USD", "givt", "other", 300_000)
 
 
 # The grain by itself
