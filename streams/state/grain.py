@@ -143,17 +143,16 @@ class Grain:
 
     def _folded(self, origins: Ints, keys: Ints) -> tuple[Ints, Ints]:
         """What keys fold into that are not admitted: numbers, and rows in the totals."""
-        others = list(zip(origins.tolist(), self.keys.others_of(keys).tolist(), strict=True))
-        index = self._index
-        placed: dict[Place, Place] = {}
-        for other in dict.fromkeys(others):
-            into = other
-            if other not in index and len(index) >= 2 * self.max_keys:
-                into = self._all_others(other)
-            index.setdefault(into, len(index))
-            placed[other] = into
-        numbers, rows = zip(*[(placed[other][1], index[placed[other]]) for other in others], strict=True)
-        return np.array(numbers, dtype=np.int64), np.array(rows, dtype=np.int64)
+        others = self.keys.others_of(keys)
+        codes = codes_of(np.zeros_like(others), origins, others)
+        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        numbers, rows = np.empty_like(first), np.empty_like(first)
+        for each in np.argsort(first).tolist():  # in the order of their first appearance
+            place = (int(origins[first[each]]), int(others[first[each]]))
+            if place not in self._index and len(self._index) >= 2 * self.max_keys:
+                place = self._all_others(place)
+            numbers[each], rows[each] = place[1], self._index.setdefault(place, len(self._index))
+        return numbers[inverse], rows[inverse]
 
     def _all_others(self, other: Place) -> Place:
         """The `other` of all campaigns."""

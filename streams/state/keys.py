@@ -1,6 +1,5 @@
 """Small integers for the keys that events carry, so that whole batches can be grouped by arrays of numbers."""
 
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -36,12 +35,6 @@ def other_of(names: Names) -> Names:
     return (campaign, OTHER, OTHER, OTHER, currency, validity, *(OTHER if type(p) is str else p for p in rest))
 
 
-def each_once(numbers: Ints, one: Callable[[int], int]) -> Ints:
-    """A function of single numbers over a column in which they repeat."""
-    wanted, inverse = np.unique(numbers, return_inverse=True)
-    return np.array(list(map(one, wanted.tolist())), dtype=np.int64)[inverse]
-
-
 class KeyTable(dict[Names, int]):
     """Look up `table[names]`: a new combination gets the next number. None and '' are the same name.
 
@@ -52,6 +45,8 @@ class KeyTable(dict[Names, int]):
         super().__init__()
         self.names: list[Names] = []
         self._canonical: dict[Names, int] = {}
+        self._others: dict[int, int] = {}
+        """By number: that of what it folds into, once it was asked for."""
 
     def __missing__(self, raw: Names) -> int:
         names = tuple(["" if name is None else name for name in raw])
@@ -72,13 +67,17 @@ class KeyTable(dict[Names, int]):
 
     def others_of(self, numbers: Ints) -> Ints:
         """The numbers of their campaigns' `other`."""
-        return each_once(numbers, lambda number: self[other_of(self.names[number])])
+        wanted, inverse = np.unique(numbers, return_inverse=True)
+        known = self._others
+        known.update((n, self[other_of(self.names[n])]) for n in wanted.tolist() if n not in known)
+        return np.array(list(map(known.__getitem__, wanted.tolist())), dtype=np.int64)[inverse]
 
     def clear(self) -> None:
         """Forgets all numbers."""
         super().clear()
         self.names.clear()
         self._canonical.clear()
+        self._others.clear()
 
 
 class JoinedKeys:

@@ -8,7 +8,6 @@ What happened before the ring or the day begins is in ClickHouse only.
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import add
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -43,7 +42,7 @@ MAX_CAMPAIGNS: Final = 10_000
 
 Amounts = npt.NDArray[Any]
 """Rows of amounts in the order of WINDOW_MEASURES: int64, or Python's own integers where those might not fit."""
-_Ring = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int64]
 assert all(GROSS.get(name, name) in MEASURES for name in WINDOW_MEASURES)
 
 
@@ -62,8 +61,11 @@ class Windows:
         """The one currency whose spend a campaign's windows hold: the first that was seen."""
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
-        self._ring: _Ring = np.zeros((0, self.panes, len(WINDOW_MEASURES)), dtype=np.int64)
-        self._days: dict[str, tuple[int, int, list[int]]] = {}
+        self._ring: Ints = np.zeros((0, self.panes, len(WINDOW_MEASURES)), dtype=np.int64)
+        self._days: Ints = np.zeros((0, len(WINDOW_MEASURES)), dtype=np.int64)
+        """Totals of each slot's current day."""
+        self._day_bounds: Ints = np.zeros((0, 2), dtype=np.int64)
+        """When that day begins and ends, epoch ms; 0 and 0: none yet."""
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -94,8 +96,9 @@ class Windows:
         busy: list[bool] = np.any(self._ring, axis=(1, 2)).tolist()
         now = self.last_pane * self.pane_ms
         for campaign in [c for c, slot in self._slots.items() if not busy[slot]]:
-            if campaign not in self._days or self._days[campaign][1] <= now:
-                self._days.pop(campaign, None)
+            slot = self._slots[campaign]
+            if self._day_bounds[slot, 1] <= now:
+                self._day_bounds[slot] = 0
                 self.currencies.pop(campaign, None)
                 self._free.append(self._slots.pop(campaign))
 
@@ -113,18 +116,37 @@ class Windows:
             tracked = [at for at, slot in enumerate(slots) if slot is not None]
             self.untracked += len(slots) - len(tracked)
             slots, panes, amounts = [slots[at] for at in tracked], [panes[at] for at in tracked], amounts[tracked]
-        pane = np.array([origin for _, origin in panes], dtype=np.int64) // self.pane_ms
+        origins, places = np.array([origin for _, origin in panes], dtype=np.int64), np.array(slots, dtype=np.int64)
+        pane = origins // self.pane_ms
         in_ring = (self.last_pane - self.panes < pane) & (pane <= self.last_pane)
-        where = np.array(slots, dtype=np.int64)[in_ring], (pane % self.panes)[in_ring]
+        where = places[in_ring], (pane % self.panes)[in_ring]
         limit = self._cell_limit
         added = np.clip(amounts[in_ring], -2 * limit, 2 * limit).astype(np.int64)  # as good as more, and it fits
         self._ring[where] = np.clip(self._ring[where] + added, -limit, limit)
-        for (campaign, origin), values in zip(panes, amounts.tolist(), strict=True):
-            day = self._day(campaign, origin)
-            if day is not None:
-                day[:] = map(add, day, values)
-                if max(day) > LIMIT or min(day) < -LIMIT:
-                    day[:] = [max(-LIMIT, min(LIMIT, amount)) for amount in day]
+        self._add_to_days([campaign for campaign, _ in panes], places, origins, amounts)
+
+    def _add_to_days(self, campaigns: Sequence[str], slots: Ints, origins: Ints, amounts: Amounts) -> None:
+        bounds = self._day_bounds[slots]
+        for at in np.flatnonzero(origins >= bounds[:, 1]).tolist():
+            self._begin_day(campaigns[at], int(slots[at]), int(origins[at]))
+        bounds = self._day_bounds[slots]
+        today = (bounds[:, 0] <= origins) & (origins < bounds[:, 1])
+        slots, added = slots[today], amounts[today]
+        if not len(slots):
+            return
+        order = np.argsort(slots, kind="stable")
+        starts = np.flatnonzero(np.diff(slots[order], prepend=-1))
+        fits = added.dtype != object and int(np.abs(added).max()) <= LIMIT // len(added)
+        sums = np.add.reduceat((added if fits else added.astype(object))[order], starts, axis=0)
+        changed = slots[order][starts]
+        totals = self._days[changed] + (sums if fits else np.clip(sums, -LIMIT, LIMIT).astype(np.int64))
+        self._days[changed] = np.clip(totals, -LIMIT, LIMIT)
+
+    def _begin_day(self, campaign: str, slot: int, at_ms: int) -> None:
+        """The day that holds a time, unless it has begun already."""
+        if at_ms >= self._day_bounds[slot, 1]:
+            self._day_bounds[slot] = day_bounds(at_ms, self.zones.get(campaign, "UTC"))
+            self._days[slot] = 0
 
     def _slot(self, campaign: str) -> int | None:
         slot = self._slots.get(campaign)
@@ -137,31 +159,19 @@ class Windows:
             grown = np.zeros((max(16, size * 2), *self._ring.shape[1:]), dtype=np.int64)
             grown[:size] = self._ring
             self._ring = grown
+            self._days = np.concatenate((self._days, np.zeros((len(grown) - size, len(WINDOW_MEASURES)), np.int64)))
+            self._day_bounds = np.concatenate((self._day_bounds, np.zeros((len(grown) - size, 2), np.int64)))
             self._free = list(range(len(grown) - 1, size - 1, -1))
         slot = self._slots[campaign] = self._free.pop()
         return slot
 
-    def _day(self, campaign: str, at_ms: int) -> list[int] | None:
-        """The totals of the campaign's current day, or None for a time before it."""
-        known = self._days.get(campaign)
-        if known is not None and known[0] <= at_ms < known[1]:
-            return known[2]
-        if known is not None and at_ms < known[0]:
-            return None
-        start, end = day_bounds(at_ms, self.zones.get(campaign, "UTC"))
-        totals = [0] * len(WINDOW_MEASURES)
-        self._days[campaign] = (start, end, totals)
-        return totals
-
     def totals(self, campaign: str, window: str) -> tuple[int, ...]:
         """One window's sums, in the order of WINDOW_MEASURES; zeros for an unknown campaign."""
-        if window == DAY:
-            known = self._days.get(campaign)
-            is_over = known is None or known[1] <= self.last_pane * self.pane_ms
-            return (0,) * len(WINDOW_MEASURES) if known is None or is_over else tuple(known[2])
         slot = self._slots.get(campaign)
-        if slot is None:
+        if slot is None or (window == DAY and self._day_bounds[slot, 1] <= self.last_pane * self.pane_ms):
             return (0,) * len(WINDOW_MEASURES)
+        if window == DAY:
+            return tuple(self._days[slot].tolist())
         return tuple(self._ring[slot, self._panes_of(window)].sum(axis=0).tolist())
 
     def all_totals(self, window: str) -> dict[str, tuple[int, ...]]:
@@ -189,7 +199,11 @@ class Windows:
             "campaigns": [names[int(s)] for s in slots],
             "panes": panes.astype(np.int32).tobytes(),
             "cells": self._ring[slots, panes].tobytes(),
-            "days": [(c, start, end, totals) for c, (start, end, totals) in self._days.items()],
+            "days": [
+                (campaign, *self._day_bounds[slot].tolist(), self._days[slot].tolist())
+                for campaign, slot in self._slots.items()
+                if self._day_bounds[slot, 1]
+            ],
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -203,8 +217,8 @@ class Windows:
             slot = self._slot(campaign)
             self._ring[slot, pane] = cell
         for campaign, start, end, totals in snapshot["days"]:
-            self._slot(campaign)
-            self._days[campaign] = (start, end, list(totals))
+            slot = self._slot(campaign)
+            self._days[slot], self._day_bounds[slot] = totals, (start, end)
 
 
 @lru_cache(maxsize=4096)
