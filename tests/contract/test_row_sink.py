@@ -8,13 +8,14 @@ import pytest
 
 from streams.adapters.clickhouse import ClickHouseSink, connect
 from streams.adapters.memory_sink import Fault, MemorySink
+from streams.blocks import MEASURED
 from streams.errors import SinkUnavailable
 from streams.ports import RowSink
 from streams.records import COLUMNS, KEY_COLUMNS, Row, Table
 from streams.settings import ClickHouseSettings
 from tests.support.chdb_engine import chdb_settings, empty_tables, migrated_settings  # noqa: F401
 from tests.support.clickhouse_http import ClickHouseHttp
-from tests.support.rows import PANE_S, make_row, stored_rows
+from tests.support.rows import PANE_S, make_blocks, make_row, stored_rows
 
 MAX_ROWS = 12_000
 """Rows of one statement."""
@@ -120,6 +121,18 @@ async def test_a_measure_that_falls_back_to_zero_is_zero(subject: Subject) -> No
     await subject.sink.insert(Table.PANES, [make_row(Table.PANES, impressions=5, version=1)])
     await subject.sink.insert(Table.PANES, [make_row(Table.PANES, impressions=0, version=2)])
     assert subject.rows(Table.PANES) == [make_row(Table.PANES, impressions=0, version=2)]
+
+
+@pytest.mark.parametrize("table", sorted(MEASURED))
+async def test_blocks_come_back_as_rows(subject: Subject, table: Table) -> None:
+    rows = [
+        make_row(table, **VALUES[table], version=2**63 + 5),
+        make_row(table, input="clicks", clicks=3, campaign_id="c2", variant="x=a"),
+        make_row(table, input="journal", credited_millimicros=-(10**15), validity="givt", effect_pane=PANE_S + 60),
+    ]
+    await subject.sink.insert(table, make_blocks(*rows, table=table))
+    found = [tuple(list(value) if value == () else value for value in row) for row in subject.rows(table)]
+    assert sorted(found) == sorted(rows)
 
 
 def _other(name: str, value: Any) -> Any:

@@ -1,8 +1,22 @@
 """Rows for tests: made by naming only what matters, and read back as they were inserted."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from streams.records import COLUMNS, KEY_COLUMNS, MEASURES, PACING_COLUMNS, Row, Table
+import numpy as np
+
+from streams.blocks import Blocks, RowBlock
+from streams.records import (
+    COLUMNS,
+    DECISION_KEY,
+    DIMENSIONS,
+    IDENTITY,
+    KEY_COLUMNS,
+    MEASURES,
+    PACING_COLUMNS,
+    Row,
+    Table,
+)
 
 PANE_S: Final = 1_790_000_000
 """The pane in which rows are unless told otherwise, epoch s: 2026-09-21 14:13:20 UTC."""
@@ -67,6 +81,32 @@ def make_row(table: Table, **values: Any) -> Row:
     unknown = values.keys() - set(COLUMNS[table])
     assert not unknown, f"{table} has no {unknown}"
     return tuple(values.get(name, _DEFAULTS.get(name, "")) for name in COLUMNS[table])
+
+
+def make_blocks(*rows: Row, table: Table = Table.PANES) -> Blocks:
+    """Rows of a measured table, as blocks of one row."""
+    return Blocks([_block(table, dict(zip(COLUMNS[table], row, strict=True))) for row in rows])
+
+
+def _block(table: Table, row: dict[str, Any]) -> RowBlock:
+    def pick(names: Sequence[str]) -> Row:
+        return tuple(row[name] for name in names)
+
+    measures = tuple(name for name in MEASURES if row[name]) or MEASURES[:1]
+    is_report = table is Table.REPORTS
+    return RowBlock(
+        table,
+        pick(IDENTITY),
+        np.array([row["origin_pane"]]),
+        row["effect_pane"],
+        [pick(DECISION_KEY)],
+        [pick(DIMENSIONS)] if is_report else None,
+        measures,
+        np.array([pick(measures)], dtype=np.int64),
+        [row["users"]] if is_report and row["users"] else None,
+        row["rules"],
+        row["version"],
+    )
 
 
 _TIMES: Final = frozenset(
