@@ -5,21 +5,21 @@ same ranges and the same ticks give the same rows, whoever runs them, live, in r
 """
 
 from collections.abc import Iterator, Sequence
-from operator import add, itemgetter
+from operator import add
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from streams.blocks import MEASURED, Blocks, RowBlock
 from streams.campaigns import decode_campaign
 from streams.events import Input
 from streams.records import COMMON, DECISION_KEY, DIMENSIONS, MEASURES, MEASURES_OF, VALID, DeadLetter, Row, Table
-from streams.rules import LIMIT, Rules
+from streams.rules import Rules
 from streams.signals import Signal, decode_allowance, decode_session
-from streams.stages.count import CREDITED, SPEND, index_of
+from streams.stages.count import CREDITED, SPEND
 from streams.stages.intake import NOTHING, Intake
 from streams.stages.pacing.facts import Added
+from streams.state.additions import WINDOW_PLACES, added
 from streams.state.campaigns import CampaignBook
 from streams.state.credits import Billed, Credits
 from streams.state.effects import JOURNAL_INPUT, Effect, Effected, Effects, credit, spread
@@ -29,11 +29,11 @@ from streams.state.grain import Changed
 from streams.state.inputs import DIMENSION_BITS, DIMENSION_MASK, Batch, InputState
 from streams.state.journal import Tick
 from streams.state.judging import Judged, JudgingDesk
-from streams.state.keys import Ints, Names
+from streams.state.keys import Names
 from streams.state.notices import NoticeInput
 from streams.state.pacing import Looked, PacingDesk, World
 from streams.state.silence import UsualRates
-from streams.state.windows import GROSS, WINDOW_INDEX, Amounts, Windows
+from streams.state.windows import WINDOW_INDEX, Amounts, Windows
 from streams.topics import (
     ALLOWANCES,
     CAMPAIGNS,
@@ -212,44 +212,7 @@ class PartitionState:
             blocks.append(RowBlock(Table.PANES, head, *columns, self._fingerprint))
             changes.append((changed, names))
         if changes and WINDOW_PLACES[state.source]:
-            self._add_to_windows(*self._moved(state.source, changes))
-
-    def _moved(
-        self, source: Input, changes: list[tuple[Changed, list[Names]]]
-    ) -> tuple[list[tuple[str, int]], Amounts]:
-        """What this tick adds, by (campaign, origin pane ms): a row of sums in the order of WINDOW_MEASURES each.
-
-        Spend in another currency than the campaign's is left out.
-        """
-        places, indices = (list(part) for part in zip(*WINDOW_PLACES[source], strict=True))
-        names = [each for _, part in changes for each in part]
-        origins = [origin for changed, _ in changes for origin in changed.origin.tolist()]
-        known: dict[tuple[str, int], int] = {}
-        panes = zip(map(itemgetter(0), names), origins, strict=True)
-        at = np.array([known.setdefault(pane, len(known)) for pane in panes])
-        added = np.concatenate([changed.added for changed, _ in changes])
-        added[self._foreign_rows(names, added[:, SPEND]), SPEND] = 0
-        order = np.argsort(at, kind="stable")
-        starts = np.flatnonzero(np.diff(at[order], prepend=-1))
-        chosen: Amounts = added[order][:, places]
-        if int(np.abs(chosen).max()) > LIMIT // len(chosen):  # a sum might not fit: exact, and slow
-            chosen = chosen.astype(object)
-        sums = np.zeros((len(known), len(WINDOW_INDEX)), dtype=chosen.dtype)
-        all_traffic = np.add.reduceat(chosen, starts, axis=0)
-        is_valid = np.array([each[_VALIDITY] == VALID for each in names])[order]
-        if not is_valid.all():
-            chosen = chosen * is_valid[:, None]
-        sums[:, indices] = all_traffic if is_valid.all() else np.add.reduceat(chosen, starts, axis=0)
-        gross = [(at, GROSS_PLACE[index]) for at, index in enumerate(indices) if index in GROSS_PLACE]
-        sums[:, [place for _, place in gross]] = all_traffic[:, [at for at, _ in gross]]
-        return list(known), sums
-
-    def _foreign_rows(self, names: list[Names], spends: Ints) -> list[int]:
-        """Rows that spend in another currency than their campaign's."""
-        spending = np.flatnonzero(spends).tolist()
-        currencies = {(names[row][0], names[row][_CURRENCY]): False for row in spending}
-        foreign = {pair for pair in currencies if self._is_foreign(*pair)}
-        return [row for row in spending if (names[row][0], names[row][_CURRENCY]) in foreign] if foreign else []
+            self._add_to_windows(*added(state.source, changes, self._is_foreign))
 
     def _add_to_windows(self, moved: list[tuple[str, int]], sums: Amounts) -> None:
         """The one place where a tick's additions of an input are known by campaign (organic traffic has none: '')."""
@@ -402,10 +365,10 @@ class PartitionState:
         head = (*self._prefix(state), state.cohorts.pane_ms, self.rules_seq)
         for effect_ms, changed in state.cohorts.fold():
             rows = zip(*(column.tolist() for column in changed), strict=True)
-            for hour, number, totals, added in rows:
+            for hour, number, totals, new in rows:
                 *names_of, age_ms = state.cohort_keys.names[number]
                 if names_of[_VALIDITY] == VALID:
-                    self.desk.add_cohort(names_of[0], hour, age_ms, added[0])
+                    self.desk.add_cohort(names_of[0], hour, age_ms, new[0])
                 cohort = (*head, effect_ms // 1000, *names_of, hour // 1000, age_ms)
                 cohorts.append((*cohort, *totals, self._fingerprint))
 
@@ -487,22 +450,10 @@ class PartitionState:
 
 
 _SPENT: Final = WINDOW_INDEX["spend_millimicros"]
-GROSS_PLACE: Final = {WINDOW_INDEX[name]: WINDOW_INDEX[gross] for gross, name in GROSS.items()}
-"""Where the gross measure of a valid one stands."""
 _ADDED: Final = [
     WINDOW_INDEX[name] for name in ("impressions", "plays_started", "clicks", "conversions", "spend_millimicros")
 ]
 """The fields of `Added`, behind the origin: of valid traffic. What came with an excluding flag was never billed."""
-_CURRENCY: Final = DECISION_KEY.index("currency")
 _VALIDITY: Final = DECISION_KEY.index("validity")
 _COLUMNS: Final = {source: (*COMMON, *MEASURES_OF[source]) for source in Input}
 """What an input's totals are."""
-
-
-def _window_places(source: Input) -> list[tuple[int, int]]:
-    """(place in the input's values, place in WINDOW_MEASURES)."""
-    own = [(index_of(source, m), WINDOW_INDEX[m]) for m in MEASURES_OF[source] if m in WINDOW_INDEX]
-    return [*own, (SPEND, WINDOW_INDEX["spend_millimicros"])]
-
-
-WINDOW_PLACES: Final = {source: _window_places(source) for source in Input}

@@ -47,7 +47,7 @@ everywhere = pytest.mark.parametrize("path", MODULES, ids=NAMES)
 # Imports point down
 
 BASE = (
-    *("events", "records", "rules", "topics", "errors", "ports"),
+    *("events", "records", "blocks", "rules", "topics", "errors", "ports"),
     *("documents", "terms", "campaigns", "accounts", "signals", "invalid", "verdicts"),
 )
 PURE = ("stages", "state")
@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": set(),
     "errors": set(),
     "records": {"events"},
+    "blocks": {"records"},
     "topics": {"events"},
     "documents": {"events"},
     "terms": {"events"},
