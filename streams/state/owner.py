@@ -271,7 +271,11 @@ class Owner:
         self._drain()
 
     def _capture(self, output: Output, wall_ms: int) -> Capture | None:
-        is_due = self._wants_checkpoint or wall_ms - self._captured_ms >= self.config.checkpoint_ms
+        every_ms = self.config.checkpoint_ms
+        phase_ms = every_ms * self.partition // self.config.partitions  # partitions take turns
+        is_due = (
+            self._wants_checkpoint or (wall_ms + phase_ms) // every_ms != (self._captured_ms + phase_ms) // every_ms
+        )
         if self.has_checkpoint_to_write or not is_due:
             return None
         self._captured_ms, self._wants_checkpoint = wall_ms, False
