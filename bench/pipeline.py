@@ -14,6 +14,7 @@ from bench.workload import Workload, produce
 from streams.adapters.kafka_outbox import KafkaOutbox
 from streams.jobs.embedded import EmbeddedSystem
 from streams.ports import Outgoing
+from tests.support.apache_kafka import why_not
 
 Figures = dict[str, float | int]
 DENSE_PER_S = 120_000.0
@@ -32,6 +33,8 @@ async def run(quick: bool) -> Figures:
     figures["plain_faust_events_per_s"] = await plain_faust(FAUST_EVENTS // (3 if quick else 1))
     figures["ratio_to_plain_faust"] = figures["pipeline_events_per_s"] / figures["plain_faust_events_per_s"]
     figures.update(await visible_ms(20_000.0, 10.0 if quick else 60.0))
+    if why_not() is None:
+        figures.update(await visible_ms(20_000.0, 10.0 if quick else 60.0, on_kafka=True))
     figures["restart_caught_up_s"] = await restart_caught_up_s(10_000.0, 6.0 if quick else 12.0)
     figures["bytes_per_dedupe_id"] = bytes_per_dedupe_id()
     figures["bytes_per_campaign_key"] = bytes_per_campaign_key(250 if quick else 1_000)

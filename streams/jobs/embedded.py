@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
 import aiohttp
 
@@ -35,6 +35,17 @@ RESTARTS = 100
 """Restarts of a worker that died by itself, before the supervisor gives up."""
 
 
+class Broker(Protocol):
+    """What the embedded system starts in front of its worker: the embedded broker, or for measurements another."""
+
+    async def start(self) -> Any: ...
+    async def stop(self) -> None: ...
+    @property
+    def settings(self) -> KafkaSettings: ...
+    @property
+    def bootstrap_servers(self) -> str: ...
+
+
 class EmbeddedSystem:
     """`async with EmbeddedSystem(directory) as system:`; then load into `system.kafka` and ask `system.status()`."""
 
@@ -44,6 +55,7 @@ class EmbeddedSystem:
         partitions: int = PARTITIONS,
         settings: dict[str, str] | None = None,
         with_worker: bool = True,
+        broker: Broker | None = None,
     ) -> None:
         self.directory = directory
         self.with_worker = with_worker
@@ -51,7 +63,7 @@ class EmbeddedSystem:
         self.extra = settings or {}
         self.restarts = 0
         self.log_epoch = 0
-        self.broker = EmbeddedBroker()
+        self.broker: Broker = broker or EmbeddedBroker()
         self._worker: subprocess.Popen[bytes] | None = None
         self._web_port = 0
         self._watch: asyncio.Task[None] | None = None
@@ -122,7 +134,7 @@ class EmbeddedSystem:
         own = {
             "KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
             "KAFKA__ASSIGNMENT": "all",
-            "KAFKA__IDEMPOTENT_PRODUCER": "false",
+            "KAFKA__IDEMPOTENT_PRODUCER": str(self.broker.settings.idempotent_producer).lower(),
             "CLICKHOUSE__DSN": f"chdb://{(self.directory / 'clickhouse').resolve()}",
             "WORKER__CHECKPOINT_STORE": "directory",
             "WORKER__STATE_DIR": str((self.directory / "state").resolve()),
