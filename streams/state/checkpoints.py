@@ -22,7 +22,7 @@ from streams.state.checkpoint import (
     checksum_of,
     encode_manifest,
 )
-from streams.state.pins import Pins
+from streams.state.pins import NO_PINS, Pins
 from streams.state.recovery import NamedManifest
 
 
@@ -39,7 +39,7 @@ class _Work(msgspec.Struct):
 class Checkpointer:
     """The checkpoints of one claim on one partition. One is written at a time."""
 
-    def __init__(self, partition: int, claim_id: str, store: CheckpointStore, pins: Pins = Pins()) -> None:
+    def __init__(self, partition: int, claim_id: str, store: CheckpointStore, pins: Pins = NO_PINS) -> None:
         self.partition = partition
         self.claim_id = claim_id
         self.store = store

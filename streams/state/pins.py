@@ -6,7 +6,7 @@ names late always stands before one that its successor has named, and may refer 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from streams.rules import DAY_MS
 from streams.state.recovery import NamedManifest
@@ -25,9 +25,12 @@ class Pins(NamedTuple):
         if not self.keep:
             return []
         dated = [(named.manifest, named) for named in manifests if named.manifest and named.manifest.wall_ms]
-        last = {}
+        last: dict[int, NamedManifest] = {}
         for manifest, named in sorted(dated, key=lambda each: each[0].journal_offset):
             day = manifest.wall_ms // self.every_ms
             last.pop(day, None)  # the order is that of the journal, whatever a wrong clock says
             last[day] = named
         return list(last.values())[-self.keep - 1 : -1]
+
+
+NO_PINS: Final = Pins()

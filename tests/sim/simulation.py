@@ -21,7 +21,7 @@ from streams.rules import Horizon, Rules
 from streams.state import dedupe, inputs
 from streams.state.inputs import Batch
 from streams.state.partition import TOPICS, PartitionState
-from streams.state.pins import Pins
+from streams.state.pins import NO_PINS, Pins
 from tests.sim.checks import check
 from tests.sim.scheduler import Scheduler, Task, pauses
 from tests.sim.worker import Held, Worker
@@ -79,7 +79,7 @@ class Plan:
     max_run_ids: int = 4_000_000
     max_keys: int = 1_000_000
     rules: Rules = field(default_factory=Rules)
-    pins: Pins = Pins()
+    pins: Pins = NO_PINS
 
 
 def pins_of(rng: Random) -> Pins:

@@ -14,7 +14,7 @@ from streams.errors import BrokerUnavailable, CorruptCheckpoint, JournalMismatch
 from streams.ports import JournalRecord, Outgoing
 from streams.records import COLUMNS, KEY_COLUMNS, Row, Table
 from streams.state.inputs import Batch
-from streams.state.pins import Pins
+from streams.state.pins import NO_PINS, Pins
 from streams.topics import DEAD_LETTERS
 from tests.sim.scheduler import pauses
 from tests.support.events import WORD_TOPICS, Draft, RawRecord
@@ -136,7 +136,7 @@ class SimJournal:
 class SimStore:
     """`streams.ports.CheckpointStore`."""
 
-    def __init__(self, nature: Nature, pins: Pins = Pins(), journal: SimJournal | None = None) -> None:
+    def __init__(self, nature: Nature, pins: Pins = NO_PINS, journal: SimJournal | None = None) -> None:
         self.nature = nature
         self.pins = pins
         self.journal = journal

@@ -1,6 +1,7 @@
 """Replays over logs in memory: along the journal, cut anywhere, resumed anywhere; and in steps of their own."""
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from random import Random
 
@@ -9,9 +10,11 @@ import pytest
 from streams.adapters.memory import MemoryHistory, MemoryLog
 from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.invalid import InvalidRules, Mode, Rule
-from streams.jobs.replay_partition import PartitionReplay, Range, Recorded, fresh_state, recorded_ticks
+from streams.jobs.replay_journal import Anchor, prepare, recorded_behind, ticks
+from streams.jobs.replay_partition import PartitionReplay, Place, Range
 from streams.jobs.replay_progress import ReplayFolder, Saved
-from streams.jobs.replay_what_if import Change, what_if
+from streams.jobs.replay_start import Start, empty_state
+from streams.jobs.replay_what_if import Change, Course, origins, told_before, what_if
 from streams.ports import Batch
 from streams.records import COLUMNS, KEY_COLUMNS, Row, Table
 from streams.rules import Rules
@@ -93,11 +96,18 @@ def of_panes(rows: dict[tuple[Table, Row], Row]) -> dict[tuple[Table, Row], Row]
 
 async def replayed(lived: Lived, wanted: Range = EVER, chunk: int = 7) -> Kept:
     history, kept = MemoryHistory(lived.log, chunk), Kept()
-    recorded = await recorded_ticks(history, 0)
-    replay = PartitionReplay(history, fresh_state(0, 1, 1, recorded), wanted, kept.emit)
-    places = [place async for place in replay.run(recorded.ticks)]
-    assert [place.journal_offset for place in places] == [tick.offset for tick in recorded.ticks]
+    places = await followed(history, empty_state(0, 1, 1), kept, wanted)
+    assert wanted != EVER or [place.journal_offset for place in places] == list(range(1, lived.log.end(JOURNAL, 0)))
     return kept
+
+
+async def followed(
+    history: MemoryHistory, state: PartitionState, kept: Kept, wanted: Range = EVER, behind: Anchor | None = None
+) -> list[Place]:
+    recorded = await recorded_behind(history, 0, behind or Anchor())
+    prepare(state, recorded)
+    replay = PartitionReplay(history, state, wanted, kept.emit)
+    return [place async for place in replay.run(ticks(history, 0, recorded), recorded.ends)]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -124,17 +134,21 @@ async def test_only_rows_of_the_range_are_kept() -> None:
 async def test_an_interrupted_replay_goes_on_where_it_was_kept(tmp_path: Path, stop: int) -> None:
     lived, kept = Lived(3), Kept()
     history, folder = MemoryHistory(lived.log), ReplayFolder(tmp_path, "r")
-    recorded = await recorded_ticks(history, 0)
-    first = PartitionReplay(history, fresh_state(0, 1, 1, recorded), EVER, kept.emit)
-    async for place in first.run(recorded.ticks[:stop]):
-        last = place
-    folder.save(first.state, Saved(last.journal_offset, last.events, False))
-    state = fresh_state(0, 1, 1, recorded)
+    state, recorded = empty_state(0, 1, 1), await recorded_behind(history, 0)
+    prepare(state, recorded)
+    first = PartitionReplay(history, state, EVER, kept.emit)
+    async with aclosing(first.run(ticks(history, 0, recorded), recorded.ends)) as places:
+        async for last in places:
+            if last.journal_offset == stop:
+                break
+    await first.flush()
+    start = Start(0, remarks=("told",))
+    folder.save(first.state, Saved(last.journal_offset, last.events, False, tuple(start)))
+    state = empty_state(0, 1, 1)
     saved = folder.load(state)
     assert saved is not None
-    rest = [tick for tick in recorded.ticks if tick.offset > saved.journal_offset]
-    async for _ in PartitionReplay(history, state, EVER, kept.emit).run(rest):
-        pass
+    assert Start(*saved.start)[:5] == start[:5]
+    await followed(history, state, kept, behind=Anchor(saved.journal_offset, "c", state.seq))
     assert kept.rows == of_runs(lived.live)
 
 
@@ -142,7 +156,7 @@ async def test_a_journal_without_its_beginning_is_refused() -> None:
     lived = Lived(1)
     lived.log.trim(JOURNAL, 0, 3)
     with pytest.raises(CampaignStreamsError, match="its beginning has been removed"):
-        await recorded_ticks(MemoryHistory(lived.log), 0)
+        await recorded_behind(MemoryHistory(lived.log), 0)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "x" * 65, ".hidden"])
@@ -152,9 +166,10 @@ def test_names_of_runs_stay_in_their_folder(tmp_path: Path, name: str) -> None:
 
 
 async def changed(lived: Lived, rules: Rules, chunk: int = 1_000) -> Kept:
-    history, kept = MemoryHistory(lived.log, chunk), Kept()
-    recorded: dict[int, Recorded] = {p: await recorded_ticks(history, p) for p in range(lived.partitions)}
-    async for _ in what_if(history, recorded, 1, Change(rules), EVER, kept.emit):
+    history, kept, change = MemoryHistory(lived.log, chunk), Kept(), Change(rules)
+    found = await origins(history, None, lived.partitions, 1, change, EVER)
+    course = Course(history, change, EVER, told_before([each.start for each in found], 1), kept.emit)
+    async for _ in what_if(course, None, found, 1):
         pass
     return kept
 
