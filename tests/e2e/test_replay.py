@@ -61,6 +61,13 @@ runs.tell(info_of(plan, "identical", "done", time.time_ns() // 1_000_000, summar
 print(json.dumps([start._asdict() for start in summary.starts]))
 """
 """`campaign-streams replay` rounds to minutes."""
+KEEPING_EVERY_STEP = """
+from streams.cli import main
+from streams.jobs import replay_steps
+
+replay_steps.SAVE_EVERY_S = 0.0
+main()
+"""
 
 
 @asynccontextmanager
@@ -212,10 +219,30 @@ async def test_what_other_rules_change_is_what_their_flags_explain_and_a_run_can
                 for name, mode in (("as-it-is", "on"), ("without", "off")):
                     rules = tmp_path / f"{name}.toml"
                     rules.write_text(f'[rules.invalid.modes]\ndeclared_bot = "{mode}"\n')
-                    await command(settings, "replay", *WHOLE, "--run", name, "--rules", str(rules))
+                    asked = ("replay", *WHOLE, "--run", name, "--rules", str(rules), "--processes", "2")
+                    await (command if mode == "on" else killed_at_a_step)(settings, *asked)
+                strict = ("--resume", "without", "--rules", str(tmp_path / "as-it-is.toml"))
+                assert "with other rules" in await command(settings, "replay", *strict, code=2)
+                told = await command(settings, "replay", "--resume", "without", "--json")
+                assert msgspec.json.decode(told)["events"] > 1_000
                 async with runs_of(server.dsn()) as runs:
                     assert explained(runs, "as-it-is", "without") > 20
                     await stands_in(settings, runs)
+
+
+async def killed_at_a_step(settings: dict[str, str], *arguments: str) -> None:
+    """A what-if that keeps every step, killed as soon as it has kept one."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KEEPING_EVERY_STEP, *arguments),
+        env=environment(settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    kept = Path(settings["WORKER__STATE_DIR"]) / "runs" / "without" / "step.state"
+    await until(kept.is_file)
+    os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()
 
 
 def explained(runs: ClickHouseRuns, strict: str, lax: str) -> int:
