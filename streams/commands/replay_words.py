@@ -15,12 +15,12 @@ def began_at(starts: "Sequence[Start]", from_ms: int) -> Iterator[str]:
     """Where every partition begins, what could not be used, and what has been removed."""
     pinned = [start for start in starts if start.checkpoint]
     if pinned:
-        walls = sorted(start.wall_ms for start in pinned)
+        walls = sorted({time_text(start.wall_ms) for start in pinned})
         reached = [start.newest_ms for start in pinned if start.newest_ms >= 0]
         back = f", {length_text(max(0, from_ms - min(reached)))} of event time before the range" if reached else ""
-        span = time_text(walls[0]) if walls[0] == walls[-1] else f"{time_text(walls[0])} to {time_text(walls[-1])}"
-        places = ", ".join(f"{start.partition}: {start.journal_offset:,}" for start in pinned)
-        yield f"from {len(pinned)} pinned checkpoints of {span} UTC{back} (partition: journal offset {places})"
+        span = walls[0] if len(walls) == 1 else f"{walls[0]} to {walls[-1]}"
+        places = ", ".join(f"{start.journal_offset:,} of partition {start.partition}" for start in pinned)
+        yield f"from pinned checkpoints of {span} UTC{back}; behind journal offset {places}"
     if beginning := [str(start.partition) for start in starts if not start.checkpoint]:
         yield f"from the beginning of the journal: partition {', '.join(beginning)}"
     yield from (f"not used: {remark}" for start in starts for remark in start.remarks)
