@@ -115,12 +115,8 @@ class Journal(Protocol):
         ...
 
 
-class CheckpointStore(Protocol):
-    """Segments and manifests of each partition's checkpoints. Keys are never reused."""
-
-    async def put(self, partition: int, key: str, data: bytes) -> str:
-        """Stores a segment durably and returns its place, which `get` needs."""
-        ...
+class CheckpointReader(Protocol):
+    """Segments and manifests of each partition's checkpoints, for whoever only reads them: they may go at any time."""
 
     async def get(self, partition: int, key: str, place: str) -> bytes:
         """The segment's bytes.
@@ -130,12 +126,20 @@ class CheckpointStore(Protocol):
         """
         ...
 
-    async def put_manifest(self, partition: int, key: str, data: bytes) -> None:
-        """Stores a manifest durably and atomically: it is there whole, or not at all."""
-        ...
-
     async def manifests(self, partition: int) -> Sequence[tuple[str, bytes]]:
         """Every manifest (key, bytes) acknowledged before this call and not deleted, oldest first."""
+        ...
+
+
+class CheckpointStore(CheckpointReader, Protocol):
+    """The same, for their owner. Keys are never reused."""
+
+    async def put(self, partition: int, key: str, data: bytes) -> str:
+        """Stores a segment durably and returns its place, which `get` needs."""
+        ...
+
+    async def put_manifest(self, partition: int, key: str, data: bytes) -> None:
+        """Stores a manifest durably and atomically: it is there whole, or not at all."""
         ...
 
     async def delete(self, partition: int, keys: Sequence[str]) -> None:

@@ -103,6 +103,10 @@ class WorkerSettings(Section):
     )
     tick_ms: int = Field(400, ge=50, le=10_000, description="Time between two ticks.")
     checkpoint_ms: int = Field(5_000, ge=500, le=600_000, description="Time between two checkpoints.")
+    pinned_checkpoints: int = Field(
+        8, ge=0, le=400, description="The last checkpoints of so many days are kept for replays; 0: none."
+    )
+    pin_every_ms: int = Field(86_400_000, ge=1_000, le=2_592_000_000, description="A day of these, UTC.")
     silent_ms: int = Field(10_000, ge=1_000, le=3_600_000, description="An input without records is silent after this.")
     max_dirty_rows: int = Field(
         500_000,

@@ -58,7 +58,16 @@ class KafkaCheckpointStore:
     `MAX_DATA_BYTES` (57.6 MB).
     """
 
-    def __init__(self, settings: KafkaSettings, topic: str = CHECKPOINTS, manifests_topic: str = MANIFESTS) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str = CHECKPOINTS,
+        manifests_topic: str = MANIFESTS,
+        *,
+        is_reader: bool = False,
+    ) -> None:
+        """A reader appends nothing, not even a barrier: it may miss what was acknowledged a moment ago."""
+        self._is_reader = is_reader
         self._topic = topic
         self._manifests_topic = manifests_topic
         self._producer = Producer(settings, linger_ms=2)  # segments are put concurrently: let them share a request
@@ -79,7 +88,8 @@ class KafkaCheckpointStore:
         try:
             await self._segments.start()
             await self._manifests.start()
-            await self._producer.get()
+            if not self._is_reader:
+                await self._producer.get()
         except BaseException:
             await self.stop()
             raise
@@ -195,11 +205,11 @@ class KafkaCheckpointStore:
             raise mapped(error, f"appending to {topic}-{partition}") from error
 
     async def _read_manifests(self, partition: int) -> _Seen:
-        """Reads on from where the last call ended, up to a barrier appended now."""
+        """Reads on from where the last call ended, up to a barrier appended now (a reader: up to the end)."""
         async with self._reading:
-            barrier = (await self._append(self._manifests_topic, partition, [barrier_record()]))[0]
             seen = self._seen.get(partition) or _Seen(await self._manifests.beginning(partition), {})
-            while seen.next_offset <= barrier:
+            end = await self._manifests_end(partition, seen.next_offset)
+            while seen.next_offset < end:
                 try:
                     fetched = await self._manifests.fetch(partition, seen.next_offset)
                 except OffsetOutOfRange:  # the topic was created anew, or compaction cleaned its beginning
@@ -212,6 +222,15 @@ class KafkaCheckpointStore:
             for key, manifest in seen.manifests.items():
                 self._manifest_parts_of[partition, key] = manifest.total
             return seen
+
+    async def _manifests_end(self, partition: int, offset: int) -> int:
+        if not self._is_reader:
+            return 1 + (await self._append(self._manifests_topic, partition, [barrier_record()]))[0]
+        try:
+            return (await self._manifests.fetch(partition, offset, _ONE_BATCH)).high_watermark
+        except OffsetOutOfRange:
+            beginning = await self._manifests.beginning(partition)
+            return (await self._manifests.fetch(partition, beginning, _ONE_BATCH)).high_watermark
 
 
 def _apply(manifests: dict[str, _Manifest], record: Record) -> None:

@@ -14,12 +14,11 @@ import faust
 from faust.app.base import BootStrategy
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from streams.adapters.checkpoint_stores import store_of
 from streams.adapters.clickhouse import ClickHouseSink
 from streams.adapters.clickhouse_query import ClickHouseReader
 from streams.adapters.clock import SystemClock
-from streams.adapters.directory_checkpoints import DirectoryCheckpointStore
 from streams.adapters.kafka_admin import partitions_for_worker
-from streams.adapters.kafka_checkpoints import KafkaCheckpointStore
 from streams.adapters.kafka_journal import KafkaJournal
 from streams.adapters.kafka_outbox import KafkaOutbox
 from streams.adapters.lists import with_lists
@@ -32,6 +31,7 @@ from streams.agents.web import add_console, add_pages
 from streams.errors import CampaignStreamsError, ConfigurationError, Unavailable
 from streams.settings import LOOPBACK, Settings
 from streams.state.owner import OwnerConfig, Ports
+from streams.state.pins import Pins
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Engine(faust.Service):
         settings = self.settings
         partitions = await partitions_for_worker(settings.kafka)
         self.journal = KafkaJournal(settings.kafka, partitions)
-        self.store = _store(settings)
+        self.store = store_of(settings)
         self.outbox = KafkaOutbox(settings.kafka)
         self.sink = ClickHouseSink(settings.clickhouse)
         self.reader = ClickHouseReader(settings.clickhouse)
@@ -104,6 +104,7 @@ class Engine(faust.Service):
             worker=f"{socket.gethostname()}/{os.getpid()}",
             rules=with_lists(settings.parsed_rules(), settings),
             checkpoint_ms=settings.worker.checkpoint_ms,
+            pins=Pins(settings.worker.pinned_checkpoints, settings.worker.pin_every_ms),
         )
         self.keeper = Keeper(config, Ports(self.journal, self.store, self.outbox), SystemClock(), settings.worker)
         self.publisher = Publisher(self.keeper, self.sink, settings.clickhouse.max_rows_per_insert)
@@ -208,13 +209,6 @@ async def _stop(part: Any, closing: str) -> None:
     stop = getattr(part, closing, None)
     if stop is not None:
         await stop()
-
-
-def _store(settings: Settings) -> KafkaCheckpointStore | DirectoryCheckpointStore:
-    worker = settings.worker
-    if worker.checkpoint_store == "kafka":
-        return KafkaCheckpointStore(settings.kafka)
-    return DirectoryCheckpointStore(worker.state_dir / f"checkpoints-{worker.log_epoch}")
 
 
 class _OneLine(logging.Filter):

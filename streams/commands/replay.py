@@ -17,9 +17,10 @@ from streams.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
-    from streams.jobs.replay import ReplayPlan, Summary
+    from streams.jobs.replay import Summary
     from streams.jobs.replay_compare import Difference
     from streams.jobs.replay_partition import Range
+    from streams.jobs.replay_plan import Outlook, ReplayPlan
     from streams.jobs.replay_what_if import Change
 
 EPILOG: Final = """
@@ -59,7 +60,7 @@ def replay(
     The range is in event time, by effect pane, rounded to whole minutes. Alerts, controls and webhooks are computed,
     and not sent; the live group and its offsets are not touched. Ctrl-C leaves a run that `--resume` goes on with.
     """
-    from streams.adapters.clickhouse_runs import ClickHouseRuns
+    from streams.adapters.clickhouse_runs import WHAT_IF, ClickHouseRuns
     from streams.jobs.replay_partition import Range
 
     settings = load_settings()
@@ -67,22 +68,27 @@ def replay(
     plan = _plan(wanted, resume or run_name, processes, resume is not None, tuple(campaign or ()))
     plan = plan._replace(archives=tuple(archive or ()))
     change = _change(settings, rules, campaign_settings)
-    if change is not None and resume is not None:
-        raise ConfigurationError("--resume: a run under other rules or settings is not kept; begin it anew")
+    if resume is not None:
+        change = _change_of(settings, resume, change)
     if dry_run:
-        _say_what(settings, plan)
+        _say_what(plan, _look(settings, plan, change))
         return
     runs = ClickHouseRuns(settings.clickhouse)
     runs.open()
     try:
         if resume is not None:
             known = runs.find(resume)
+            if known.kind == WHAT_IF and change is None:
+                raise ConfigurationError(
+                    f"--resume: {settings.worker.state_dir} does not hold what run {resume} was asked for; resume it "
+                    "where it was begun, or begin another run"
+                )
             plan = plan._replace(wanted=Range(known.from_s * 1000, known.to_s * 1000), campaigns=known.campaigns)
         elif plan.run in {known.run for known in runs.runs()}:
             raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
         if compare not in (None, "live"):
             runs.find(str(compare))
-        _look(settings, plan)  # whatever speaks against it is told before anything is left behind
+        _look(settings, plan, change)  # whatever speaks against it is told before anything is left behind
         summary = _replay(settings, plan, runs, change)
         differences = _compared(runs, plan.run, compare) if compare else []
     finally:
@@ -105,7 +111,7 @@ def _wanted(from_time: str | None, to_time: str | None) -> "Range":
 def _plan(
     wanted: "Range", name: str | None, processes: int, is_resumed: bool, campaigns: tuple[str, ...]
 ) -> "ReplayPlan":
-    from streams.jobs.replay import ReplayPlan
+    from streams.jobs.replay_plan import ReplayPlan
     from streams.jobs.replay_progress import NAME
 
     chosen = name or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime())
@@ -140,28 +146,45 @@ def _change(settings: Settings, rules: Path | None, campaigns: Path | None) -> "
     return Change(changed, tuple(found.campaigns) if found else ())
 
 
-def _look(settings: Settings, plan: "ReplayPlan") -> tuple[int, int]:
-    """Partitions, and records that would be read."""
-    from streams.jobs.replay import history_of, survey, total_events
+def _change_of(settings: Settings, name: str, asked: "Change | None") -> "Change | None":
+    """What is different in a run that is taken up: as it was begun."""
+    from streams.jobs.replay_progress import ReplayFolder
 
-    async def look() -> tuple[int, int]:
-        async with history_of(settings, plan) as history:
-            recorded = await survey(history, plan.wanted)
-        return len(recorded), total_events(recorded)
+    begun = ReplayFolder(settings.worker.state_dir, name).change()
+    if asked is not None and asked != begun:
+        raise ConfigurationError(
+            f"--resume: run {name} was begun with other rules or settings; leave --rules and --settings out, for it "
+            "knows its own, or begin another run"
+        )
+    return begun
 
-    return run(look())
+
+def _look(settings: Settings, plan: "ReplayPlan", change: "Change | None") -> "list[Outlook]":
+    """What would be read, by partition."""
+    from streams.jobs.replay import look
+    from streams.jobs.replay_steps import look_changed
+
+    return run(look(settings, plan) if change is None else look_changed(settings, plan, change))
 
 
-def _say_what(settings: Settings, plan: "ReplayPlan") -> None:
-    partitions, total = _look(settings, plan)
+def _say_what(plan: "ReplayPlan", outlooks: "list[Outlook]") -> None:
+    from streams.commands.replay_words import began_at
+
     span = f"{time_text(plan.wanted.from_ms)} to {time_text(plan.wanted.to_ms)} UTC"
-    out().print(f"{span}: {total:,} records of {partitions} partitions would be read", soft_wrap=True)
+    total = sum(each.records for each in outlooks)
+    out().print(f"{span}: {total:,} records of {len(outlooks)} partitions would be read", soft_wrap=True)
+    for line in began_at([each.start for each in outlooks], plan.wanted.from_ms):
+        out().print(line, soft_wrap=True)
 
 
 def _replay(settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", change: "Change | None") -> "Summary":
     from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF
     from streams.jobs import replay as job
+    from streams.jobs.replay_progress import ReplayFolder
+    from streams.jobs.replay_steps import replay_changed
 
+    if change is not None and not plan.resume:
+        ReplayFolder(settings.worker.state_dir, plan.run).describe(change)
     created_ms = time.time_ns() // 1_000_000
     kind = IDENTICAL if change is None else WHAT_IF
     runs.tell(job.info_of(plan, kind, "running", created_ms))
@@ -174,11 +197,10 @@ def _replay(settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", chan
             bar.update(task, completed=progress.events, total=progress.total, rate=rate)
 
         try:
-            work = job.replay(settings, plan, runs, tell)
-            if change is not None:
-                work.close()
-                work = job.replay_changed(settings, plan, change, runs, tell)
-            summary = run(work)
+            if change is None:
+                summary = run(job.replay(settings, plan, runs, tell))
+            else:
+                summary = run(replay_changed(settings, plan, change, runs, tell))
         except KeyboardInterrupt:
             notes().print(f"stopped; campaign-streams replay … --resume {plan.run} goes on")
             raise
@@ -195,9 +217,12 @@ def _compared(runs: "ClickHouseRuns", name: str, other: str | None) -> "list[Dif
 def _report(
     plan: "ReplayPlan", summary: "Summary", differences: "list[Difference]", other: str | None, as_json: bool
 ) -> None:
+    from streams.commands.replay_words import read_back
+
     rate = summary.events / summary.seconds if summary.seconds else 0.0
     if as_json:
-        document = {"run": plan.run, **summary._asdict(), "events_per_s": rate}
+        starts = [start._asdict() for start in summary.starts]
+        document = {"run": plan.run, **summary._asdict(), "events_per_s": rate, "starts": starts}
         document["campaigns"] = [
             {"campaign_id": each.campaign_id, "currency": each.currency, "money_micros": each.money_micros}
             | {"before": each.before._asdict(), "after": each.after._asdict()}
@@ -209,10 +234,8 @@ def _report(
         f"run {plan.run}: {summary.events:,} records in {summary.seconds:.1f} s ({rate:,.0f}/s), {summary.rows:,} rows"
     )
     out().print(told, soft_wrap=True)
-    if summary.lost:
-        out().print(
-            f"{summary.lost:,} records had been removed by retention before they were ever read", soft_wrap=True
-        )
+    for line in read_back(summary, plan.wanted.from_ms):
+        out().print(line, soft_wrap=True)
     if other:
         _show_differences(differences, other)
 
@@ -258,8 +281,12 @@ def show(name: Annotated[str, typer.Argument(help="The run.")], other: str = "li
         info = runs.find(name)
         return info, compare(runs, info, other), rows_differing(runs, info, other)
 
+    from streams.commands.replay_words import told_of
+
     info, differences, rows = _with_runs(look)
     out().print(f"{info.run}: {info.kind}, {info.state}, {info.records:,} records", soft_wrap=True)
+    for line in told_of(info):
+        out().print(line, soft_wrap=True)
     out().print("rows differing: " + ", ".join(f"{table} {count:,}" for table, count in rows.items()), soft_wrap=True)
     _show_differences(differences, other)
 

@@ -5,43 +5,31 @@ not sent. Partitions are independent, so several processes share them. Whoever s
 """
 
 import asyncio
-import contextlib
 import multiprocessing
 import queue
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
-from streams.adapters.kafka_history import KafkaHistory
-from streams.errors import CampaignStreamsError, ConfigurationError
-from streams.jobs.replay_partition import PartitionReplay, Range, Recorded, fresh_state, recorded_ticks
+from streams.errors import CampaignStreamsError
+from streams.jobs.replay_journal import Anchor, prepare, recorded_behind, tick_at, ticks
+from streams.jobs.replay_partition import PartitionReplay
+from streams.jobs.replay_plan import Outlook, ReplayPlan, Sources, check, expected, outlook, sources_of
 from streams.jobs.replay_progress import ReplayFolder, Saved
-from streams.jobs.replay_what_if import Change, what_if
+from streams.jobs.replay_start import Start, begin, candidates, empty_state, first_event_ms, missing, reach_back
 from streams.ports import History
 from streams.records import Row, Table
 from streams.settings import Settings
-from streams.topics import JOURNAL
+from streams.state.partition import PartitionState
 
 SAVE_EVERY_S: Final = 30.0
 """An interrupted replay repeats at most so much work."""
 TELL_EVERY_S: Final = 0.5
 QUEUED: Final = 64
 """Messages of the processes that wait; beyond it they wait themselves."""
-
-
-class ReplayPlan(NamedTuple):
-    """What is asked for."""
-
-    run: str
-    wanted: Range
-    processes: int = 1
-    resume: bool = False
-    campaigns: tuple[str, ...] = ()
-    archives: tuple[Path, ...] = ()
-    """Directories to read from instead of the topics."""
 
 
 class Progress(NamedTuple):
@@ -64,102 +52,116 @@ class Summary(NamedTuple):
     seconds: float
     rows: int
     lost: int
+    """Offsets that retention had removed before it could read them."""
     read_from_ms: int
+    """Event time that it reached back to; 0: there was no event."""
+    starts: tuple[Start, ...] = ()
+
+
+class Done(NamedTuple):
+    """What one partition came to."""
+
+    events: int
+    lost: int
+    first_ms: int
+    """The oldest event time that its state knows of; -1: none."""
 
 
 Tell = Callable[[Progress], None]
 
 
-@contextlib.asynccontextmanager
-async def history_of(settings: Settings, plan: ReplayPlan) -> AsyncIterator[History]:
-    """What the plan reads from: archives, or the topics.
+async def look(settings: Settings, plan: ReplayPlan) -> list[Outlook]:
+    """What every partition's replay would read.
 
     Raises:
-        ConfigurationError: an archive cannot be read.
+        CampaignStreamsError: it cannot be done; the message says what to do.
     """
-    if plan.archives:
-        from streams.adapters.parquet_history import ParquetHistory
-
-        yield ParquetHistory(*plan.archives)
-        return
-    history = KafkaHistory(settings.kafka)
-    try:
-        yield history
-    finally:
-        await history.stop()
+    async with sources_of(settings, plan) as sources:
+        partitions = await check(sources.history, plan.wanted)
+        return [await outlook(sources, partition, plan.wanted) for partition in range(partitions)]
 
 
-async def survey(history: History, wanted: Range) -> dict[int, Recorded]:
-    """The journals, cut where no pane of the range can change any more.
+class Begun(NamedTuple):
+    """A partition's state where its replay goes on, behind a tick."""
 
-    Raises:
-        ConfigurationError: there is no journal, or nothing happened in the range.
-    """
-    partitions = await history.partitions(JOURNAL)
-    found = {partition: await recorded_ticks(history, partition) for partition in range(partitions)}
-    if not any(recorded.ticks for recorded in found.values()):
-        raise ConfigurationError("the journal is empty: no worker has run yet, so there is nothing to replay")
-    first_ms = min(recorded.ticks[0].tick.wall_ms for recorded in found.values() if recorded.ticks)
-    if wanted.from_ms > time.time() * 1000:
-        raise ConfigurationError("--from lies in the future; give a time that has passed")
-    if wanted.to_ms <= first_ms - 366 * 86_400_000:
-        raise ConfigurationError("--to lies over a year before the journal begins; nothing is known of that time")
-    return found
-
-
-def total_events(recorded: dict[int, Recorded]) -> int:
-    """Offsets that the ticks have applied, over all topics: what a progress bar counts up to."""
-    total = 0
-    for each in recorded.values():
-        if each.ticks:
-            applied = each.ticks[-1].tick.applied
-            total += sum(max(0, end - each.starts.get(topic, 0)) for topic, end in applied.items())
-    return total
+    state: PartitionState
+    start: Start
+    behind: Anchor
+    saved: Saved | None = None
 
 
 class Worker:
-    """Replays some partitions, one after the other. `put` takes messages: ("rows" | "events" | "done", …)."""
+    """Replays some partitions, one after the other. `put` takes messages: ("began" | "rows" | "events" | "done", …)."""
 
     def __init__(
-        self, history: History, folder: ReplayFolder, plan: ReplayPlan, put: Callable[[tuple[Any, ...]], Any]
+        self, sources: Sources, folder: ReplayFolder, plan: ReplayPlan, put: Callable[[tuple[Any, ...]], Any]
     ) -> None:
-        self.history = history
+        self.history: History = sources.history
+        self.reader = sources.reader
         self.folder = folder
         self.plan = plan
         self.put = put
 
     async def run(self, partition: int, partitions: int, log_epoch: int) -> None:
-        """One partition, from where it was left or from its beginning."""
-        recorded = await recorded_ticks(self.history, partition)
-        state = fresh_state(partition, partitions, log_epoch, recorded)
-        saved = self.folder.load(state) if self.plan.resume else None
+        """One partition, from where it was left, from a checkpoint, or from its beginning."""
+        begun = await self._begun(empty_state(partition, partitions, log_epoch))
+        state, saved = begun.state, begun.saved
         if saved is not None and saved.is_done:
-            self.put(("done", partition, saved.events, 0))
+            self.put(("began", partition, begun.start, saved.events))
+            self.put(("done", partition, Done(saved.events, saved.lost, saved.first_ms)))
             return
-        behind = saved.journal_offset if saved else -1
-        ticks = [each for each in recorded.ticks if each.offset > behind]
-
-        async def emit(table: Table, rows: Sequence[Row]) -> None:
-            await asyncio.to_thread(self.put, ("rows", partition, table.value, rows))
-
-        replay = PartitionReplay(self.history, state, self.plan.wanted, emit)
-        replay.events = saved.events if saved else 0
+        recorded = await recorded_behind(self.history, partition, begun.behind)
+        prepare(state, recorded)
+        begun = begun._replace(start=await self._with_missing(begun, recorded.ends))
+        replay = PartitionReplay(self.history, state, self.plan.wanted, self._emitting(partition))
+        replay.events, replay.lost = (saved.events, saved.lost) if saved else (0, 0)
+        total = await expected(self.history, partition, state.positions(), recorded.ends, self.plan.wanted.to_ms)
+        self.put(("began", partition, begun.start, replay.events + total))
         told = kept = time.monotonic()
-        async for place in replay.run(ticks):
+        async for place in replay.run(ticks(self.history, partition, recorded), recorded.ends):
             now = time.monotonic()
             if now - told > TELL_EVERY_S:
                 self.put(("events", partition, place.events))
                 told = now
-                if replay.is_beyond:
-                    break
             if now - kept > SAVE_EVERY_S:
                 await replay.flush()
-                self.folder.save(state, Saved(place.journal_offset, place.events, False))
+                offset = place.journal_offset
+                self.folder.save(state, Saved(offset, place.events, False, tuple(begun.start), replay.lost))
                 kept = time.monotonic()
-        await replay.flush()
-        self.folder.save(state, Saved(0, replay.events, True))
-        lost = sum(held.ledger.get(("lost_retention", ""), 0) for held in state.inputs.values())
-        self.put(("done", partition, replay.events, lost))
+        done = Done(replay.events, replay.lost, first_event_ms(state))
+        self.folder.save(state, Saved(0, done.events, True, tuple(begun.start), done.lost, done.first_ms))
+        self.put(("done", partition, done))
+
+    def _emitting(self, partition: int) -> Any:
+        async def emit(table: Table, rows: Sequence[Row]) -> None:
+            await asyncio.to_thread(self.put, ("rows", partition, table.value, rows))
+
+        return emit
+
+    async def _begun(self, empty: PartitionState) -> Begun:
+        partition = empty.partition
+        saved = self.folder.load(empty) if self.plan.resume else None
+        if saved is None:
+            chosen = await candidates(self.history, self.reader, partition, self.plan.wanted.from_ms)
+            state, start = await begin(self.history, self.reader, empty, chosen)
+            found = next((each for each in chosen.found if each.start.checkpoint == start.checkpoint), None)
+            return Begun(state, start, found.anchor if found else Anchor())
+        start = Start(*saved.start) if saved.start else Start(partition)
+        if saved.is_done:
+            return Begun(empty, start, Anchor(), saved)
+        tick = await tick_at(self.history, partition, saved.journal_offset)
+        if tick is None:
+            raise CampaignStreamsError(
+                f"partition {partition}: the journal does not hold the tick any more at which run {self.plan.run} was "
+                "left; drop the run and begin it anew"
+            )
+        return Begun(empty, start, Anchor(saved.journal_offset, tick.claim_id, tick.seq), saved)
+
+    async def _with_missing(self, begun: Begun, ends: dict[str, int]) -> Start:
+        if begun.saved is not None:
+            return begun.start
+        gone = await missing(self.history, begun.state.partition, begun.state.positions(), ends)
+        return begun.start._replace(missing=gone)
 
 
 async def replay(settings: Settings, plan: ReplayPlan, runs: ClickHouseRuns, tell: Tell) -> Summary:
@@ -168,9 +170,8 @@ async def replay(settings: Settings, plan: ReplayPlan, runs: ClickHouseRuns, tel
     Raises:
         CampaignStreamsError: it cannot be done; the message says what to do.
     """
-    async with history_of(settings, plan) as history:
-        recorded = await survey(history, plan.wanted)
-    partitions, total = len(recorded), total_events(recorded)
+    async with sources_of(settings, plan) as sources:
+        partitions = await check(sources.history, plan.wanted)
     folder = ReplayFolder(settings.worker.state_dir, plan.run)
     messages: Queue[tuple[Any, ...]] = multiprocessing.get_context("spawn").Queue(QUEUED)
     shares = [list(range(partitions))[n :: plan.processes] for n in range(min(plan.processes, partitions))]
@@ -183,36 +184,11 @@ async def replay(settings: Settings, plan: ReplayPlan, runs: ClickHouseRuns, tel
     for child in children:
         child.start()
     try:
-        return await asyncio.to_thread(_collect, children, messages, plan, runs, total, partitions, tell)
+        return await asyncio.to_thread(_collect, children, messages, plan, runs, partitions, tell)
     finally:
         for child in children:
             child.terminate()
             child.join(10)
-
-
-async def replay_changed(
-    settings: Settings, plan: ReplayPlan, change: Change, runs: ClickHouseRuns, tell: Tell
-) -> Summary:
-    """The same under other rules or settings: all partitions in this process, for evidence crosses them.
-
-    Raises:
-        CampaignStreamsError: it cannot be done; the message says what to do.
-    """
-    began, rows, events = time.monotonic(), 0, 0
-
-    async def emit(table: Table, found: Sequence[Row]) -> None:
-        nonlocal rows
-        rows += len(found)
-        await asyncio.to_thread(runs.insert, plan.run, table, list(found))
-
-    async with history_of(settings, plan) as history:
-        recorded = await survey(history, plan.wanted)
-        total = total_events(recorded)
-        steps = what_if(history, recorded, settings.worker.log_epoch, change, plan.wanted, emit)
-        async with contextlib.aclosing(steps):
-            async for events in steps:
-                tell(Progress(events, total, time.monotonic() - began))
-    return Summary(events, time.monotonic() - began, rows, 0, 0)
 
 
 def _collect(
@@ -220,14 +196,15 @@ def _collect(
     messages: "Queue[tuple[Any, ...]]",
     plan: ReplayPlan,
     runs: ClickHouseRuns,
-    total: int,
     partitions: int,
     tell: Tell,
 ) -> Summary:
     """Inserts what the processes find, in this one: the embedded engine is held by one process."""
-    began, rows, lost = time.monotonic(), 0, 0
+    began, rows = time.monotonic(), 0
+    starts: dict[int, Start] = {}
+    totals: dict[int, int] = {}
     events: dict[int, int] = {}
-    done: set[int] = set()
+    done: dict[int, Done] = {}
     while len(done) < partitions:
         try:
             kind, partition, *rest = messages.get(timeout=1.0)
@@ -243,13 +220,23 @@ def _collect(
             rows += len(rest[1])
         elif kind == "failed":
             raise CampaignStreamsError(str(rest[0]))
+        elif kind == "began":
+            starts[partition], totals[partition] = rest
+        elif kind == "done":
+            done[partition] = rest[0]
+            events[partition] = totals[partition] = rest[0].events
         else:
             events[partition] = rest[0]
-            if kind == "done":
-                done.add(partition)
-                lost += rest[1]
-            tell(Progress(sum(events.values()), total, time.monotonic() - began))
-    return Summary(sum(events.values()), time.monotonic() - began, rows, lost, 0)
+        tell(Progress(sum(events.values()), sum(totals.values()), time.monotonic() - began))
+    firsts = [each.first_ms for each in done.values() if each.first_ms >= 0]
+    return Summary(
+        events=sum(events.values()),
+        seconds=time.monotonic() - began,
+        rows=rows,
+        lost=sum(each.lost for each in done.values()),
+        read_from_ms=reach_back(list(starts.values()), min(firsts, default=0)),
+        starts=tuple(starts[partition] for partition in sorted(starts)),
+    )
 
 
 def _child(
@@ -275,8 +262,8 @@ async def _replay_share(
     partitions: int,
     messages: "Queue[tuple[Any, ...]]",
 ) -> None:
-    async with history_of(settings, plan) as history:
-        worker = Worker(history, ReplayFolder(path.parent.parent, path.name), plan, messages.put)
+    async with sources_of(settings, plan) as sources:
+        worker = Worker(sources, ReplayFolder(path.parent.parent, path.name), plan, messages.put)
         for partition in share:
             await worker.run(partition, partitions, settings.worker.log_epoch)
 
@@ -290,6 +277,7 @@ def info_of(plan: ReplayPlan, kind: str, state: str, created_ms: int, summary: S
         from_s=plan.wanted.from_ms // 1000,
         to_s=plan.wanted.to_ms // 1000,
         campaigns=plan.campaigns,
+        read_from_s=summary.read_from_ms // 1000 if summary else 0,
         records=summary.events if summary else 0,
         lost=summary.lost if summary else 0,
         created_s=created_ms // 1000,

@@ -1,27 +1,26 @@
 """One partition's history again: the same ranges, the same ticks, the same pure code; so the same rows.
 
-A replay follows the recorded journal from its beginning, or from a checkpoint whose tick stands in it. It keeps the
-latest row of each key, and only what lies in the range that is asked for (`Range`), by effect pane: rows of panes that
-are closed go out when there are many, the rest at the end.
+A replay follows the recorded journal from its beginning, or from a checkpoint whose tick stands in it, until nothing
+that it can still read makes a row of the range that is asked for (`Range`). It keeps the latest row of each key, and
+only what lies in the range, by effect pane; they go out when there are many, and at the end. So alerts and flags of
+the range are told as they stood then: what later ticks made of them (an end, a review) is not.
 """
 
-import contextlib
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from streams.adapters.clickhouse_runs import TIMED_BY
 from streams.blocks import Blocks, stamped
-from streams.errors import CampaignStreamsError
+from streams.jobs.replay_journal import RecordedTick
 from streams.ports import History
 from streams.records import COLUMNS, Row, Table
-from streams.rules import Rules
 from streams.state.dirty import DirtyRows
 from streams.state.inputs import Batch
-from streams.state.journal import Fold, Tick, decode, version_of
+from streams.state.journal import version_of
 from streams.state.partition import Output, PartitionState
-from streams.topics import JOURNAL
+from streams.topics import INPUT_TOPICS
 
 FLUSH_AT: Final = 100_000
 """Rows that wait for their insertion; beyond it they go out."""
@@ -54,13 +53,6 @@ class Place(NamedTuple):
     journal_offset: int
     wall_ms: int
     events: int
-
-
-class RecordedTick(NamedTuple):
-    """A tick that counts, and its place in the journal."""
-
-    offset: int
-    tick: Tick
 
 
 class Cursor:
@@ -104,7 +96,7 @@ def _up_to(batch: Batch, offset: int) -> Batch:
 
 
 class PartitionReplay:
-    """Follows one partition's journal. `state` is empty, or stands at a checkpoint's tick (`after_offset`)."""
+    """Follows one partition's journal. `state` is empty, or stands at a checkpoint's tick."""
 
     def __init__(self, history: History, state: PartitionState, wanted: Range, emit: Emit) -> None:
         self.history = history
@@ -112,14 +104,21 @@ class PartitionReplay:
         self.wanted = wanted
         self.emit = emit
         self.events = 0
+        self.lost = 0
+        """Offsets that retention had removed before they were read here."""
         self.rows = DirtyRows()
 
-    async def run(self, ticks: Sequence[RecordedTick]) -> AsyncIterator[Place]:
-        """Replays these ticks in order; tells how far it has come after each."""
-        cursors = self._cursors(ticks[-1].tick.applied) if ticks else {}
+    async def run(self, ticks: AsyncIterator[RecordedTick], ends: dict[str, int]) -> AsyncGenerator[Place]:
+        """Replays these ticks in order; tells how far it has come after each.
+
+        `ends`: how far the last of them has applied every topic. It leaves off where it `is_beyond`.
+        """
+        cursors = self._cursors(ends)
         try:
-            async for place in self._follow(ticks, cursors):
-                yield place
+            async for recorded in ticks:
+                yield await self._follow(recorded, cursors)
+                if self.is_beyond(ends):
+                    break
             await self.flush()
         finally:
             for cursor in cursors.values():
@@ -129,16 +128,16 @@ class PartitionReplay:
         partition, at = self.state.partition, self.state.position
         return {topic: Cursor(self.history, topic, partition, at(topic), end) for topic, end in ends.items()}
 
-    async def _follow(self, ticks: Sequence[RecordedTick], cursors: dict[str, Cursor]) -> AsyncIterator[Place]:
-        for recorded in ticks:
-            for topic, target in recorded.tick.applied.items():
-                async for batch in cursors[topic].up_to(target):
-                    self.events += len(batch.records)
-                    self.state.apply(batch)
-            self.keep(self.state.tick(recorded.tick), version_of(self.state.log_epoch, recorded.offset))
-            if len(self.rows) > FLUSH_AT:
-                await self.flush()
-            yield Place(recorded.offset, recorded.tick.wall_ms, self.events)
+    async def _follow(self, recorded: RecordedTick, cursors: dict[str, Cursor]) -> Place:
+        for topic, target in recorded.tick.applied.items():
+            async for batch in cursors[topic].up_to(target):
+                self.events += len(batch.records)
+                self.lost += (batch.to_offset - batch.from_offset) if batch.is_lost else 0
+                self.state.apply(batch)
+        self.keep(self.state.tick(recorded.tick), version_of(self.state.log_epoch, recorded.offset))
+        if len(self.rows) > FLUSH_AT:
+            await self.flush()
+        return Place(recorded.offset, recorded.tick.wall_ms, self.events)
 
     def keep(self, output: Output, version: int) -> None:
         """Keeps what a tick gave and the range holds."""
@@ -155,48 +154,16 @@ class PartitionReplay:
                 await self.emit(table, rows)
                 self.rows.acknowledge(table, rows)
 
-    @property
-    def is_beyond(self) -> bool:
-        """Whether every input that has events has passed the range's end: no pane of it can change any more."""
-        reached = [state.newest_ms for state in self.state.inputs.values() if state.newest_ms >= 0]
-        return bool(reached) and min(reached) >= self.wanted.to_ms
+    def is_beyond(self, ends: dict[str, int]) -> bool:
+        """Whether no pane of the range can change any more.
 
-
-async def recorded_ticks(history: History, partition: int, from_offset: int | None = None) -> "Recorded":
-    """The journal's ticks that count, from its beginning or from a tick's place on (that tick left out).
-
-    Raises:
-        CampaignStreamsError: the journal's beginning has been removed, and no checkpoint stands before what is left.
-    """
-    span = await history.span(JOURNAL, partition)
-    fold, ticks = Fold(), []
-    if from_offset is None and span.first > 0:
-        raise CampaignStreamsError(
-            f"partition {partition}: the journal begins at offset {span.first}: its beginning has been removed; "
-            "replay from an archive that holds it, or from a pinned checkpoint"
-        )
-    begin = span.first if from_offset is None else from_offset
-    async with contextlib.aclosing(history.read(JOURNAL, partition, begin, span.next)) as ranges:
-        async for batch in ranges:
-            for record in batch.records:
-                tick = fold.take(decode(record.value or b""))
-                if tick is not None:
-                    ticks.append(RecordedTick(record.offset, tick))
-    return Recorded(ticks, fold.starts or {})
-
-
-class Recorded(NamedTuple):
-    """A partition's journal, and where its topics began."""
-
-    ticks: list[RecordedTick]
-    starts: dict[str, int]
-
-
-def fresh_state(partition: int, partitions: int, log_epoch: int, recorded: Recorded) -> PartitionState:
-    """An empty state that knows what the journal says about poison."""
-    state = PartitionState(partition, partitions, log_epoch, Rules())
-    state.begin_at(recorded.starts)
-    for _, tick in recorded.ticks:
-        for topic, offsets in tick.poisoned.items():
-            state.poisoned.setdefault(topic, set()).update(offsets)
-    return state
+        All its panes are closed, for every input that has something left to read (`ends`), and for what ticks decide.
+        """
+        pane_ms, to_ms = self.state.rules.report_pane_ms, self.wanted.to_ms
+        if self.state.newest_ms() // pane_ms * pane_ms < to_ms:
+            return False
+        for source, state in self.state.inputs.items():
+            is_read = state.position >= ends[INPUT_TOPICS[source]] and state.report.is_clean and state.cohorts.is_clean
+            if not is_read and state.newest_ms // pane_ms * pane_ms < to_ms:
+                return False
+        return True

@@ -7,13 +7,17 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from streams.errors import ConfigurationError, CorruptCheckpoint
+from streams.jobs.replay_lanes import SavedLane
 from streams.state.checkpoint import FORMAT, capture, restore
 from streams.state.partition import PartitionState
+
+if TYPE_CHECKING:
+    from streams.jobs.replay_what_if import Change
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -24,6 +28,11 @@ class Saved(NamedTuple):
     journal_offset: int
     events: int
     is_done: bool
+    start: tuple[Any, ...] = ()
+    """Where it has begun: the fields of `replay_start.Start`."""
+    lost: int = 0
+    first_ms: int = -1
+    """Of a partition that is done: the oldest event time that it has seen."""
 
 
 class ReplayFolder:
@@ -36,10 +45,13 @@ class ReplayFolder:
 
     def save(self, state: PartitionState, saved: Saved) -> None:
         """Keeps a partition's state."""
-        self.path.mkdir(parents=True, exist_ok=True)
         segments = {} if saved.is_done else capture(state, (), {}).changed
         data = msgspec.msgpack.encode([FORMAT, list(saved), segments])
-        target = self.path / f"{state.partition}.state"
+        self._write(f"{state.partition}.state", data)
+
+    def _write(self, name: str, data: bytes) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        target = self.path / name
         temporary = target.with_suffix(".new")
         with temporary.open("wb") as file:
             file.write(data)
@@ -67,15 +79,51 @@ class ReplayFolder:
             raise ConfigurationError(f"{path} cannot be read; remove it, and its partition begins anew") from None
         return found
 
-    def describe(self, document: dict[str, Any]) -> None:
-        """Keeps what the run was asked for."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)))
+    # What-ifs: all partitions at one step
 
-    def description(self) -> dict[str, Any] | None:
-        """What the run was asked for, if it was begun."""
-        path = self.path / "run.json"
-        return msgspec.json.decode(path.read_bytes()) if path.is_file() else None
+    def save_lane(self, generation: int, state: PartitionState, saved: SavedLane) -> None:
+        """Keeps one partition at a step. It counts from `commit` on."""
+        data = msgspec.msgpack.encode([FORMAT, saved, capture(state, (), {}).changed])
+        self._write(f"{state.partition}-{generation}.lane", data)
+
+    def load_lane(self, generation: int, state: PartitionState) -> SavedLane:
+        """Fills an empty state from a step that was committed.
+
+        Raises:
+            ConfigurationError: it cannot be read, or another version of the package wrote it.
+        """
+        path = self.path / f"{state.partition}-{generation}.lane"
+        try:
+            form, saved, segments = msgspec.msgpack.decode(path.read_bytes())
+            if form != FORMAT:
+                raise ConfigurationError(f"{path} is of another version of the package; begin the run anew")
+            restore(state, segments)
+            return msgspec.convert(saved, SavedLane)
+        except (OSError, msgspec.MsgspecError, CorruptCheckpoint, ValueError, TypeError):
+            raise ConfigurationError(f"{path} cannot be read; drop the run, and begin it anew") from None
+
+    def commit(self, generation: int, document: bytes) -> None:
+        """From here on a run goes on from this step; earlier ones are removed."""
+        self._write("step.state", msgspec.msgpack.encode((generation, document)))
+        for file in self.path.glob("*.lane"):
+            if not file.name.endswith(f"-{generation}.lane"):
+                file.unlink(missing_ok=True)
+
+    def committed(self) -> tuple[int, bytes] | None:
+        """The last step that was committed."""
+        path = self.path / "step.state"
+        return msgspec.msgpack.decode(path.read_bytes(), type=tuple[int, bytes]) if path.is_file() else None
+
+    def describe(self, change: "Change") -> None:
+        """Keeps what is different in a run."""
+        self._write("change.json", msgspec.json.encode(change))
+
+    def change(self) -> "Change | None":
+        """What is different in a run; None: nothing."""
+        from streams.jobs.replay_what_if import Change
+
+        path = self.path / "change.json"
+        return msgspec.json.decode(path.read_bytes(), type=Change) if path.is_file() else None
 
     def remove(self) -> None:
         """Forgets the run."""

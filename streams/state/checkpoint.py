@@ -49,6 +49,10 @@ class Manifest(msgspec.Struct, frozen=True):
     segments: dict[str, SegmentRef]
     row_versions: dict[str, int]
     """By segment of rows: the version that its rows have which were encoded before they had one."""
+    wall_ms: int = 0
+    """Wall time of its tick; 0: a version wrote it that did not say."""
+    newest_ms: int = -1
+    """Newest event time that the state has reached; -1: no event yet."""
 
 
 class Capture(msgspec.Struct):
@@ -57,6 +61,8 @@ class Capture(msgspec.Struct):
     seq: int
     changed: dict[str, bytes]
     names: set[str]
+    wall_ms: int = 0
+    newest_ms: int = -1
 
 
 _PACK: Final = msgspec.msgpack.Encoder()
@@ -73,22 +79,35 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return checksum_of(body).encode() + b"\n" + body
 
 
-def decode_manifest(data: bytes) -> Manifest:
-    """Raises `CorruptCheckpoint` where the bytes are not whole or the format is another."""
+def parse_manifest(data: bytes) -> Manifest:
+    """A manifest of any format: what it names may be deleted, but not loaded (`check_format`).
+
+    Raises:
+        CorruptCheckpoint: the bytes are not whole.
+    """
     checksum, _, body = data.partition(b"\n")
     if checksum.decode(errors="replace") != checksum_of(body):
         raise CorruptCheckpoint("a manifest fails its checksum")
     try:
-        manifest = msgspec.json.decode(body, type=Manifest)
+        return msgspec.json.decode(body, type=Manifest)
     except msgspec.DecodeError as error:
         raise CorruptCheckpoint(f"a manifest cannot be read: {error}") from None
+
+
+def check_format(manifest: Manifest) -> Manifest:
+    """Raises `CorruptCheckpoint` where the format is another."""
     if manifest.format != FORMAT:
         raise CorruptCheckpoint(f"a manifest has format {manifest.format}; this version reads {FORMAT}")
     return manifest
 
 
-def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes]) -> Capture:
-    """Encodes the state as it stands.
+def decode_manifest(data: bytes) -> Manifest:
+    """Raises `CorruptCheckpoint` where the bytes are not whole or the format is another."""
+    return check_format(parse_manifest(data))
+
+
+def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes], wall_ms: int = 0) -> Capture:
+    """Encodes the state as it stands, at a tick of this wall time.
 
     `written` names the segments that the last checkpoint has and that never change (IMMUTABLE); `rows` are segments
     of rows not yet acknowledged, by name.
@@ -122,7 +141,7 @@ def capture(state: PartitionState, written: Iterable[str], rows: dict[str, bytes
         names.add(name)
         if name not in known:
             changed[name] = data
-    return Capture(state.seq, changed, names)
+    return Capture(state.seq, changed, names, wall_ms, state.newest_ms())
 
 
 def _indexes(held: InputState) -> list[tuple[str, DedupeIndex]]:

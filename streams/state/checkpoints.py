@@ -4,7 +4,7 @@
 2. Every changed segment is stored, under a key of its own.
 3. The manifest is stored: from here on the checkpoint exists.
 4. A tick that was proposed after step 3 is confirmed: so whoever claims the partition sees this manifest.
-5. What neither of the last two manifests names is deleted.
+5. What neither of the last two manifests names, nor a pinned one (`streams.state.pins`), is deleted.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from streams.state.checkpoint import (
     checksum_of,
     encode_manifest,
 )
+from streams.state.pins import NO_PINS, Pins
 from streams.state.recovery import NamedManifest
 
 
@@ -38,16 +39,19 @@ class _Work(msgspec.Struct):
 class Checkpointer:
     """The checkpoints of one claim on one partition. One is written at a time."""
 
-    def __init__(self, partition: int, claim_id: str, store: CheckpointStore) -> None:
+    def __init__(self, partition: int, claim_id: str, store: CheckpointStore, pins: Pins = NO_PINS) -> None:
         self.partition = partition
         self.claim_id = claim_id
         self.store = store
+        self.pins = pins
         self.captured_version = 0
         """Rows up to this version are in segments already."""
         self.written = 0
         self.bytes_written = 0
         self._base: dict[str, SegmentRef] = {}
         self._manifests: list[NamedManifest] = []
+        self._unfit: set[str] = set()
+        """Manifests that could not be loaded: they are no day's last."""
         self._row_versions: dict[str, int] = {}
         self._work: _Work | None = None
         self._outdated: list[str] = []
@@ -56,12 +60,17 @@ class Checkpointer:
         self._delete_after_seq = 0
 
     def loaded(self, manifests: Sequence[NamedManifest], used: NamedManifest | None) -> None:
-        """The manifests that are there, oldest first. Only the used one is built upon; the others await deletion."""
+        """The manifests that are there, oldest first. Only the used one is built upon.
+
+        The others await deletion, but for those that are pinned; newer ones than the used have failed.
+        """
         self._work = None
         self._outdated, self._may_delete, self._delete_after_seq = [], False, 0
         self._row_versions = {}
         self.captured_version = 0
         self._base = used.manifest.segments if used is not None and used.manifest is not None else {}
+        at = manifests.index(used) if used is not None else -1
+        self._unfit = {named.key for named in manifests[at + 1 :]}
         self._manifests = [named for named in manifests if named is not used]
         if used is not None:
             self._manifests.append(used)
@@ -142,12 +151,16 @@ class Checkpointer:
         names = sorted(work.captured.names)
         segments = {name: work.stored.get(name) or work.base[name] for name in names}
         seq, offset = work.captured.seq, work.journal_offset
-        return Manifest(FORMAT, self.claim_id, seq, offset, segments, work.row_versions)
+        times = work.captured.wall_ms, work.captured.newest_ms
+        return Manifest(FORMAT, self.claim_id, seq, offset, segments, work.row_versions, *times)
 
     def _supersede(self, newest: NamedManifest, manifest: Manifest) -> None:
-        gone, kept = self._manifests[:-1], [*self._manifests[-1:], newest]
-        named = _segment_keys(kept)
-        self._outdated.extend([old.key for old in gone] + sorted(_segment_keys(gone) - named))
+        pinned = self.pins.of([named for named in [*self._manifests, newest] if named.key not in self._unfit])
+        keys = {named.key for named in pinned}
+        older, before = self._manifests[:-1], self._manifests[-1:]
+        gone = [old for old in older if old.key not in keys]
+        kept = [*(old for old in older if old.key in keys), *before, newest]
+        self._outdated.extend([old.key for old in gone] + sorted(_segment_keys(gone) - _segment_keys(kept)))
         self._manifests, self._base = kept, manifest.segments
         self._may_delete = False
         self._delete_after_seq = self._proposed_seq

@@ -23,6 +23,7 @@ from streams.state.inputs import Batch
 from streams.state.journal import Claim, Tick, decode, encode, version_of
 from streams.state.outgoing import outgoing
 from streams.state.partition import TOPICS, Output, PartitionState
+from streams.state.pins import Pins
 from streams.state.recovery import PlacedTick, recover
 from streams.topics import CAMPAIGNS, NOTICE_TOPICS
 
@@ -37,6 +38,8 @@ class OwnerConfig(NamedTuple):
     checkpoint_ms: int = 5_000
     idle_tick_ms: int = 10_000
     """Without anything new, a tick is written this often."""
+    pins: Pins = Pins()
+    """Checkpoints that stay beside the last two, for replays."""
 
 
 class Ports(NamedTuple):
@@ -69,7 +72,7 @@ class Owner:
         self.corrupt: list[str] = []
         self.must_seek = False
         """After a reload: the caller seeks every topic to `expected` and clears this."""
-        self._checkpointer = Checkpointer(partition, self.claim_id, ports.store)
+        self._checkpointer = Checkpointer(partition, self.claim_id, ports.store, config.pins)
         self._pending: deque[PlacedTick] = deque()
         self._inbox: dict[str, deque[Batch]] = {topic: deque() for topic in TOPICS}
         self._expected: dict[str, int] = {}
@@ -285,7 +288,7 @@ class Owner:
         segments = self._checkpointer.row_segments(self.dirty.oldest_version())
         if rows is not None:
             segments[f"rows/{self.state.seq}"] = rows
-        return capture(self.state, self._checkpointer.immutable_names(), segments)
+        return capture(self.state, self._checkpointer.immutable_names(), segments, wall_ms)
 
     async def _settle(self) -> None:
         """Appends the proposed tick, reads it back, and only then releases what it gave."""

@@ -160,7 +160,7 @@ class PartitionState:
             self._reported_ms = tick.wall_ms
         looked = self._look(tick)
         rows.update(looked.rows)
-        self.judging.tidy(self.inputs, self._newest_ms())
+        self.judging.tidy(self.inputs, self.newest_ms())
         letters = self._take_letters()
         self._forget_poisoned()
         if tick.rules and tick.seq > 1:
@@ -183,15 +183,16 @@ class PartitionState:
         return waits and self._is_report_time(wall_ms, is_catching_up)
 
     def _advance_windows(self) -> None:
-        newest = self._newest_ms()
+        newest = self.newest_ms()
         if newest >= 0:
             self.windows.advance(newest)
 
-    def _newest_ms(self) -> int:
+    def newest_ms(self) -> int:
+        """The newest event time of all inputs; -1 before the first event. No row is of a later time."""
         return max(state.newest_ms for state in self.inputs.values())
 
     def _take_settings(self, rows: dict[Table, list[Row]], wall_ms: int) -> None:
-        newest_ms = self._newest_ms()
+        newest_ms = self.newest_ms()
         now_ms = newest_ms if newest_ms >= 0 else wall_ms  # before the first event, the tick's own time
         before = dict(self.campaigns.current) if self.campaigns.has_staged else self.campaigns.current
         accepted, in_force = self.campaigns.activate(self.rules.pane_ms, now_ms, newest_ms)
@@ -232,7 +233,7 @@ class PartitionState:
         effects = [effect for move in judged.moves for effect in self._moved_effects(move)]
         effects.extend(self._give_back())
         prefix = (self.log_epoch, JOURNAL_INPUT, self.partition)
-        for effected in self.effects.apply(effects, self._newest_ms()):
+        for effected in self.effects.apply(effects, self.newest_ms()):
             head = (*prefix, self.effects.pane_ms(effected.table), self.rules_seq)
             if effected.table is Table.COHORTS:
                 rows[Table.COHORTS].extend(self._effect_cohorts(head, effected))
@@ -285,7 +286,7 @@ class PartitionState:
         """Credits what has been billed and rejected."""
         conversions, adjustments = self.inputs[Input.CONVERSIONS], self.inputs[Input.ADJUSTMENTS]
         horizon_ms = self.rules.horizons[Input.ADJUSTMENTS].dedupe_ms
-        found = self.credits.match(conversions.billed, adjustments.rejections, self._newest_ms(), horizon_ms)
+        found = self.credits.match(conversions.billed, adjustments.rejections, self.newest_ms(), horizon_ms)
         self.credits.forget_given(conversions.traces.recent.floor_ms)
         conversions.billed, adjustments.rejections = [], []
         return [self._credit(billed) for billed in found]
@@ -323,7 +324,7 @@ class PartitionState:
         unknown = self.rates.unknown(tick.wall_ms, consumed, silent, tick.is_catching_up)
         heard = {source: state.newest_ms for source, state in self.inputs.items()}
         world = World(
-            self._newest_ms(), tick.wall_ms, unknown, heard, tick.is_catching_up, self.campaigns.current, self.windows
+            self.newest_ms(), tick.wall_ms, unknown, heard, tick.is_catching_up, self.campaigns.current, self.windows
         )
         return self.desk.look(world)
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from streams.blocks import RowBlock
 from streams.errors import CorruptCheckpoint, Fenced, JournalMismatch
-from streams.ports import CheckpointStore, Journal, JournalRecord
-from streams.state.checkpoint import Manifest, checksum_of, decode_manifest, decode_rows, restore
+from streams.ports import CheckpointReader, Journal, JournalRecord
+from streams.state.checkpoint import Manifest, check_format, checksum_of, decode_rows, parse_manifest, restore
 from streams.state.dirty import Unsaved
 from streams.state.journal import Claim, Fold, Tick, decode
 from streams.state.partition import PartitionState
@@ -23,7 +23,7 @@ class PlacedTick(NamedTuple):
 
 
 class NamedManifest(NamedTuple):
-    """A manifest and the key that it is stored under; None where it cannot be read."""
+    """A manifest, of whatever format, and the key that it is stored under; None where it cannot be read."""
 
     key: str
     manifest: Manifest | None
@@ -48,7 +48,7 @@ class Recovered(NamedTuple):
 async def recover(
     empty: PartitionState,
     journal: Journal,
-    store: CheckpointStore,
+    store: CheckpointReader,
     read_until: int | str,
 ) -> Recovered:
     """Loads the newest whole checkpoint and reads the journal behind it.
@@ -59,7 +59,7 @@ async def recover(
         JournalMismatch: the journal does not hold what the checkpoint stands on.
     """
     partition = empty.partition
-    manifests, corrupt = await _manifests(partition, store)
+    manifests, corrupt = await named_manifests(partition, store)
     used: NamedManifest | None = None
     state = empty
     rows: list[Unsaved] = []
@@ -67,7 +67,7 @@ async def recover(
         if candidate.manifest is None:
             continue
         try:
-            state, rows = await _load(empty, candidate.manifest, store)
+            state, rows = await load(empty, candidate.manifest, store)
             used = candidate
             break
         except CorruptCheckpoint as error:
@@ -83,21 +83,28 @@ async def recover(
     return Recovered(state, ticks, fold, cursor, manifests, used, rows, corrupt)
 
 
-async def _manifests(partition: int, store: CheckpointStore) -> tuple[list[NamedManifest], list[str]]:
+async def named_manifests(partition: int, store: CheckpointReader) -> tuple[list[NamedManifest], list[str]]:
+    """All manifests that a store has, the oldest first (unreadable ones in front), and what could not be read."""
     found: list[NamedManifest] = []
     corrupt: list[str] = []
     for key, data in await store.manifests(partition):
         try:
-            found.append(NamedManifest(key, decode_manifest(data)))
+            found.append(NamedManifest(key, parse_manifest(data)))
         except CorruptCheckpoint as error:
             found.append(NamedManifest(key, None))
             corrupt.append(f"{key}: {error}")
     return sorted(found, key=lambda named: named.manifest.journal_offset if named.manifest else -1), corrupt
 
 
-async def _load(
-    empty: PartitionState, manifest: Manifest, store: CheckpointStore
+async def load(
+    empty: PartitionState, manifest: Manifest, store: CheckpointReader
 ) -> tuple[PartitionState, list[Unsaved]]:
+    """The state that a manifest names (`empty` stays so), and the rows that were not acknowledged then.
+
+    Raises:
+        CorruptCheckpoint: it is of another format, or something that it names is not there or not whole.
+    """
+    check_format(manifest)
     segments: dict[str, bytes] = {}
     for name, ref in manifest.segments.items():
         data = await store.get(empty.partition, ref.key, ref.place)

@@ -32,7 +32,7 @@ class SharedMemory(MemoryCheckpointStore):
     async def stop(self) -> None: ...
 
 
-MakeStore = Callable[[], Store]
+MakeStore = Callable[..., Store]
 
 
 @pytest.fixture(params=["memory", "directory", *BROKERS])
@@ -47,12 +47,12 @@ async def make_store(settings: KafkaSettings | str, tmp_path: Path) -> MakeStore
     """Each call gives another process's view of the same store."""
     if settings == "memory":
         memory = SharedMemory()
-        return lambda: memory
+        return lambda **_: memory
     if isinstance(settings, str):
-        return lambda: DirectoryCheckpointStore(tmp_path / "checkpoints")
+        return lambda **_: DirectoryCheckpointStore(tmp_path / "checkpoints")
     segments = await new_topic(settings, cleanup_policy="compact")
     manifests = await new_topic(settings, cleanup_policy="compact")
-    return lambda: KafkaCheckpointStore(settings, segments, manifests)
+    return lambda **more: KafkaCheckpointStore(settings, segments, manifests, **more)
 
 
 @pytest.fixture
@@ -170,3 +170,21 @@ async def test_deleting_twice_does_nothing(store: Store) -> None:
     await store.delete(0, ["m1"])
     await store.delete(0, ["m1"])
     assert await store.manifests(0) == [("m2", b"2")]
+
+
+async def test_a_reader_sees_what_is_there_and_leaves_no_trace(store: Store, make_store: MakeStore) -> None:
+    """Replays look at the checkpoints of a worker that goes on."""
+    reader = make_store(is_reader=True)
+    await reader.start()
+    try:
+        assert list(await reader.manifests(0)) == []
+        place = await store.put(0, "1:1/panes", LARGE)
+        for number in range(12):
+            await store.put_manifest(0, f"m{number}", b"%d" % number)
+        assert await reader.get(0, "1:1/panes", place) == LARGE
+        assert list(await reader.manifests(0)) == [(f"m{number}", b"%d" % number) for number in range(12)]
+        await store.delete(0, ["1:1/panes", *(f"m{number}" for number in range(10))])
+        assert list(await reader.manifests(0)) == [("m10", b"10"), ("m11", b"11")]
+        assert list(await store.manifests(0)) == [("m10", b"10"), ("m11", b"11")]
+    finally:
+        await reader.stop()

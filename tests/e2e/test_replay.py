@@ -33,6 +33,41 @@ WHOLE = ("--from", "2020-01-01", "--to", "now")
 TIMEOUT_S = 120.0
 BY_THE_CLOCK = {"alert_rows", "pacing_rows"}
 """What a worker that goes on looks at again, although nothing comes: such rows may be newer than a replay beside it."""
+LATER_WORDS = {"alert_rows", "flag_rows"}
+"""An alert's end and a flag's withdrawal behind the range change its row; a replay does not read so far."""
+
+
+PINNED = {
+    "WORKER__CHECKPOINT_MS": "500",
+    "WORKER__PIN_EVERY_MS": "1000",
+    "WORKER__PINNED_CHECKPOINTS": "200",
+    "RULES": '{"report_every_ms": 1000, "pane_ms": 1000, "report_pane_ms": 10000}',
+}
+"""Days of a second, so that there are pinned checkpoints in a run that lasts some."""
+BY_SECONDS = """
+import asyncio, json, sys, time
+from streams.adapters.clickhouse_runs import ClickHouseRuns
+from streams.jobs.replay import info_of, replay
+from streams.jobs.replay_partition import Range
+from streams.jobs.replay_plan import ReplayPlan
+from streams.settings import load_settings
+
+settings, (name, begin, end, processes) = load_settings(), sys.argv[1:]
+plan = ReplayPlan(name, Range(int(begin) * 1000, int(end) * 1000), int(processes))
+runs = ClickHouseRuns(settings.clickhouse)
+runs.open()
+summary = asyncio.run(replay(settings, plan, runs, lambda progress: None))
+runs.tell(info_of(plan, "identical", "done", time.time_ns() // 1_000_000, summary))
+print(json.dumps([start._asdict() for start in summary.starts]))
+"""
+"""`campaign-streams replay` rounds to minutes."""
+KEEPING_EVERY_STEP = """
+from streams.cli import main
+from streams.jobs import replay_steps
+
+replay_steps.SAVE_EVERY_S = 0.0
+main()
+"""
 
 
 @asynccontextmanager
@@ -56,10 +91,12 @@ async def lived(directory: Path, kafka: KafkaSettings, dsn: str, **more: str) ->
         worker.close()
 
 
-async def command(settings: dict[str, str], *arguments: str, code: int = 0) -> str:
+async def command(
+    settings: dict[str, str], *arguments: str, code: int = 0, program: tuple[str, ...] = ("-m", "streams.cli")
+) -> str:
     """Runs the command line; its standard output (and error, where it fails)."""
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "streams.cli", *arguments),
+        *(sys.executable, *program, *arguments),
         env=environment(settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -85,6 +122,7 @@ def differing(runs: ClickHouseRuns, info: RunInfo, other: str = "live") -> dict[
 
 async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: str) -> None:
     """Beside the worker and behind it: by one process, by two, killed and resumed, and from an archive."""
+    more |= PINNED
     with ClickHouseHttp(directory / "clickhouse") as server:
         async with lived(directory, kafka, server.dsn(), **more) as worker:
             settings = worker_settings(directory, kafka, server.dsn(), **more)
@@ -109,6 +147,30 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: 
             assert differing(runs, infos["one"], "two") == {}
             assert [each for each in compare(runs, infos["one"]) if each.before != each.after] == []
             assert sum(each.before.clicks for each in compare(runs, infos["one"])) > 100
+            await the_same_from_pinned_checkpoints(settings, runs)
+
+
+async def the_same_from_pinned_checkpoints(settings: dict[str, str], runs: ClickHouseRuns) -> None:
+    """The last seconds again, to their end and beyond it: every partition begins at a checkpoint from before them."""
+    newest = (
+        "SELECT toUnixTimestamp(min(newest)) FROM (SELECT max(effect_pane) AS newest FROM pane_rows GROUP BY partition)"
+    )
+    end = int(runs.ask(newest)[0][0])
+    for name, begin, beyond, processes in (("short", end - 3, end - 1, "1"), ("open", end - 3, end + 3_000, "2")):
+        told = await command(settings, name, str(begin), str(beyond), processes, program=("-c", BY_SECONDS))
+        starts: list[dict[str, Any]] = msgspec.json.decode(told)
+        assert [start["partition"] for start in starts] == [0, 1, 2, 3]
+        assert all(start["checkpoint"] and start["newest_ms"] < begin * 1000 for start in starts)
+        assert not any(start["remarks"] or start["missing"] for start in starts)
+        info = runs.find(name)
+        assert 0 < info.read_from_s < begin
+        assert info.records < runs.find("one").records
+        found = differing(runs, info)
+        assert not found.keys() - (LATER_WORDS if name == "short" else set())
+        counted = "SELECT count() FROM run_pane_rows WHERE run = {run:String}"
+        assert int(runs.ask(counted, {"run": name})[0][0]) > 20
+    shown = await command(settings, "runs", "show", "short")
+    assert "before its range" in shown
 
 
 async def killed_and_resumed(settings: dict[str, str], dsn: str, name: str) -> None:
@@ -157,10 +219,30 @@ async def test_what_other_rules_change_is_what_their_flags_explain_and_a_run_can
                 for name, mode in (("as-it-is", "on"), ("without", "off")):
                     rules = tmp_path / f"{name}.toml"
                     rules.write_text(f'[rules.invalid.modes]\ndeclared_bot = "{mode}"\n')
-                    await command(settings, "replay", *WHOLE, "--run", name, "--rules", str(rules))
+                    asked = ("replay", *WHOLE, "--run", name, "--rules", str(rules), "--processes", "2")
+                    await (command if mode == "on" else killed_at_a_step)(settings, *asked)
+                strict = ("--resume", "without", "--rules", str(tmp_path / "as-it-is.toml"))
+                assert "with other rules" in await command(settings, "replay", *strict, code=2)
+                told = await command(settings, "replay", "--resume", "without", "--json")
+                assert msgspec.json.decode(told)["events"] > 1_000
                 async with runs_of(server.dsn()) as runs:
                     assert explained(runs, "as-it-is", "without") > 20
                     await stands_in(settings, runs)
+
+
+async def killed_at_a_step(settings: dict[str, str], *arguments: str) -> None:
+    """A what-if that keeps every step, killed as soon as it has kept one."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KEEPING_EVERY_STEP, *arguments),
+        env=environment(settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    kept = Path(settings["WORKER__STATE_DIR"]) / "runs" / "without" / "step.state"
+    await until(kept.is_file)
+    os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()
 
 
 def explained(runs: ClickHouseRuns, strict: str, lax: str) -> int:

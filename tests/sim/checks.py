@@ -5,6 +5,7 @@ from typing import Any
 
 from streams.records import COLUMNS, MEASURES, Row, Table
 from streams.rules import Rules
+from streams.state.checkpoint import restore
 from streams.state.journal import Fold, decode, version_of
 from streams.state.outgoing import outgoing
 from streams.state.partition import TOPICS, Output, PartitionState
@@ -23,6 +24,8 @@ def check(world: World, states: Mapping[int, PartitionState]) -> None:
     _rows_are_true(world, truth)
     _letters_are_there(world, truth)
     replays = [_same_as_undisturbed(world, partition, state) for partition, state in states.items()]
+    for replayed in replays:
+        _same_from_any_checkpoint(world, replayed)
     _signals_are_true(world, replays)
     _nothing_else_was_ever_published(world)
 
@@ -124,23 +127,35 @@ def _letters_are_there(world: World, truth: Truth) -> None:
 
 
 class Replayed:
-    """What the logs give when nothing interferes: every row that may ever be published, by key and version."""
+    """What the logs give when nothing interferes: every row that may ever be published, by key and version.
 
-    def __init__(self, world: World, partition: int) -> None:
+    From the journal's beginning, or behind the tick of a checkpoint (`document`).
+    """
+
+    def __init__(self, world: World, partition: int, document: dict[str, Any] | None = None) -> None:
         self.rows: dict[tuple[Table, Row, int], Row] = {}
         self.final: dict[tuple[Table, Row], Row] = {}
         self.signals: dict[Told, bytes] = {}
         self.latest: dict[tuple[str, bytes, str], Told] = {}
         self.state = PartitionState(partition, world.partitions, world.log_epoch, Rules())
         self._world = world
-        self._partition = partition
-        self._run()
+        self.partition = self._partition = partition
+        self._run(document)
 
-    def _run(self) -> None:
-        fold = Fold()
-        entries = [(entry.offset, decode(entry.value)) for entry in self._world.journal.entries[self._partition]]
+    def _load(self, document: dict[str, Any] | None) -> Fold:
+        if document is None:
+            return Fold()
+        refs, store = document["segments"], self._world.store
+        restore(self.state, {name: store.segments[self._partition, ref["key"]] for name, ref in refs.items()})
+        return Fold(document["claim_id"], document["seq"])
+
+    def _run(self, document: dict[str, Any] | None) -> None:
+        fold, behind = self._load(document), document["journal_offset"] if document else -1
+        journal = self._world.journal.entries[self._partition]
+        entries = [(entry.offset, decode(entry.value)) for entry in journal if entry.offset > behind]
         ticks = [(offset, tick) for offset, entry in entries if (tick := fold.take(entry)) is not None]
-        self.state.begin_at(fold.starts or {})
+        if document is None:
+            self.state.begin_at(fold.starts or {})
         for _, tick in ticks:
             for topic, offsets in tick.poisoned.items():
                 self.state.poisoned.setdefault(topic, set()).update(offsets)
@@ -195,6 +210,26 @@ def _same_as_undisturbed(world: World, partition: int, state: PartitionState) ->
             )
     _equal(f"state of partition {partition}", portrait(state), portrait(replayed.state))
     return replayed
+
+
+def _same_from_any_checkpoint(world: World, whole: Replayed) -> None:
+    """Whoever starts at a checkpoint that there is gets every row of a later tick, and the same state."""
+    for document in world.store.documents(whole.partition):
+        part = Replayed(world, whole.partition, document)
+        behind = version_of(world.log_epoch, document["journal_offset"])
+        later = {at: row for at, row in whole.rows.items() if at[2] > behind}
+        _equal(f"rows from checkpoint {document['key']}", part.rows, later)
+        _equal(f"state from checkpoint {document['key']}", portrait(part.state), portrait(whole.state))
+        reached = [
+            row[_EFFECT] * 1000 for (table, _, v), row in whole.rows.items() if table is Table.PANES and v <= behind
+        ]
+        if max(reached, default=-1) > document["newest_ms"]:
+            raise Broken(
+                f"checkpoint {document['key']} says {document['newest_ms']}, but its rows reach {max(reached)}"
+            )
+
+
+_EFFECT = COLUMNS[Table.PANES].index("effect_pane")
 
 
 def _signals_are_true(world: World, replays: list[Replayed]) -> None:

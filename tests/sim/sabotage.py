@@ -12,6 +12,7 @@ from unittest import mock
 
 from streams.errors import CampaignStreamsError
 from streams.stages.invalid.sources import SourceDesk
+from streams.state import checkpoints
 from streams.state import owner as owner_module
 from streams.state.checkpoints import Checkpointer
 from streams.state.credits import Credits
@@ -21,6 +22,7 @@ from streams.state.grain import Changed, Grain
 from streams.state.inputs import Batch
 from streams.state.journal import Claim, Entry, Fold, Tick, version_of
 from streams.state.owner import Owner
+from streams.state.pins import Pins
 from tests.sim.simulation import Failed, plan_of, run
 from tests.sim.world import Broken, Faults
 
@@ -66,6 +68,17 @@ def deletes_the_fallback() -> AbstractContextManager[Any]:
         self._may_delete = True
 
     return mock.patch.object(Checkpointer, "_supersede", supersede)
+
+
+def forgets_what_is_pinned() -> AbstractContextManager[Any]:
+    """Only what the two newest manifests name is kept."""
+    return mock.patch.object(Pins, "of", return_value=[])
+
+
+def pins_without_what_is_shared() -> AbstractContextManager[Any]:
+    """A pinned manifest is kept, but not the segments that live ones do not name any more."""
+    real = checkpoints._segment_keys
+    return mock.patch.object(checkpoints, "_segment_keys", lambda manifests: real(manifests[-2:]))
 
 
 def loses_letters_that_come_meanwhile() -> AbstractContextManager[Any]:
@@ -214,6 +227,8 @@ ALL: Final = (
     Case(publishes_deltas, {}),
     Case(forgets_ids_in_recovery, _CRASHING | _PROMPT | {"duplicate": 0.4}),
     Case(deletes_the_fallback, _CRASHING),
+    Case(forgets_what_is_pinned, _CRASHING | _PROMPT | {"pins": Pins(3, 1_000)}),
+    Case(pins_without_what_is_shared, _CRASHING | _PROMPT | {"pins": Pins(3, 1_000)}),
     Case(loses_letters_that_come_meanwhile, _CRASHING | _SLOW | {"garbage": 0.5, "crash": 0.002}),
     Case(checkpoints_before_letters_are_acknowledged, _FAILING | {"services": ("outbox",), "garbage": 0.4}),
     Case(forgets_unacknowledged_rows, _FAILING),

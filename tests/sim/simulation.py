@@ -8,7 +8,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from random import Random
 from typing import Any
@@ -21,6 +21,7 @@ from streams.rules import Horizon, Rules
 from streams.state import dedupe, inputs
 from streams.state.inputs import Batch
 from streams.state.partition import TOPICS, PartitionState
+from streams.state.pins import NO_PINS, Pins
 from tests.sim.checks import check
 from tests.sim.scheduler import Scheduler, Task, pauses
 from tests.sim.worker import Held, Worker
@@ -78,6 +79,12 @@ class Plan:
     max_run_ids: int = 4_000_000
     max_keys: int = 1_000_000
     rules: Rules = field(default_factory=Rules)
+    pins: Pins = NO_PINS
+
+
+def pins_of(rng: Random) -> Pins:
+    """Days so short that a run outlives many."""
+    return Pins(rng.choice([0, 1, 2, 4]), rng.choice([200, 1_000, 5_000]))
 
 
 def plan_of(rng: Random) -> Plan:
@@ -162,7 +169,7 @@ class Simulation:
     def __init__(self, seed: int, plan: Plan | None = None, crash_at: int | None = None) -> None:
         self.seed = seed
         self.rng = Random(seed)
-        self.plan = plan or plan_of(self.rng)
+        self.plan = plan or replace(plan_of(self.rng), pins=pins_of(Random(f"pins {seed}")))
         self.traffic = Traffic(
             self.rng, Mix(lateness_ms=LATENESS_MS, garbage=self.plan.garbage, duplicate=self.plan.duplicate)
         )
@@ -172,7 +179,7 @@ class Simulation:
         names = [f"w{n}" for n in range(self.plan.workers)]
         self.workers = [Worker(name, self.world, self.plan.rules, self.rng) for name in names]
         for worker in self.workers:
-            worker.checkpoint_ms = self.plan.checkpoint_ms
+            worker.checkpoint_ms, worker.pins = self.plan.checkpoint_ms, self.plan.pins
         self.assigned: dict[int, Worker] = {}
         self.producer = Task("producer", self._produce())
         self.scheduler = Scheduler(self.rng, self._tasks)
@@ -197,7 +204,8 @@ class Simulation:
         partitions = range(self.plan.partitions)
         logs = {(t, p): Log(t, p, self.rng.choice([0, 0, 7])) for t in TOPICS for p in partitions}
         nature = self.nature
-        journal, store = SimJournal(nature, len(partitions)), SimStore(nature)
+        journal = SimJournal(nature, len(partitions))
+        store = SimStore(nature, self.plan.pins, journal)
         return World(nature, len(partitions), 1, logs, journal, store, SimOutbox(nature, logs), SimSink(nature))
 
     def run(self) -> None:
@@ -398,12 +406,12 @@ class Simulation:
         return applied
 
     def _trim(self) -> None:
-        """The journal forgets what lies before the older of the two newest checkpoints."""
+        """The journal forgets what lies before the older of the two newest checkpoints, pinned ones or not."""
         partition = self.rng.randrange(self.plan.partitions)
         whole = self.world.store.documents(partition)
         if self._newest_are_whole(partition, whole):
             self.world.journal.begins[partition] = max(
-                self.world.journal.begins[partition], min(document["journal_offset"] for document in whole)
+                self.world.journal.begins[partition], whole[-2]["journal_offset"]
             )
 
     # Calm

@@ -9,6 +9,7 @@ from streams.records import Table
 from streams.rules import Rules
 from streams.state.owner import Owner, OwnerConfig, Ports
 from streams.state.partition import TOPICS
+from streams.state.pins import Pins
 from streams.topics import CAMPAIGNS
 from tests.sim.scheduler import Task, pauses
 from tests.sim.world import World
@@ -139,6 +140,7 @@ class Worker:
         self.is_up = True
         self.skew_ms = rng.randrange(-3_000, 3_000)
         self.checkpoint_ms = 300
+        self.pins = Pins()
         self.idle_tick_ms = 2_000
         self.max_dirty = 100_000
         self.tick_pauses = 6
@@ -153,7 +155,7 @@ class Worker:
         self.leave(partition)
         world = self.world
         config = OwnerConfig(
-            world.partitions, world.log_epoch, self.name, self.rules, self.checkpoint_ms, self.idle_tick_ms
+            world.partitions, world.log_epoch, self.name, self.rules, self.checkpoint_ms, self.idle_tick_ms, self.pins
         )
         owner = Owner(partition, config, Ports(world.journal, world.store, world.outbox), self._new_claim_id)
         self.held[partition] = Held(self, partition, owner)

@@ -14,6 +14,7 @@ from streams.errors import BrokerUnavailable, CorruptCheckpoint, JournalMismatch
 from streams.ports import JournalRecord, Outgoing
 from streams.records import COLUMNS, KEY_COLUMNS, Row, Table
 from streams.state.inputs import Batch
+from streams.state.pins import NO_PINS, Pins
 from streams.topics import DEAD_LETTERS
 from tests.sim.scheduler import pauses
 from tests.support.events import WORD_TOPICS, Draft, RawRecord
@@ -135,8 +136,12 @@ class SimJournal:
 class SimStore:
     """`streams.ports.CheckpointStore`."""
 
-    def __init__(self, nature: Nature) -> None:
+    def __init__(self, nature: Nature, pins: Pins = NO_PINS, journal: SimJournal | None = None) -> None:
         self.nature = nature
+        self.pins = pins
+        self.journal = journal
+        self.stale: set[tuple[int, str]] = set()
+        """Manifests that came when their claim had been superseded: the owner since need not know them."""
         self.segments: dict[tuple[int, str], bytes] = {}
         self.named: dict[tuple[int, str], bytes] = {}
         self.corrupted: set[tuple[int, str]] = set()
@@ -162,6 +167,8 @@ class SimStore:
         known = self.named.setdefault((partition, key), data)
         if known != data and (partition, key) not in self.corrupted:
             raise Broken(f"manifest {key} of partition {partition} is written twice with other content")
+        if self.journal is not None and self.journal.is_superseded(partition, key.partition("/")[0]):
+            self.stale.add((partition, key))
         self.nature.note(f"manifest {partition}: {key}")
         await self.nature.after(f"store.put_manifest {key}", BrokerUnavailable)
 
@@ -173,16 +180,35 @@ class SimStore:
         await self.nature.before("store.delete", BrokerUnavailable)
         is_sound = all(of != partition for of, _ in self.corrupted)  # who writes does not see what rots at rest
         newest = [document["key"] for document in self.documents(partition)[-2:]]
+        pinned = self.pinned(partition)
         for key in keys:
             self.segments.pop((partition, key), None)
             self.named.pop((partition, key), None)
         left = {document["key"] for document in self.documents(partition)}
         if is_sound and not left.issuperset(newest):
             raise Broken(f"of the two newest checkpoints, {newest}, one cannot be loaded any more")
+        days = {(self._day(d), d["journal_offset"]) for d in self.documents(partition)}
+        for document in pinned if is_sound else ():
+            at = (self._day(document), document["journal_offset"])
+            if (partition, document["key"]) not in self.stale and not any(d == at[0] and o >= at[1] for d, o in days):
+                raise Broken(f"the pinned checkpoint {document['key']} cannot be loaded any more")
         self.nature.note(f"deleted {partition}: {list(keys)}")
         await self.nature.after("store.delete", BrokerUnavailable)
 
     # Seen from outside
+
+    def _day(self, document: dict[str, Any]) -> int:
+        return int(document["wall_ms"] // self.pins.every_ms)
+
+    def pinned(self, partition: int) -> list[dict[str, Any]]:
+        """The last checkpoint of each of the last days, but the newest of all; oldest first."""
+        whole = self.documents(partition)
+        last = [
+            document
+            for at, document in enumerate(whole)
+            if all(self._day(later) != self._day(document) for later in whole[at + 1 :])
+        ]
+        return last[:-1][-self.pins.keep :] if self.pins.keep else []
 
     def documents(self, partition: int) -> list[dict[str, Any]]:
         """Whole manifests whose segments are all there and whole, oldest first."""

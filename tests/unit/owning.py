@@ -17,6 +17,7 @@ from streams.state.inputs import Batch
 from streams.state.journal import Entry, Tick, decode
 from streams.state.owner import Owner, OwnerConfig, Ports
 from streams.state.partition import TOPICS
+from streams.state.pins import NO_PINS, Pins
 from streams.topics import CAMPAIGNS, DEAD_LETTERS, INPUT_TOPICS
 from tests.unit.given import SECOND, T0, Document, encoded, quick_rules
 
@@ -108,9 +109,9 @@ class FaultyOutbox(MemoryOutbox):
 class World:
     """One partition and everything around it."""
 
-    def __init__(self, rules: Rules | None = None, checkpoint_ms: int = SECOND) -> None:
+    def __init__(self, rules: Rules | None = None, checkpoint_ms: int = SECOND, pins: Pins = NO_PINS) -> None:
         self.rules = rules or quick_rules()
-        self.checkpoint_ms = checkpoint_ms
+        self.checkpoint_ms, self.pins = checkpoint_ms, pins
         self.faults = Faults()
         self.journal, self.store, self.outbox = (
             FaultyJournal(self.faults),
@@ -156,7 +157,7 @@ class World:
         """A new owner with a claim of its own; not opened."""
         self._claims += 1
         name = f"claim{self._claims}"
-        config = OwnerConfig(1, 0, f"worker of {name}", self.rules, self.checkpoint_ms)
+        config = OwnerConfig(1, 0, f"worker of {name}", self.rules, self.checkpoint_ms, pins=self.pins)
         return Owner(0, config, Ports(self.journal, self.store, self.outbox), lambda: name)
 
     async def opened(self) -> Owner:

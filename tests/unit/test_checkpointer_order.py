@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from streams.errors import BrokerUnavailable, CorruptCheckpoint
 from streams.events import Input
 from streams.records import Table
+from streams.rules import DAY_MS
 from streams.state.checkpoint import (
+    FORMAT,
+    Manifest,
     SegmentRef,
     capture,
     checksum_of,
@@ -19,6 +23,7 @@ from streams.state.checkpoint import (
 from streams.state.checkpoints import Checkpointer
 from streams.state.journal import Tick
 from streams.state.owner import Owner
+from streams.state.pins import Pins
 from streams.state.recovery import NamedManifest
 from tests.unit.given import T0, document
 from tests.unit.owning import AFTER, BEFORE, World, dirty_rows
@@ -281,6 +286,68 @@ async def test_after_a_reload_the_damaged_manifests_go_with_the_next_checkpoint(
         await step(world, again)
     assert not [key for key, data in world.store.named[0].items() if data == b"damaged"]
     assert named_keys(world) <= {key for _, key in world.store.data}
+
+
+# Pinned checkpoints
+
+
+def dated(*days: float) -> list[NamedManifest]:
+    """Manifests in the order of the journal, by the day of their tick."""
+    walls = [int(day * DAY_MS) for day in days]
+    return [named(str(at), Manifest(FORMAT, "c", at, at, {}, {}, wall)) for at, wall in enumerate(walls)]
+
+
+@pytest.mark.parametrize(
+    ("days", "keep", "pinned"),
+    [
+        ((), 3, []),
+        ((1.5,), 3, []),
+        ((1.1, 1.9), 3, []),
+        ((1.1, 1.9, 2.1), 3, ["1"]),
+        ((1.1, 1.9, 2.1, 2.2, 4.5, 4.6), 3, ["1", "3"]),
+        ((1.5, 2.5, 3.5, 4.5, 5.5), 3, ["1", "2", "3"]),
+        ((1.5, 2.5, 3.5, 4.5, 5.5), 1, ["3"]),
+        ((1.5, 2.5, 3.5), 0, []),
+        ((1.5, 40_000.5, 2.5, 3.5), 2, ["1", "2"]),  # a wrong clock
+        ((1.5, 0, 2.5, 3.5), 3, ["0", "2"]),  # one that does not say
+    ],
+)
+def test_the_last_of_each_of_the_last_days_is_pinned(days: tuple[float, ...], keep: int, pinned: list[str]) -> None:
+    assert [each.key for each in Pins(keep).of(dated(*days)[::-1])] == pinned
+
+
+async def test_what_is_pinned_stays_with_all_that_it_names_and_then_goes_with_it() -> None:
+    world = World(pins=Pins(2, 10_000))
+    owner = await world.opened()
+    seen: set[str] = set()
+    for _ in range(40):
+        await step(world, owner, count=40)
+        world.now_ms += 1_500
+        stored = {key for _, key in world.store.data}
+        assert named_keys(world) <= stored
+        manifests = [named(key, decode_manifest(data)) for key, data in world.store.named[0].items()]
+        assert len(manifests) <= 6
+        seen |= {each.key for each in Pins(2, 10_000).of(manifests)}
+    assert len(seen) >= 4
+    await world.flush(owner)
+    for _ in range(4):
+        await step(world, owner)
+    assert {key for _, key in world.store.data} == named_keys(world)
+
+
+async def test_a_checkpoint_of_another_format_is_not_used_and_goes_whole() -> None:
+    world, _ = await began(4)
+    for key, data in world.store.named[0].items():
+        manifest = decode_manifest(data)
+        world.store.named[0][key] = encode_manifest(msgspec.structs.replace(manifest, format=FORMAT + 1))
+    old = {key for _, key in world.store.data}
+    again = await world.opened()
+    assert all("has format" in text for text in again.corrupt)
+    await world.settled(again)
+    await world.flush(again)
+    for _ in range(4):
+        await step(world, again)
+    assert {key for _, key in world.store.data}.isdisjoint(old)
 
 
 # Encodings
