@@ -72,8 +72,9 @@ def replay(
     and not sent; the live group and its offsets are not touched. Ctrl-C leaves a run that `--resume` goes on with.
     """
     from streams.adapters.clickhouse_runs import ClickHouseRuns
+    from streams.jobs.replay import info_of
     from streams.jobs.replay_partition import Range
-    from streams.jobs.replay_publishing import check_campaigns
+    from streams.jobs.replay_publishing import check_campaigns, check_frozen
     from streams.jobs.report_files import check_paths
 
     settings = load_settings()
@@ -99,6 +100,8 @@ def replay(
         if compare not in (None, "live"):
             runs.find(str(compare))
         check_campaigns(runs, plan.campaigns, {each.campaign_id for each in change.settings} if change else set())
+        if publish_it:
+            check_frozen(runs, info_of(plan, "", "done", 0))
         _look(settings, plan)  # whatever speaks against it is told before anything is left behind
         summary = _replay(settings, plan, runs, change)
         _report(plan, summary, runs, compare, as_json, report or ())

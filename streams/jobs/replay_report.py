@@ -139,8 +139,8 @@ def report_of(
         only_campaigns=info.campaigns,
         rules=rules,
         rules_changes=changes[:MAX_CHANGES],
-        totals=_totals(found),
-        campaigns=[_line(each, names.get(each.campaign_id, "")) for each in found],
+        totals=totals_of(found),
+        campaigns=[line_of(each, names.get(each.campaign_id, "")) for each in found],
         differing=sum(each.before != each.after for each in found),
         step_s=step_s,
         series=_series(runs, info, other, step_s),
@@ -173,7 +173,8 @@ def _ratio(part: int, whole: int, note: str) -> Ratio | None:
     return None if rate is None else Ratio(rate.value, rate.low, rate.high, note if part > whole else "")
 
 
-def _line(each: Difference, name: str) -> CampaignLine:
+def line_of(each: Difference, name: str) -> CampaignLine:
+    """A campaign with its ratios and differences."""
     before, after = figures_of(each.before), figures_of(each.after)
     return CampaignLine(
         campaign_id=each.campaign_id,
@@ -185,7 +186,8 @@ def _line(each: Difference, name: str) -> CampaignLine:
     )
 
 
-def _totals(found: Sequence[Difference]) -> list[CurrencyTotal]:
+def totals_of(found: Sequence[Difference]) -> list[CurrencyTotal]:
+    """Sums by currency."""
     currencies: dict[str, list[Difference]] = {}
     for each in found:
         currencies.setdefault(each.currency, []).append(each)

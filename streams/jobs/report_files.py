@@ -86,7 +86,7 @@ def as_html(report: Report) -> bytes:
     shown = msgspec.structs.replace(report, campaigns=report.campaigns[:MAX_ON_PAGE])
     document = msgspec.to_builtins(shown) | {"campaigns_in_all": len(report.campaigns)}
     data = msgspec.json.encode(document).decode().replace("<", "\\u003c").replace("\u2028", "\\u2028")
-    script, style = _part("report.js"), _part("report.css")
+    script, style = _part("report/report.js"), _part("report/report.css")
     policy = f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:"
     title = escape(f"{report.run} beside {report.other}")
     page = f"""<!doctype html>
@@ -103,6 +103,7 @@ def as_html(report: Report) -> bytes:
 <body>
 <div id="report"></div>
 <noscript>This report draws itself with JavaScript. The same as CSV or JSON needs none.</noscript>
+<script id="licences" type="text/plain">{_part("static/licences.txt")}</script>
 <script id="data" type="application/json">{data}</script>
 <script>{script}</script>
 </body>
@@ -121,7 +122,7 @@ def _harmless(text: str) -> str:
 
 @cache
 def _part(name: str) -> str:
-    return files("streams.console").joinpath("report").joinpath(name).read_text(encoding="utf-8").strip()
+    return files("streams.console").joinpath(*name.split("/")).read_text(encoding="utf-8").strip()
 
 
 def _digest(text: str) -> str:

@@ -59,11 +59,16 @@ const BARS = 12;
 const report = JSON.parse(document.getElementById("data")?.textContent ?? "{}") as Report;
 const whole = new Intl.NumberFormat("en");
 const two = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const share = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 function at(seconds: number): string {
   return new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
+}
+
+function tick(seconds: number, step: number): string {
+  const text = at(seconds);
+  return step >= 86_400 || text.endsWith("00:00") ? text.slice(5, 10) : text.slice(11);
 }
 
 function isMoney(name: string): boolean {
@@ -264,7 +269,10 @@ function Plot({ series, dark }: { series: Series; dark: boolean }) {
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
         cursor: { drag: { x: false, y: false } },
         scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), high ? high * 1.08 : 1] } },
-        axes: [axis, { ...axis, size: 64, values: (_, splits) => splits.map((value) => compact.format(value)) }],
+        axes: [
+          { ...axis, values: (_, splits, __, ___, step) => splits.map((seconds) => tick(seconds, step)) },
+          { ...axis, size: 64, values: (_, splits) => splits.map((value) => compact.format(value)) },
+        ],
         series: [
           { label: "UTC", value: (_, seconds) => (seconds == null ? "–" : at(seconds)) },
           { label: report.other, stroke: colour("plan"), width: 2, dash: [6, 4], value: says, points: { show: few } },
