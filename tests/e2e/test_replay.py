@@ -187,9 +187,12 @@ async def stands_in(settings: dict[str, str], runs: ClickHouseRuns) -> None:
     ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(newest) - 120))
     refusal = await command(settings, "runs", "publish", "without", "--yes", code=2)
     assert "can still change" in refusal
-    await command(settings, "replay", "--from", "2020-01-01", "--to", ended, "--run", "frozen")
     live = runs.ask(totals)
-    await command(settings, "runs", "publish", "frozen", "--yes")
+    page = Path(settings["WORKER__STATE_DIR"]).parent / "frozen.html"
+    frozen = ("replay", "--from", "2020-01-01", "--to", ended, "--run", "frozen", "--report", str(page))
+    await command(settings, *frozen, "--publish", "--yes", "--even-so")
+    assert b"frozen beside live" in page.read_bytes()
+    assert runs.find("frozen").is_published
     assert runs.ask(totals) == live
     assert runs.ask("SELECT count() FROM shown_pane_rows") == runs.ask("SELECT count() FROM pane_rows FINAL")
     await command(settings, "runs", "withdraw", "frozen")
@@ -197,7 +200,9 @@ async def stands_in(settings: dict[str, str], runs: ClickHouseRuns) -> None:
     rules = Path(settings["WORKER__STATE_DIR"]).parent / "without.toml"
     lax = ("replay", "--from", "2020-01-01", "--to", ended, "--run", "lax", "--rules", str(rules))
     await command(settings, *lax)
-    await command(settings, "runs", "publish", "lax", "--yes")
+    assert "would count twice" in await command(settings, "runs", "publish", "lax", "--yes", code=2)
+    assert runs.ask(totals) == live
+    await command(settings, "runs", "publish", "lax", "--yes", "--even-so")
     assert sum(row[2] for row in runs.ask(totals)) > sum(row[2] for row in live)
     assert sum(row[3] for row in runs.ask(totals)) == sum(row[3] for row in live)
     assert "take it back first" in await command(settings, "runs", "drop", "lax", code=2)
@@ -218,6 +223,9 @@ async def test_bad_arguments_are_refused_and_leave_nothing_behind(tmp_path: Path
             (("replay", "--from", "yesterday", "--to", "now"), "is no time"),
             (("replay", *WHOLE, "--run", "a/b"), "is no name"),
             (("replay", *WHOLE, "--compare", "nobody"), "there is no run nobody"),
+            (("replay", *WHOLE, "--campaign", "nobody"), "there is no campaign nobody"),
+            (("replay", *WHOLE, "--report", "report.pdf"), "says no format"),
+            (("replay", *WHOLE, "--publish"), "can still change"),
             (("replay", *WHOLE, "--resume", "nobody"), "there is no run nobody"),
             (("replay", *WHOLE), "journal is empty"),
             (("runs", "drop", "nobody"), "there is no run nobody"),
