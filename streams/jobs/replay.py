@@ -78,9 +78,9 @@ async def history_of(settings: Settings, plan: ReplayPlan) -> AsyncIterator[Hist
         ConfigurationError: an archive cannot be read.
     """
     if plan.archives:
-        from streams.adapters.parquet_history import ParquetHistory
+        from streams.adapters.archive_history import ArchiveHistory
 
-        yield ParquetHistory(*plan.archives)
+        yield ArchiveHistory(*plan.archives)
         return
     history = KafkaHistory(settings.kafka)
     try:

@@ -98,7 +98,9 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: 
         await command(settings, "replay", *WHOLE, "--run", "one")
         await command(settings, "replay", *WHOLE, "--run", "two", "--processes", "2", "--json")
         await killed_and_resumed(settings, server.dsn(), "three")
-        await command(settings, "archive", "--to", str(directory / "archive"), "--raw")
+        lines = ("--topics", "clicks,conversions", "--format", "ndjson")
+        for part in (lines, ()):  # the rest as Parquet
+            await command(settings, "archive", "--to", str(directory / "archive"), "--raw", *part)
         await command(settings, "replay", *WHOLE, "--run", "four", "--archive", str(directory / "archive"))
         async with runs_of(server.dsn()) as runs:
             infos = {info.run: info for info in runs.runs()}
