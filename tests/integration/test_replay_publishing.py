@@ -1,18 +1,23 @@
 """A run in the place of live rows: what later corrections come to on top, and what is refused for it."""
 
 import asyncio
+import csv
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from streams.adapters.clickhouse import ClickHouseSink
 from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF, ClickHouseRuns, RunInfo
+from streams.cli import app
 from streams.commands.publishing import put_in_place
 from streams.errors import ConfigurationError
 from streams.jobs.replay_publishing import check_campaigns, check_frozen, doubts
-from streams.jobs.replay_report import report_of, rules_changes
+from streams.jobs.replay_report import Report, report_of, rules_changes
 from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
 from tests.support.chdb_engine import new_settings
@@ -178,6 +183,27 @@ def test_no_answer_publishes_nothing(world: World, monkeypatch: pytest.MonkeyPat
     with pytest.raises(typer.Abort):
         put_in_place(world.runs, info, yes=False)
     assert not world.runs.find("again").is_published
+
+
+def test_a_finished_run_is_shown_and_reported_again(world: World, tmp_path: Path) -> None:
+    world.live(clicks(10), passed(BEGIN_S + 30), passed())
+    world.run(clicks(9), clicks(1, validity="sivt"), passed(BEGIN_S + 30), campaigns=("c1",))
+    world.run(clicks(9), clicks(1, validity="sivt"), passed(BEGIN_S + 30), name="other")
+    env = {"CAMPAIGN_STREAMS_CLICKHOUSE__DSN": world.settings.dsn.get_secret_value(), "COLUMNS": "200"}
+    files = [tmp_path / f"report.{suffix}" for suffix in ("csv", "json", "html")]
+    asked = [word for file in files for word in ("--report", str(file))]
+    shown = CliRunner().invoke(app, ["runs", "show", "again", *asked], env=env)
+    assert shown.exit_code == 0, shown.output
+    assert "compared: only c1; the run itself counts all campaigns" in shown.output
+    assert "10 → 9" in shown.output
+    (line,) = csv.DictReader(files[0].open())
+    assert (line["clicks_before"], line["clicks_after"], line["invalid_clicks_difference"]) == ("10", "9", "1")
+    assert msgspec.json.decode(files[1].read_bytes(), type=Report).other == "live"
+    assert b"again beside live" in files[2].read_bytes()
+    beside = CliRunner().invoke(app, ["runs", "show", "again", "--compare", "other"], env=env)
+    assert "no campaign differs from other (1 compared)" in beside.output
+    refused = CliRunner().invoke(app, ["runs", "show", "again", "--report", "report.pdf"], env=env)
+    assert "says no format" in str(refused.exception)
 
 
 def test_an_unknown_campaign_is_refused(world: World) -> None:
