@@ -11,11 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.workload import Workload, produce
+from streams.adapters.archive_history import ArchiveHistory
 from streams.adapters.embedded_broker import EmbeddedBroker
 from streams.adapters.kafka_admin import TopicPlan, create_topics
 from streams.adapters.kafka_history import KafkaHistory
 from streams.adapters.kafka_outbox import KafkaOutbox
-from streams.adapters.parquet_history import ParquetHistory
 from streams.events import Input
 from streams.jobs.archive import Wish, archive
 from streams.jobs.identity import Identity
@@ -52,7 +52,7 @@ async def run(quick: bool) -> dict[str, float]:
                 figures[f"archive_{name}_per_cpu_s"] = records / (time.process_time() - used)
             size = sum(path.stat().st_size for path in (Path(folder) / "raw").rglob("*.parquet"))
             figures["archived_bytes_per_record"] = size / records
-            figures |= await _read("parquet", lambda: ParquetHistory(Path(folder) / "raw"), records)
+            figures |= await _read("parquet", lambda: ArchiveHistory(Path(folder) / "raw"), records)
         await history.stop()
     return figures
 

@@ -1,4 +1,4 @@
-"""`campaign-streams archive`: topics into Parquet files, so that history outlives retention."""
+"""`campaign-streams archive`: topics into Parquet or NDJSON files, so that history outlives retention."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ from streams.commands.options import notes, out, print_json, run, time_ms
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from streams.adapters.archive_files import Format
     from streams.jobs.archive import ArchiveReport, Wish
     from streams.settings import Settings
 
@@ -46,16 +47,19 @@ def archive(
         list[str] | None,
         typer.Option(metavar="TOPIC", help="Only these; repeat, or separate by commas. Without: inputs and journal."),
     ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="parquet, or ndjson (gzip): larger, needs no pyarrow.")
+    ] = "parquet",
     raw: Annotated[
         bool, typer.Option("--raw", help="Identifiers as they are, not as pseudonyms. Needs no identity.key.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Write inputs and journal as Parquet files, by topic and day, so that they outlive retention and can be replayed.
+    """Write inputs and journal as files, by topic and day, so that they outlive retention and can be replayed.
 
     Incremental: a run goes on where the archive ends. It may be ended at any moment (Ctrl-C, kill, power): what is in
     place is whole, and the next run goes on. Times are those of the records themselves, in UTC. Users, devices and
-    addresses that are no pseudonyms yet become some, with identity.key. Needs pyarrow (the extra `files`).
+    addresses that are no pseudonyms yet become some, with identity.key. Parquet needs pyarrow (the extra `files`).
     """
     from streams.jobs.archive import ArchiveReport, Wish, topics_of
     from streams.settings import load_settings
@@ -69,6 +73,7 @@ def archive(
         from_ms=None if begin is None else time_ms("--from", begin),
         until_ms=None if until is None else time_ms("--until", until),
         raw=raw,
+        form=_format(form),
     )
     if wish.from_ms is not None and wish.until_ms is not None and wish.from_ms >= wish.until_ms:
         raise ConfigurationError("--from lies behind --until; give an earlier begin")
@@ -81,6 +86,12 @@ def archive(
     if report.missing:
         notes().print(f"not there, and left out: {', '.join(report.missing)}")
     print_json(_document(to, report)) if as_json else show(to, report, out())
+
+
+def _format(text: str) -> "Format":
+    if text not in ("parquet", "ndjson"):
+        raise ConfigurationError(f"--format: {text!r} is unknown; choose parquet or ndjson")
+    return "parquet" if text == "parquet" else "ndjson"
 
 
 async def _archive(settings: "Settings", wish: "Wish", report: "ArchiveReport") -> None:

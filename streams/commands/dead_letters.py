@@ -1,6 +1,7 @@
 """`campaign-streams dead-letters list | redrive`: what was rejected or late, and sending it again after a fix."""
 
 import base64
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from streams.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from streams.jobs.dead_letters import Choice, LetterBook
+    from streams.jobs.mending import Mend
     from streams.jobs.redrive import Plan, Policy
     from streams.records import DeadLetter
 
@@ -23,6 +25,7 @@ Examples:
 
   campaign-streams dead-letters list --reason malformed_json
   campaign-streams dead-letters redrive --topic clicks --reason unknown_value --dry-run
+  campaign-streams dead-letters redrive --topic clicks --mend renamed.toml
 """
 
 MAX_PATH: Final = 24
@@ -153,9 +156,15 @@ def redrive_letters(
         bool, typer.Option("--force", help="Late letters too; they count only if the lateness was raised since.")
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="Letters that were sent again before, too.")] = False,
+    mend: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Sets fields anew before sending: what the producer meant.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
 ) -> None:
     """Send records again, after a fix: the raw bytes to their topic, with their key and timestamp.
+
+    With --mend, what a producer's mistake has left is put right first: a file in the way of a mapping names the fields
+    that are set anew, of which fields of the document, and for which letters. --dry-run shows what it would come to.
 
     Each letter is sent once: it is marked in ads.dead-letters. What this version would still reject is left, with the
     reason; so are late letters, unless --force is given.
@@ -164,12 +173,14 @@ def redrive_letters(
     clicks 24 h, conversions 30 days, unless the rules say otherwise), and what is older than that is late, not
     counted, and becomes a letter with the reason late.
     """
-    from streams.jobs.dead_letters import choice_of
+    from streams.jobs.dead_letters import choice_of, preview
+    from streams.jobs.mending import read_mend
     from streams.jobs.redrive import Policy
 
     choice = choice_of(reason, topic)
+    mending = read_mend(mend) if mend is not None else None
     settings = load_settings()
-    book, plan, sent = run(_redrive(settings, choice, Policy(force, again), limit, dry_run))
+    book, plan, sent = run(_redrive(settings, choice, Policy(force, again), limit, mending, dry_run))
     console = out()
     if not plan.drives and not plan.skipped:
         console.print(f"no letters in {DEAD_LETTERS}{_chosen(choice)}")
@@ -177,13 +188,15 @@ def redrive_letters(
         console.print(
             f"{len(plan.drives):,} records would be sent again" if dry_run else f"{sent:,} records sent again"
         )
+    if mending is not None and dry_run and plan.sends:
+        console.print(Text(f"  the first: {preview(plan.sends[0].value, 400)}"))
     for why, count in sorted(plan.skipped.items(), key=lambda item: -item[1]):
         console.print(Text(f"  {count:,} left: {why}"))
     _remark(book)
 
 
 async def _redrive(
-    settings: Settings, choice: "Choice", policy: "Policy", limit: int | None, dry_run: bool
+    settings: Settings, choice: "Choice", policy: "Policy", limit: int | None, mend: "Mend | None", dry_run: bool
 ) -> "tuple[LetterBook, Plan, int]":
     from streams.adapters.kafka_admin import describe_cluster
     from streams.adapters.kafka_outbox import KafkaOutbox
@@ -191,13 +204,13 @@ async def _redrive(
 
     book = await read_letters(settings.kafka, choice)
     partitions = (await describe_cluster(settings.kafka)).topics
-    plan = plan_redrive(book.letters(), settings.parsed_rules(), partitions, policy, limit)
+    plan = plan_redrive(book.letters(), settings.parsed_rules(), partitions, policy, limit, mend)
     if dry_run or not plan.drives:
         return book, plan, 0
     outbox = KafkaOutbox(settings.kafka)
     await outbox.start()
     try:
-        return book, plan, await redrive(plan.drives, outbox)
+        return book, plan, await redrive(plan.drives, outbox, sends=plan.sends)
     finally:
         await outbox.stop()
 

@@ -3,7 +3,7 @@
 import getpass
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -12,13 +12,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table as Grid
 
 from streams.commands.options import notes, out, print_json, run, time_ms, time_text
+from streams.commands.publishing import EVEN_SO, put_in_place
+from streams.commands.run_reports import documents, show_differences, write_reports
 from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
+    from streams.adapters.clickhouse_runs import ClickHouseRuns
     from streams.jobs.replay import Summary
-    from streams.jobs.replay_compare import Difference
     from streams.jobs.replay_partition import Range
     from streams.jobs.replay_plan import Outlook, ReplayPlan
     from streams.jobs.replay_what_if import Change
@@ -31,8 +32,11 @@ Examples:
   campaign-streams runs list
 """
 MINUTE_MS: Final = 60_000
-MAX_SHOWN: Final = 30
 T = TypeVar("T")
+ReportOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Writes the comparison as FILE.csv, FILE.json or FILE.html; repeat it."),
+]
 
 app = typer.Typer(no_args_is_help=True, help="Runs of replays: look at them, publish them, drop them.")
 
@@ -41,13 +45,21 @@ def replay(
     from_time: Annotated[str | None, typer.Option("--from", help="Begin of the range, event time: ISO 8601.")] = None,
     to_time: Annotated[str | None, typer.Option("--to", help="End of the range; or now.")] = None,
     run_name: Annotated[str | None, typer.Option("--run", help="Name of the run.")] = None,
-    campaign: Annotated[list[str] | None, typer.Option(help="Only this campaign is compared; repeat it.")] = None,
+    campaign: Annotated[
+        list[str] | None, typer.Option(help="Narrows the comparison to this campaign (the run counts all); repeat it.")
+    ] = None,
     rules: Annotated[Path | None, typer.Option(help="Other rules: a TOML file with a table [rules].")] = None,
     campaign_settings: Annotated[
         Path | None, typer.Option("--settings", help="Other campaign settings, as `campaigns put` takes them.")
     ] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the partitions.")] = 1,
     compare: Annotated[str | None, typer.Option(help="live, or another run: shows the differences.")] = None,
+    report: ReportOption = None,
+    publish_it: Annotated[
+        bool, typer.Option("--publish", help="Publishes the finished run, after showing the difference and asking.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Does not ask before --publish.")] = False,
+    even_so: Annotated[bool, typer.Option("--even-so", help=EVEN_SO)] = False,
     resume: Annotated[str | None, typer.Option(help="Goes on with a run that was interrupted.")] = None,
     archive: Annotated[
         list[Path] | None, typer.Option(help="Reads this archive instead of the topics; repeat it.")
@@ -61,9 +73,14 @@ def replay(
     and not sent; the live group and its offsets are not touched. Ctrl-C leaves a run that `--resume` goes on with.
     """
     from streams.adapters.clickhouse_runs import WHAT_IF, ClickHouseRuns
+    from streams.jobs.replay import info_of
     from streams.jobs.replay_partition import Range
+    from streams.jobs.replay_publishing import check_campaigns, check_frozen
+    from streams.jobs.report_files import check_paths
 
     settings = load_settings()
+    check_paths(report or ())
+    compare = compare or ("live" if report else None)
     wanted = _wanted(from_time, to_time) if resume is None else Range(0, 0)
     plan = _plan(wanted, resume or run_name, processes, resume is not None, tuple(campaign or ()))
     plan = plan._replace(archives=tuple(archive or ()))
@@ -88,12 +105,16 @@ def replay(
             raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
         if compare not in (None, "live"):
             runs.find(str(compare))
+        check_campaigns(runs, plan.campaigns, {each.campaign_id for each in change.settings} if change else set())
+        if publish_it:
+            check_frozen(runs, info_of(plan, "", "done", 0))
         _look(settings, plan, change)  # whatever speaks against it is told before anything is left behind
         summary = _replay(settings, plan, runs, change)
-        differences = _compared(runs, plan.run, compare) if compare else []
+        _report(plan, summary, runs, compare, as_json, report or ())
+        if publish_it:
+            put_in_place(runs, runs.find(plan.run), yes, even_so, is_shown=not as_json)
     finally:
         runs.close()
-    _report(plan, summary, differences, compare, as_json)
 
 
 def _wanted(from_time: str | None, to_time: str | None) -> "Range":
@@ -208,52 +229,41 @@ def _replay(settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", chan
     return summary
 
 
-def _compared(runs: "ClickHouseRuns", name: str, other: str | None) -> "list[Difference]":
-    from streams.jobs.replay_compare import LIVE, compare
-
-    return compare(runs, runs.find(name), other or LIVE)
-
-
 def _report(
-    plan: "ReplayPlan", summary: "Summary", differences: "list[Difference]", other: str | None, as_json: bool
+    plan: "ReplayPlan",
+    summary: "Summary",
+    runs: "ClickHouseRuns",
+    other: str | None,
+    as_json: bool,
+    paths: Sequence[Path],
 ) -> None:
-    from streams.commands.replay_words import read_back
+    from streams.jobs.replay_compare import compare
+    from streams.jobs.replay_report import rules_of
 
+    info = runs.find(plan.run)
+    differences = compare(runs, info, other) if other else []
     rate = summary.events / summary.seconds if summary.seconds else 0.0
     if as_json:
         starts = [start._asdict() for start in summary.starts]
         document = {"run": plan.run, **summary._asdict(), "events_per_s": rate, "starts": starts}
-        document["campaigns"] = [
-            {"campaign_id": each.campaign_id, "currency": each.currency, "money_micros": each.money_micros}
-            | {"before": each.before._asdict(), "after": each.after._asdict()}
-            for each in differences
-        ]
-        print_json(document)
-        return
+        print_json({**document, "campaigns": documents(differences)})
+    else:
+        _tell(plan, summary, rate)
+        if other:
+            show_differences(differences, other, rules_of(runs, info, other)[1], info.campaigns)
+    if other:
+        write_reports(runs, info, other, differences, paths)
+
+
+def _tell(plan: "ReplayPlan", summary: "Summary", rate: float) -> None:
+    from streams.commands.replay_words import read_back
+
     told = (
         f"run {plan.run}: {summary.events:,} records in {summary.seconds:.1f} s ({rate:,.0f}/s), {summary.rows:,} rows"
     )
     out().print(told, soft_wrap=True)
     for line in read_back(summary, plan.wanted.from_ms):
         out().print(line, soft_wrap=True)
-    if other:
-        _show_differences(differences, other)
-
-
-def _show_differences(differences: "list[Difference]", other: str) -> None:
-    changed = [each for each in differences if each.before != each.after]
-    if not changed:
-        out().print(f"no campaign differs from {other} ({len(differences)} compared)")
-        return
-    grid = Grid("campaign", "currency", "clicks", "conversions", "spend", "invalid clicks", "alerts", "difference")
-    for each in changed[:MAX_SHOWN]:
-        pairs = [
-            f"{getattr(each.before, name):,} → {getattr(each.after, name):,}"
-            for name in ("clicks", "conversions", "spend_micros", "invalid_clicks", "alerts")
-        ]
-        grid.add_row(each.campaign_id, each.currency, *pairs, f"{each.money_micros:+,}")
-    out().print(grid)
-    out().print(f"{len(changed)} of {len(differences)} campaigns differ from {other}; money in micros")
 
 
 def list_runs(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
@@ -272,23 +282,34 @@ def list_runs(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] 
     out().print(grid)
 
 
-def show(name: Annotated[str, typer.Argument(help="The run.")], other: str = "live") -> None:
-    """Show a run and how it differs from the live rows."""
+def show(
+    name: Annotated[str, typer.Argument(help="The run.")],
+    other: Annotated[str, typer.Option("--compare", "--other", help="live, or another run.")] = "live",
+    report: ReportOption = None,
+) -> None:
+    """Show a run and how it differs from the live rows, or from another run; or write that as a report again."""
+    from streams.jobs.report_files import check_paths
 
-    def look(runs: "ClickHouseRuns") -> "tuple[RunInfo, list[Difference], dict[str, int]]":
-        from streams.jobs.replay_compare import compare, rows_differing
+    check_paths(report or ())
+
+    def look(runs: "ClickHouseRuns") -> None:
+        from streams.commands.replay_words import told_of
+        from streams.jobs.replay_compare import LIVE, compare, rows_differing
+        from streams.jobs.replay_report import rules_of
 
         info = runs.find(name)
-        return info, compare(runs, info, other), rows_differing(runs, info, other)
+        if other != LIVE:
+            runs.find(other)
+        differences, rows = compare(runs, info, other), rows_differing(runs, info, other)
+        out().print(f"{info.run}: {info.kind}, {info.state}, {info.records:,} records", soft_wrap=True)
+        for line in told_of(info):
+            out().print(line, soft_wrap=True)
+        told = ", ".join(f"{table} {count:,}" for table, count in rows.items())
+        out().print(f"rows differing: {told}", soft_wrap=True)
+        show_differences(differences, other, rules_of(runs, info, other)[1], info.campaigns)
+        write_reports(runs, info, other, differences, report or ())
 
-    from streams.commands.replay_words import told_of
-
-    info, differences, rows = _with_runs(look)
-    out().print(f"{info.run}: {info.kind}, {info.state}, {info.records:,} records", soft_wrap=True)
-    for line in told_of(info):
-        out().print(line, soft_wrap=True)
-    out().print("rows differing: " + ", ".join(f"{table} {count:,}" for table, count in rows.items()), soft_wrap=True)
-    _show_differences(differences, other)
+    _with_runs(look)
 
 
 def drop(name: Annotated[str, typer.Argument(help="The run.")]) -> None:
@@ -303,37 +324,10 @@ def drop(name: Annotated[str, typer.Argument(help="The run.")]) -> None:
 def publish(
     name: Annotated[str, typer.Argument(help="The run.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    even_so: Annotated[bool, typer.Option("--even-so", help=EVEN_SO)] = False,
 ) -> None:
     """Put a run's rows in the place of the live rows of its range, for every reader at once."""
-
-    def act(runs: "ClickHouseRuns") -> None:
-        from streams.jobs.replay_compare import compare
-
-        info = runs.find(name)
-        _check_publishable(runs, info)
-        _show_differences(compare(runs, info), "live")
-        if not yes and not typer.confirm(f"publish {name}?"):
-            raise typer.Abort
-        runs.publish(info, getpass.getuser(), time.time_ns() // 1_000_000)
-
-    _with_runs(act)
-    out().print(f"run {name} is published; `runs withdraw {name}` takes it back")
-
-
-def _check_publishable(runs: "ClickHouseRuns", info: "RunInfo") -> None:
-    if info.state != "done":
-        raise ConfigurationError(f"run {info.run} is {info.state}; only a finished run can be published")
-    if others := runs.overlapping(info):
-        raise ConfigurationError(f"its range meets that of {others[0]}, which is published; take that back first")
-    newest = runs.ask(
-        "SELECT toUnixTimestamp(min(newest)) FROM (SELECT max(effect_pane) AS newest FROM pane_rows "
-        "WHERE input != 'journal' AND partition IN (SELECT DISTINCT partition FROM pane_rows) "
-        "GROUP BY partition)"
-    )
-    if not newest or int(newest[0][0]) < info.to_s:
-        raise ConfigurationError(
-            f"panes up to {time_text(info.to_s * 1000)} UTC can still change; publish a range that ended earlier"
-        )
+    _with_runs(lambda runs: put_in_place(runs, runs.find(name), yes, even_so))
 
 
 def withdraw(name: Annotated[str, typer.Argument(help="The run.")]) -> None:

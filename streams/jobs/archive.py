@@ -1,7 +1,7 @@
-"""Topics into an archive of Parquet files, from where the archive ends to where the topics end.
+"""Topics into an archive of Parquet or NDJSON files, from where the archive ends to where the topics end.
 
     history ─► pseudonyms ─► chunks ─► files
-    any broker's             adapters/parquet_writer.py
+    any broker's             adapters/archive_writer.py
 
 The journal's end is looked up before those of the inputs: what a tick in the archive says was applied is archived too.
 """
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from streams.adapters.parquet_files import arrow
-from streams.adapters.parquet_writer import ChunkWriter, Columns, Origin, held, last_head, recover
+from streams.adapters.archive_files import Columns, Format, arrow
+from streams.adapters.archive_writer import ChunkWriter, Origin, held, last_head, recover
 from streams.errors import ConfigurationError
 from streams.events import Input
 from streams.jobs.identity import Identity
@@ -43,6 +43,8 @@ class Wish(NamedTuple):
     """Up to the first record of this time or later."""
     raw: bool = False
     """Identifiers as they are."""
+    form: Format = "parquet"
+    """Of the files that are written now; those of runs before stay as they are."""
 
 
 class Work(NamedTuple):
@@ -117,7 +119,8 @@ async def archive(
             written or holds another history, or a topic is missing.
         Unavailable: the topics cannot be read; run again.
     """
-    arrow()
+    if wish.form == "parquet":
+        arrow()
     if identity.key is None and not wish.raw:
         raise ConfigurationError(
             "an archive holds identifiers only as pseudonyms, and identity.key is not set; set it to the key of the "
@@ -194,6 +197,7 @@ class _OneArchive:
         self, wish: Wish, work: Work, identity: Identity, log_epoch: int, report: ArchiveReport, chunk_records: int
     ) -> None:
         self._directory = wish.directory
+        self._form = wish.form
         self._work = work
         self._chunk_records = chunk_records
         self._report = report.topics.setdefault(work.topic, TopicReport())
@@ -221,13 +225,13 @@ class _OneArchive:
         if batch.is_lost:
             self._finish(batch.from_offset)
             self._report.lost += batch.to_offset - batch.from_offset
-            self._chunk = ChunkWriter(self._directory, self._origin, batch.from_offset, batch.to_offset)
+            self._chunk = ChunkWriter(self._directory, self._origin, batch.from_offset, batch.to_offset, self._form)
             return
         columns = self._columns(batch)
         at = batch.from_offset
         while True:
             if self._chunk is None:
-                self._chunk = ChunkWriter(self._directory, self._origin, at, at)
+                self._chunk = ChunkWriter(self._directory, self._origin, at, at, self._form)
             room = self._chunk.room_for(columns.timestamps_ms)
             self._chunk.add(Columns(*(column[:room] for column in columns)))  # type: ignore[arg-type]
             columns = Columns(*(column[room:] for column in columns))  # type: ignore[arg-type]

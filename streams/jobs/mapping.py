@@ -154,7 +154,7 @@ class Mapping:
             return [
                 (recipe.input, _document(recipe, columns))
                 for recipe in self._recipes
-                if all(_holds(condition, columns) for condition in recipe.when)
+                if all(holds(condition, columns) for condition in recipe.when)
             ]
         except Misfit as misfit:
             return BadRow(row.number, str(misfit))
@@ -214,7 +214,7 @@ def _compile(spec: MappingSpec, index: int) -> tuple[Recipe, list[str]]:
         if not wrong:
             fields.append((target, maker(value, target, nulls)))
     problems += [f"events[{index}].fields.{name}: is needed" for name in _absent(event.input, spec, event)]
-    when = tuple(_condition(column, given) for column, given in event.when.items())
+    when = tuple(condition_of(column, given) for column, given in event.when.items())
     return Recipe(event.input, when, tuple(fields)), problems
 
 
@@ -224,7 +224,8 @@ def _absent(source: Input, spec: MappingSpec, event: EventSpec) -> list[str]:
     return [name for name in required if name not in given]
 
 
-def _condition(column: str, given: str | tuple[str, ...] | Exclusion) -> Condition:
+def condition_of(column: str, given: str | tuple[str, ...] | Exclusion) -> Condition:
+    """A condition on a column."""
     # Null markers are compared as they are written, so that a condition can ask for them.
     get = column_getter(column, frozenset())
     if isinstance(given, Exclusion):
@@ -232,7 +233,8 @@ def _condition(column: str, given: str | tuple[str, ...] | Exclusion) -> Conditi
     return Condition(get, frozenset([given] if isinstance(given, str) else given), wanted=True)
 
 
-def _holds(condition: Condition, columns: Document) -> bool:
+def holds(condition: Condition, columns: Document) -> bool:
+    """Whether a row meets it."""
     value = condition.get(columns)
     return (value is not None and text_of(value) in condition.values) is condition.wanted
 

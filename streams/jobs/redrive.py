@@ -4,6 +4,9 @@ Never a second count. The event's id is remembered in its partition (which is wh
 for the de-duplication horizon of its input; what is older than the lateness, which never exceeds the horizon, is late
 and not counted. So an event that did count meanwhile, or that is sent twice, ends as duplicate or late.
 
+A mend (`streams.jobs.mending`) makes of a letter what its producer meant; the id stays. Where it sets the campaign, the
+record goes to the campaign's partition.
+
 A letter is marked once it has been sent, by appending it again with `redrives` raised. In this order a crash between
 the two can send an event twice (recognised by its id), but cannot mark one that was never sent.
 """
@@ -16,6 +19,7 @@ import msgspec
 
 from streams.events import Input, Reason, Rejected
 from streams.jobs.load import publish_patiently, rejection_beyond_types
+from streams.jobs.mending import Mend
 from streams.ports import Outbox, Outgoing
 from streams.records import DeadLetter, Entry
 from streams.rules import Rules
@@ -40,6 +44,9 @@ class Plan(NamedTuple):
     """What is to be done."""
 
     drives: list[DeadLetter]
+    """Letters as they stand."""
+    sends: list[DeadLetter]
+    """The same, in the same order, as they are sent: mended."""
     skipped: dict[str, int]
     """How many are left, by why."""
 
@@ -50,28 +57,36 @@ def plan_redrive(
     partitions: Mapping[str, int],
     policy: Policy | None = None,
     limit: int | None = None,
+    mend: Mend | None = None,
 ) -> Plan:
     """Sorts out what can be sent again. Pure.
 
     Args:
         partitions: partition count by topic, as they are now.
         limit: letters to send at most; the rest is among those skipped.
+        mend: what makes of a letter the event that was meant; letters that it does not fit are left.
     """
     drives: list[DeadLetter] = []
+    sends: list[DeadLetter] = []
     skipped: dict[str, int] = {}
     for letter in letters:
-        why = why_not(letter, rules, partitions, policy or Policy())
-        if why is None and limit is not None and len(drives) >= limit:
-            why = "beyond --limit"
-        if why is None:
-            drives.append(letter)
+        sent: DeadLetter | str = why_not(letter, partitions, policy or Policy()) or letter
+        if mend is not None and not isinstance(sent, str):
+            sent = mend.mended(sent, partitions[letter.topic])
+        if not isinstance(sent, str) and (rejected := still_rejected(sent, rules)):
+            sent = f"still rejected: {rejected.reason.value} at {rejected.path}"
+        if not isinstance(sent, str) and limit is not None and len(drives) >= limit:
+            sent = "beyond --limit"
+        if isinstance(sent, str):
+            skipped[sent] = skipped.get(sent, 0) + 1
         else:
-            skipped[why] = skipped.get(why, 0) + 1
-    return Plan(drives, skipped)
+            drives.append(letter)
+            sends.append(sent)
+    return Plan(drives, sends, skipped)
 
 
-def why_not(letter: DeadLetter, rules: Rules, partitions: Mapping[str, int], policy: Policy) -> str | None:
-    """Why a letter is not to be sent again, or None if it may be."""
+def why_not(letter: DeadLetter, partitions: Mapping[str, int], policy: Policy) -> str | None:
+    """Why a letter is not to be sent again, whatever its document says; None if it may be."""
     if letter.redrives and not policy.again:
         return "sent again before (--again sends them once more)"
     if letter.topic == CAMPAIGNS:
@@ -84,8 +99,7 @@ def why_not(letter: DeadLetter, rules: Rules, partitions: Mapping[str, int], pol
         return "cut: a letter keeps only the begin of so long a value; send it from its source"
     if letter.entry is Entry.LATE and not policy.force_late:
         return "late: they would be late again (--force sends them nevertheless)"
-    rejected = still_rejected(letter, rules)
-    return f"still rejected: {rejected.reason.value} at {rejected.path}" if rejected else None
+    return None
 
 
 def still_rejected(letter: DeadLetter, rules: Rules) -> Rejected | None:
@@ -117,17 +131,22 @@ async def redrive(
     letters: Sequence[DeadLetter],
     outbox: Outbox,
     *,
+    sends: Sequence[DeadLetter] | None = None,
     batch_letters: int = BATCH_LETTERS,
     progress: Callable[[int], object] | None = None,
 ) -> int:
     """Sends the letters and marks them, batch by batch; returns how many.
+
+    Args:
+        sends: what is sent in their place, mended; the letters themselves are marked, as they stand.
 
     Raises:
         Unavailable: the broker did not answer for long. What is not marked yet is sent by the next run.
     """
     for start in range(0, len(letters), batch_letters):
         batch = letters[start : start + batch_letters]
-        await publish_patiently(outbox, [event_message(letter) for letter in batch])
+        sent_batch = (letters if sends is None else sends)[start : start + batch_letters]
+        await publish_patiently(outbox, [event_message(sent) for sent in sent_batch])
         await publish_patiently(outbox, [marker_message(letter) for letter in batch])
         if progress is not None:
             progress(start + len(batch))

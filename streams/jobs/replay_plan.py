@@ -55,9 +55,9 @@ async def sources_of(settings: Settings, plan: ReplayPlan) -> AsyncIterator[Sour
         ConfigurationError: an archive cannot be read, or a topic is missing.
     """
     if plan.archives:
-        from streams.adapters.parquet_history import ParquetHistory
+        from streams.adapters.archive_history import ArchiveHistory
 
-        yield Sources(ParquetHistory(*plan.archives), None)
+        yield Sources(ArchiveHistory(*plan.archives), None)
         return
     from streams.adapters.checkpoint_stores import store_of
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from streams.adapters.archive_history import ArchiveHistory
 from streams.adapters.chained_history import ChainedHistory
 from streams.adapters.kafka_history import KafkaHistory
 from streams.adapters.memory import MemoryHistory
-from streams.adapters.parquet_history import ParquetHistory
 from streams.errors import ConfigurationError
 from streams.jobs.archive import Wish, archive
 from streams.jobs.identity import Identity
@@ -22,13 +22,14 @@ from tests.support.histories import TOPIC, Hole, Put, Step, forget_before, in_me
 DAY_MS = 86_400_000
 MEMORY = "memory"
 PARQUET = "parquet"
+NDJSON = "ndjson"
 CHAINED = "chained"
 
 Make = Callable[..., Awaitable[tuple[History, str]]]
 """Writes steps, has retention forget what lies before `trim`, and gives the history and the topic's name."""
 
 
-@pytest.fixture(params=[MEMORY, PARQUET, CHAINED, *BROKERS])
+@pytest.fixture(params=[MEMORY, PARQUET, NDJSON, CHAINED, *BROKERS])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -67,13 +68,13 @@ async def without_broker(kind: str, steps: Sequence[Step], trim: int, directory:
     history = MemoryHistory(log, max_records=7)
     if kind == MEMORY:
         return history
-    wish = Wish(directory, topics=(TOPIC,), raw=True)
+    wish = Wish(directory, topics=(TOPIC,), raw=True, form="ndjson" if kind == NDJSON else "parquet")
     await archive(history, wish, Identity(), 0, chunk_records=10)
-    if kind == PARQUET:
-        return ParquetHistory(directory)
+    if kind in (PARQUET, NDJSON):
+        return ArchiveHistory(directory)
     in_memory(steps[half:], log)
     log.trim(TOPIC, 0, max(trim, half // 2))
-    return ChainedHistory(ParquetHistory(directory), history)
+    return ChainedHistory(ArchiveHistory(directory), history)
 
 
 def numbered(count: int, begin_ms: int = 1_600_000_000_000, step_ms: int = 1_000) -> list[Put]:

@@ -136,7 +136,9 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: 
         await command(settings, "replay", *WHOLE, "--run", "one")
         await command(settings, "replay", *WHOLE, "--run", "two", "--processes", "2", "--json")
         await killed_and_resumed(settings, server.dsn(), "three")
-        await command(settings, "archive", "--to", str(directory / "archive"), "--raw")
+        lines = ("--topics", "clicks,conversions", "--format", "ndjson")
+        for part in (lines, ()):  # the rest as Parquet
+            await command(settings, "archive", "--to", str(directory / "archive"), "--raw", *part)
         await command(settings, "replay", *WHOLE, "--run", "four", "--archive", str(directory / "archive"))
         async with runs_of(server.dsn()) as runs:
             infos = {info.run: info for info in runs.runs()}
@@ -269,9 +271,12 @@ async def stands_in(settings: dict[str, str], runs: ClickHouseRuns) -> None:
     ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(newest) - 120))
     refusal = await command(settings, "runs", "publish", "without", "--yes", code=2)
     assert "can still change" in refusal
-    await command(settings, "replay", "--from", "2020-01-01", "--to", ended, "--run", "frozen")
     live = runs.ask(totals)
-    await command(settings, "runs", "publish", "frozen", "--yes")
+    page = Path(settings["WORKER__STATE_DIR"]).parent / "frozen.html"
+    frozen = ("replay", "--from", "2020-01-01", "--to", ended, "--run", "frozen", "--report", str(page))
+    await command(settings, *frozen, "--publish", "--yes", "--even-so")
+    assert b"frozen beside live" in page.read_bytes()
+    assert runs.find("frozen").is_published
     assert runs.ask(totals) == live
     assert runs.ask("SELECT count() FROM shown_pane_rows") == runs.ask("SELECT count() FROM pane_rows FINAL")
     await command(settings, "runs", "withdraw", "frozen")
@@ -279,7 +284,9 @@ async def stands_in(settings: dict[str, str], runs: ClickHouseRuns) -> None:
     rules = Path(settings["WORKER__STATE_DIR"]).parent / "without.toml"
     lax = ("replay", "--from", "2020-01-01", "--to", ended, "--run", "lax", "--rules", str(rules))
     await command(settings, *lax)
-    await command(settings, "runs", "publish", "lax", "--yes")
+    assert "would count twice" in await command(settings, "runs", "publish", "lax", "--yes", code=2)
+    assert runs.ask(totals) == live
+    await command(settings, "runs", "publish", "lax", "--yes", "--even-so")
     assert sum(row[2] for row in runs.ask(totals)) > sum(row[2] for row in live)
     assert sum(row[3] for row in runs.ask(totals)) == sum(row[3] for row in live)
     assert "take it back first" in await command(settings, "runs", "drop", "lax", code=2)
@@ -300,6 +307,9 @@ async def test_bad_arguments_are_refused_and_leave_nothing_behind(tmp_path: Path
             (("replay", "--from", "yesterday", "--to", "now"), "is no time"),
             (("replay", *WHOLE, "--run", "a/b"), "is no name"),
             (("replay", *WHOLE, "--compare", "nobody"), "there is no run nobody"),
+            (("replay", *WHOLE, "--campaign", "nobody"), "there is no campaign nobody"),
+            (("replay", *WHOLE, "--report", "report.pdf"), "says no format"),
+            (("replay", *WHOLE, "--publish"), "can still change"),
             (("replay", *WHOLE, "--resume", "nobody"), "there is no run nobody"),
             (("replay", *WHOLE), "journal is empty"),
             (("runs", "drop", "nobody"), "there is no run nobody"),

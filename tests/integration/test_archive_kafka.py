@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from streams.adapters.archive_history import ArchiveHistory
 from streams.adapters.embedded_broker import EmbeddedBroker
 from streams.adapters.kafka_admin import create_topics
 from streams.adapters.kafka_history import KafkaHistory
 from streams.adapters.kafka_outbox import KafkaOutbox
-from streams.adapters.parquet_history import ParquetHistory
 from streams.cli import app
 from streams.errors import ConfigurationError
 from streams.jobs.archive import TOPICS, Wish, archive
@@ -76,7 +76,7 @@ def publish(kafka: KafkaSettings, messages: list[Outgoing]) -> None:
 
 async def assert_archived(kafka: KafkaSettings, directory: Path, topics: tuple[str, ...], partitions: int) -> int:
     """The archive tells what the broker tells; returns how many records."""
-    live, history, records = KafkaHistory(kafka), ParquetHistory(directory), 0
+    live, history, records = KafkaHistory(kafka), ArchiveHistory(directory), 0
     try:
         for topic in topics:
             for partition in range(partitions):
@@ -134,7 +134,7 @@ def test_identifiers_are_pseudonyms_with_the_configured_key(kafka: KafkaSettings
     assert "identifiers that are pseudonyms now" in result.output
 
     async def values() -> list[bytes | None]:
-        history = ParquetHistory(tmp_path / "a")
+        history = ArchiveHistory(tmp_path / "a")
         first, end = await history.span("ads.clicks", 0)
         return [record[3] for record in (await told(history, "ads.clicks", first, end)).records]
 

@@ -1,6 +1,7 @@
 """Archives: exact, incremental, and whole whenever the process ends."""
 
 import asyncio
+import gzip
 import os
 import random
 import signal
@@ -14,12 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.adapters import parquet_writer
+from streams.adapters import archive_writer
+from streams.adapters.archive_files import HEAD_KEY, Columns, chunks_in, head_of
+from streams.adapters.archive_history import ArchiveHistory
+from streams.adapters.archive_writer import MAX_DAYS, ChunkWriter, Origin
 from streams.adapters.chained_history import ChainedHistory
 from streams.adapters.memory import MemoryHistory, MemoryLog
-from streams.adapters.parquet_files import HEAD_KEY, chunks_in, head_of
-from streams.adapters.parquet_history import ParquetHistory
-from streams.adapters.parquet_writer import MAX_DAYS, ChunkWriter
 from streams.errors import ConfigurationError
 from streams.jobs.archive import TOPICS, ArchiveReport, Wish, archive, topics_of
 from streams.jobs.identity import Identity
@@ -51,7 +52,7 @@ def everything(
 
 def read_back(*directories: Path, topic: str = TOPIC, partition: int = 0, begin: int | None = None) -> Told:
     async def read() -> Told:
-        history = ParquetHistory(*directories)
+        history = ArchiveHistory(*directories)
         span = await history.span(topic, partition)
         return await told(history, topic, span.first if begin is None else begin, span.next, partition)
 
@@ -72,20 +73,25 @@ def steps_of(seed: int, count: int) -> list[Put | Hole]:
     return steps
 
 
+both_formats = pytest.mark.parametrize("form", ["parquet", "ndjson"])
+
+
+@both_formats
 @pytest.mark.parametrize("seed", range(6))
-def test_what_is_archived_is_read_back_exactly_with_its_holes(seed: int, tmp_path: Path) -> None:
+def test_what_is_archived_is_read_back_exactly_with_its_holes(seed: int, form: str, tmp_path: Path) -> None:
     log = in_memory([*steps_of(seed, 300), Hole(5)])
-    report = archived(log, tmp_path)
+    report = archived(log, tmp_path, form=form)
     assert read_back(tmp_path) == (everything(log), [])
     assert report.topics[TOPIC].records == 300
     assert report.offsets == report.offsets_planned == log.end(TOPIC, 0)
 
 
+@both_formats
 @pytest.mark.parametrize("seed", range(4))
-def test_every_range_of_an_archive_is_the_range_of_the_log(seed: int, tmp_path: Path) -> None:
+def test_every_range_of_an_archive_is_the_range_of_the_log(seed: int, form: str, tmp_path: Path) -> None:
     log = in_memory(steps_of(seed, 150))
-    archived(log, tmp_path)
-    live, history, rng, end = MemoryHistory(log), ParquetHistory(tmp_path), random.Random(seed), log.end(TOPIC, 0)
+    archived(log, tmp_path, form=form)
+    live, history, rng, end = MemoryHistory(log), ArchiveHistory(tmp_path), random.Random(seed), log.end(TOPIC, 0)
 
     async def compare() -> None:
         for _ in range(40):
@@ -107,6 +113,63 @@ def test_a_second_run_goes_on_where_the_archive_ends(tmp_path: Path) -> None:
         assert sorted(tmp_path.rglob("*.parquet")) == before
     in_memory(steps[200:], log)
     archived(log, tmp_path)
+    assert read_back(tmp_path) == (everything(log), [])
+
+
+def test_an_archive_may_go_on_in_the_other_format(tmp_path: Path) -> None:
+    log, steps = MemoryLog(), steps_of(5, 120)
+    for begin, form in ((0, "parquet"), (40, "ndjson"), (80, "parquet")):
+        in_memory(steps[begin : begin + 40], log)
+        archived(log, tmp_path, form=form)
+    assert {path.name.split(".", 1)[1] for path in tmp_path.rglob("part-*")} == {"parquet", "ndjson.gz"}
+    assert read_back(tmp_path) == (everything(log), [])
+
+
+def test_lines_of_ndjson_say_what_the_records_are(tmp_path: Path) -> None:
+    log = in_memory(
+        [Put(BEGIN_MS, b'{"a": "\xc3\xa9"}', b"c1"), Put(BEGIN_MS, b"\xff", None), Put(BEGIN_MS, None, b"")]
+    )
+    archived(log, tmp_path, form="ndjson")
+    (path,) = tmp_path.rglob("*.ndjson.gz")
+    head, *lines = map(msgspec.json.decode, gzip.decompress(path.read_bytes()).splitlines())
+    assert head["campaign_streams.archive"]["records"] == 3
+    assert [(line["offset"], line["key"], line["value"]) for line in lines] == [
+        (0, "c1", '{"a": "é"}'),
+        (1, None, {"base64": "/w=="}),
+        (2, "", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda data: data[:-20], "is not a whole file of NDJSON"),
+        (lambda data: data[:-200] + bytes(100) + data[-100:], "is not a whole file of NDJSON"),
+        (lambda data: gzip.compress(gzip.decompress(data).rsplit(b"\n", 2)[0] + b"\n"), "19 of 20 records"),
+        (lambda data: gzip.compress(b"{}\n"), "was not written by"),
+        (lambda data: gzip.compress(b"[1]\n"), "is not a whole file"),
+        (lambda data: b"", "is not a whole file"),
+        (lambda data: gzip.compress(gzip.decompress(data).replace(b'"version":1', b'"version":9')), "has version 9"),
+    ],
+)
+def test_a_damaged_file_of_ndjson_is_told_and_never_read_in_part(
+    spoil: Callable[[bytes], bytes], told: str, tmp_path: Path
+) -> None:
+    log = in_memory([Put(BEGIN_MS, b"%d" % n) for n in range(20)])
+    archived(log, tmp_path, form="ndjson")
+    (path,) = tmp_path.rglob("*.ndjson.gz")
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(ConfigurationError, match=told):
+        read_back(tmp_path)
+
+
+def test_a_file_of_ndjson_that_is_not_whole_is_begun_again(tmp_path: Path) -> None:
+    log = in_memory(steps_of(2, 60))
+    writer = ChunkWriter(tmp_path, Origin(TOPIC, 0, "raw", "", 0), 0, 0, "ndjson")
+    writer.add(Columns([0, 1], [BEGIN_MS, BEGIN_MS], [None, None], [b"x", b"y"]))
+    assert list((tmp_path / ".writing").rglob("*.ndjson.gz"))
+    archived(log, tmp_path, form="ndjson")
+    assert not list((tmp_path / ".writing").rglob("*.ndjson.gz"))
     assert read_back(tmp_path) == (everything(log), [])
 
 
@@ -211,7 +274,7 @@ def dying_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int)
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(Path, "rename"), (parquet_writer._DayFile, "close"), (parquet_writer._DayFile, "write_group"), (Path, "rmdir")],
+    [(Path, "rename"), (archive_writer._DayFile, "close"), (archive_writer._DayFile, "write_group"), (Path, "rmdir")],
 )
 def test_a_run_that_ends_anywhere_loses_and_doubles_nothing(owner: type, name: str, call: int, tmp_path: Path) -> None:
     log = in_memory(steps_of(5, 200))
@@ -313,12 +376,12 @@ def test_an_archive_with_pseudonyms_counts_what_it_changed(tmp_path: Path) -> No
     values = [record[3] for record in read_back(tmp_path).records]
     assert (values[0], values[3]) == (sound, None)
     assert all(b"alice" not in path.read_bytes() for path in tmp_path.rglob("*.parquet"))
-    assert [head.key_id for head in ParquetHistory(tmp_path).heads] == ["k1"]
+    assert [head.key_id for head in ArchiveHistory(tmp_path).heads] == ["k1"]
     with pytest.raises(ConfigurationError, match="go on without --raw"):
         archived(log, tmp_path, raw=True)
     archived(log, tmp_path / "raw", raw=True)
     with pytest.raises(ConfigurationError, match="one user would be two; give"):
-        ParquetHistory(tmp_path, tmp_path / "raw")
+        ArchiveHistory(tmp_path, tmp_path / "raw")
 
 
 # Several archives, and what is wrong with them
@@ -362,7 +425,7 @@ def test_what_the_topics_still_hold_goes_on_behind_an_archive(tmp_path: Path) ->
 
     async def read(trimmed: int) -> Told:
         log.trim(TOPIC, 0, trimmed)
-        history = ChainedHistory(ParquetHistory(tmp_path), MemoryHistory(log, max_records=7))
+        history = ChainedHistory(ArchiveHistory(tmp_path), MemoryHistory(log, max_records=7))
         assert await history.span("ads.plays", 0) == (0, 1)
         assert len((await told(history, "ads.plays", 0, 1)).records) == 1
         assert await history.offset_at(TOPIC, 0, BEGIN_MS + 99 * DAY_MS + 30) == end + 30
@@ -377,7 +440,7 @@ def test_what_the_topics_still_hold_goes_on_behind_an_archive(tmp_path: Path) ->
 
 def test_an_archive_that_reaches_beyond_its_topic_is_refused(tmp_path: Path) -> None:
     archived(in_memory([Put(BEGIN_MS)] * 10), tmp_path)
-    history = ChainedHistory(ParquetHistory(tmp_path), MemoryHistory(in_memory([Put(BEGIN_MS)] * 5)))
+    history = ChainedHistory(ArchiveHistory(tmp_path), MemoryHistory(in_memory([Put(BEGIN_MS)] * 5)))
     with pytest.raises(ConfigurationError, match="created anew; read the archive alone"):
         asyncio.run(told(history, TOPIC, 0, 5))
 
@@ -390,7 +453,7 @@ def test_topics_that_were_created_anew_need_another_directory(tmp_path: Path) ->
         archived(in_memory([Put(BEGIN_MS)] * 50), tmp_path / "a", epoch=1)
     archived(in_memory([Put(BEGIN_MS)] * 50), tmp_path / "b", epoch=1)
     with pytest.raises(ConfigurationError, match="several log epochs"):
-        ParquetHistory(tmp_path / "a", tmp_path / "b")
+        ArchiveHistory(tmp_path / "a", tmp_path / "b")
 
 
 def test_damaged_and_foreign_files_are_named_with_the_remedy(tmp_path: Path) -> None:
@@ -430,15 +493,15 @@ def test_directories_that_cannot_be_used_are_named_with_the_remedy(tmp_path: Pat
         with pytest.raises(ConfigurationError, match="is no directory; give another"):
             archived(log, directory)
     with pytest.raises(ConfigurationError, match="is no directory; give one"):
-        ParquetHistory(file)
+        ArchiveHistory(file)
     with pytest.raises(ConfigurationError, match="does not exist; give"):
-        ParquetHistory(tmp_path / "nothing")
+        ArchiveHistory(tmp_path / "nothing")
     with pytest.raises(ConfigurationError, match="holds no archive; give"):
-        ParquetHistory(tmp_path)
+        ArchiveHistory(tmp_path)
 
 
 def test_two_archivers_do_not_work_in_one_directory(tmp_path: Path) -> None:
-    with parquet_writer.held(tmp_path), pytest.raises(ConfigurationError, match="another archive runs"):
+    with archive_writer.held(tmp_path), pytest.raises(ConfigurationError, match="another archive runs"):
         archived(in_memory([Put(BEGIN_MS)]), tmp_path)
 
 
@@ -449,7 +512,7 @@ def test_a_full_disk_is_told_with_the_remedy_and_the_next_run_goes_on(tmp_path: 
         raise OSError(28, os.strerror(28))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet_writer.os, "fsync", full)
+        patch.setattr(archive_writer.os, "fsync", full)
         with pytest.raises(ConfigurationError, match=r"No space left on device.*run again"):
             archived(log, tmp_path)
     archived(log, tmp_path)
@@ -479,9 +542,15 @@ def test_topics_are_named_by_their_inputs_too_and_a_wrong_name_gets_a_hint() -> 
         topics_of(["x"])
 
 
-def test_without_pyarrow_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyarrow_the_remedy_is_told_and_ndjson_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = in_memory([Put(BEGIN_MS)])
+    archived(log, tmp_path / "parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'campaign-streams\[files\]'"):
-        ParquetHistory(tmp_path)
+        ArchiveHistory(tmp_path / "parquet")
     with pytest.raises(ConfigurationError, match=r"pip install 'campaign-streams\[files\]'"):
-        archived(in_memory([Put(BEGIN_MS)]), tmp_path / "new")
+        archived(log, tmp_path / "more")
+    archived(log, tmp_path / "ndjson", form="ndjson")
+    assert read_back(tmp_path / "ndjson") == (everything(log), [])

@@ -20,12 +20,15 @@ from streams.events import Conversion, Event, Impression, Rejected
 from streams.invalid import GENERAL, InvalidRules, Mode, Rule
 from streams.jobs import readme
 from streams.jobs.campaign_files import campaigns_in
+from streams.jobs.mending import Mend, MendSpec
+from streams.jobs.redrive import plan_redrive
 from streams.records import Table
 from streams.rules import DAY_MS, DEFAULT_HORIZONS, Horizon, Rules
 from streams.settings import ClickHouseSettings, KafkaSettings, Settings, load_settings
 from streams.stages.decode import Decoder
 from streams.state.flags import MAX_TOLD
 from tests.support.chdb_engine import migrated_settings  # noqa: F401
+from tests.unit.test_redrive import letter
 
 ROOT = readme.README.parent
 TEXT = readme.README.read_text()
@@ -150,7 +153,7 @@ def test_the_commented_lines_of_the_example_are_settings_too(clean_environment: 
 
 
 def test_the_settings_in_the_text_load(clean_environment: pytest.MonkeyPatch) -> None:
-    routes, switched, services = fenced("toml")
+    routes, switched, _, services = fenced("toml")
     delivery = loaded(routes, clean_environment).delivery
     assert {name: route.kind for name, route in delivery.routes.items()} == {"default": "webhook", "ops": "apprise"}
     invalid = loaded(switched, clean_environment).parsed_rules().invalid
@@ -162,6 +165,16 @@ def test_the_settings_in_the_text_load(clean_environment: pytest.MonkeyPatch) ->
     settings = loaded(services, clean_environment)
     assert settings.kafka.sasl_username == tomllib.loads(services)["kafka"]["sasl_username"]
     assert settings.clickhouse.dsn.get_secret_value().startswith("clickhouses://")
+
+
+def test_the_mend_in_the_text_makes_an_event() -> None:
+    (text,) = [text for text in fenced("toml") if "[events.fields]" in text]
+    document = {"event_id": "e1", "campaign_id": "c1", "currency": "CNY", "app_version": "7.2", "ts": 1_790_000_000}
+    value = msgspec.json.encode({**document, "click_type": "btn", "price_fen": 3, "impressionId": "i1"})
+    one = letter(value=value, timestamp_ms=1_790_000_000_000)
+    mend = Mend(msgspec.convert(tomllib.loads(text), MendSpec))
+    (sent,) = plan_redrive([one], Rules(), {"ads.clicks": 4}, mend=mend).sends
+    assert msgspec.json.decode(sent.value or b"")["impression_id"] == "i1"
 
 
 def test_the_campaigns_in_the_text_are_without_a_fault() -> None:

@@ -1,15 +1,15 @@
 // Builds the page into ../static: one script, one style sheet, the licences of what they hold, and a digest of the
-// sources, by which a test sees a stale bundle (streams/jobs/console.py makes the same digest).
+// sources, by which a test sees a stale bundle (streams/jobs/console.py makes the same digest). And a replay's report
+// into ../report: what `--report FILE.html` puts into its one file.
 import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
 const OUT = "../static";
+const REPORT = "../report";
 mkdirSync(OUT, { recursive: true });
 
-await build({
-  entryPoints: { app: "src/app.tsx", theme: "src/theme.ts" },
-  outdir: OUT,
+const how = {
   bundle: true,
   minify: true,
   format: "iife",
@@ -18,7 +18,9 @@ await build({
   jsxImportSource: "preact",
   legalComments: "none",
   charset: "utf8",
-});
+};
+await build({ ...how, entryPoints: { app: "src/app.tsx", theme: "src/theme.ts" }, outdir: OUT });
+await build({ ...how, entryPoints: { report: "src/report.tsx" }, outdir: REPORT });
 copyFileSync("index.html", `${OUT}/index.html`);
 
 const libraries = ["preact", "@preact/signals", "@preact/signals-core", "uplot"];

@@ -17,11 +17,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streams.adapters.parquet_files import (
+from streams.adapters.archive_files import (
     DAY_MS,
     HEAD_KEY,
     NO_DAY,
+    SUFFIX_OF,
     WRITING,
+    Columns,
+    Format,
     Head,
     Identifiers,
     arrow,
@@ -30,6 +33,7 @@ from streams.adapters.parquet_files import (
     head_of,
     schema,
 )
+from streams.adapters.archive_ndjson import NdjsonDayFile
 from streams.errors import ConfigurationError
 
 GROUP_RECORDS: Final = 16_384
@@ -41,15 +45,6 @@ MAX_DAYS: Final = 16
 """Files that are open at once."""
 COMPRESSION: Final = "zstd"
 _LOCK: Final = ".lock"
-
-
-class Columns(NamedTuple):
-    """Records by column, in the order of their offsets."""
-
-    offsets: list[int]
-    timestamps_ms: list[int]
-    keys: list[bytes | None]
-    values: list[bytes | None]
 
 
 class Origin(NamedTuple):
@@ -68,12 +63,15 @@ class ChunkWriter:
     Every method raises `ConfigurationError` where the disk refuses.
     """
 
-    def __init__(self, directory: Path, origin: Origin, from_offset: int, lost_to_offset: int) -> None:
+    def __init__(
+        self, directory: Path, origin: Origin, from_offset: int, lost_to_offset: int, form: Format = "parquet"
+    ) -> None:
         self._directory = directory
+        self._form = form
         self._origin = origin
         self._from_offset = from_offset
         self._lost_to_offset = lost_to_offset
-        self._days: dict[str, _DayFile] = {}
+        self._days: dict[str, _DayFile | NdjsonDayFile] = {}
         self.records = 0
         self.value_bytes = 0
         """Of keys and values, as they are in memory."""
@@ -94,7 +92,7 @@ class ChunkWriter:
         with writing(self._directory):
             for day, part in _by_day(columns):
                 if day not in self._days:
-                    self._days[day] = _DayFile(self._aside(day))
+                    self._days[day] = self._opened(day)
                 self._days[day].add(part)
             self.records += len(columns.offsets)
             if sum(file.held_bytes for file in self._days.values()) > HELD_BYTES:
@@ -106,7 +104,7 @@ class ChunkWriter:
         """Puts the chunk [from_offset, to_offset) in place; returns the bytes of its files."""
         with writing(self._directory):
             if not self._days:
-                self._days[NO_DAY] = _DayFile(self._aside(NO_DAY))
+                self._days[NO_DAY] = self._opened(NO_DAY)
             for file in self._days.values():
                 file.close(self._head(to_offset, file.records))
             _sync_directory(self._folder())
@@ -121,10 +119,10 @@ class ChunkWriter:
     def _folder(self) -> Path:
         return self._directory / WRITING / f"{self._origin.topic}-{self._origin.partition}"
 
-    def _aside(self, day: str) -> Path:
-        path = self._folder() / f"{day}.parquet"
+    def _opened(self, day: str) -> "_DayFile | NdjsonDayFile":
+        path = self._folder() / f"{day}{SUFFIX_OF[self._form]}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        return _DayFile(path) if self._form == "parquet" else NdjsonDayFile(path)
 
     def _head(self, to_offset: int, records: int) -> Head:
         return Head(
@@ -271,19 +269,24 @@ def _is_whole(directory: Path, folder: Path) -> bool:
         return False
     if not heads:
         return False
-    aside = {path.stem for path in folder.iterdir()}
-    head = heads[0]
-    return all(day in aside or _final(directory, head, day).exists() for day in head.days)
+    aside = {_day_and_suffix(path) for path in folder.iterdir()}
+    head, (_, suffix) = heads[0], next(iter(aside))
+    return all((day, suffix) in aside or _final(directory, head, day, suffix).exists() for day in head.days)
 
 
-def _final(directory: Path, head: Head, day: str) -> Path:
-    return file_path(directory, head.topic, day, head.partition, head.from_offset, head.to_offset)
+def _day_and_suffix(path: Path) -> tuple[str, str]:
+    day, _, rest = path.name.partition(".")
+    return day, f".{rest}"
+
+
+def _final(directory: Path, head: Head, day: str, suffix: str) -> Path:
+    return file_path(directory, head.topic, day, head.partition, head.from_offset, head.to_offset, suffix)
 
 
 def _put_in_place(directory: Path, folder: Path) -> int:
     size = 0
     for path in sorted(folder.iterdir()):
-        final = _final(directory, head_of(path), path.stem)
+        final = _final(directory, head_of(path), *_day_and_suffix(path))
         final.parent.mkdir(parents=True, exist_ok=True)
         size += path.stat().st_size
         path.rename(final)

@@ -17,8 +17,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from streams.adapters.history_bounds import check_bounds, missing_topic
-from streams.adapters.parquet_files import (
+from streams.adapters.archive_files import (
     Chunk,
     Head,
     arrow,
@@ -29,6 +28,8 @@ from streams.adapters.parquet_files import (
     reading,
     topics_in,
 )
+from streams.adapters.archive_ndjson import SUFFIX, NdjsonFile
+from streams.adapters.history_bounds import check_bounds, missing_topic
 from streams.errors import ConfigurationError
 from streams.ports import Batch, RawRecord, Span
 
@@ -46,7 +47,7 @@ class ArchivedRecord(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
 
 
-class ParquetHistory:
+class ArchiveHistory:
     """`streams.ports.History` of one archive, or of several that complete each other (they may overlap).
 
     Everything but `read` looks at names and footers only, and blocks for the milliseconds that this takes.
@@ -55,9 +56,9 @@ class ParquetHistory:
     def __init__(self, *directories: Path) -> None:
         """
         Raises:
-            ConfigurationError: pyarrow is missing, a directory is no archive, or the archives are not of one history.
+            ConfigurationError: pyarrow is missing (for Parquet), a directory is no archive, or the archives are not
+                of one history.
         """
-        arrow()
         self.heads: list[Head] = []
         """What the newest chunk of every topic-partition and archive says of itself."""
         self._chunks: dict[str, dict[int, list[Chunk]]] = {}
@@ -140,7 +141,7 @@ class ParquetHistory:
     def _ranges(self, topic: str, partition: int, from_offset: int, to_offset: int) -> Generator[Batch]:
         for begin, chunk in self._chain(topic, partition, from_offset, to_offset):
             at, end = begin, min(chunk.to_offset, to_offset)
-            files = [_File(path, begin, end) for path in chunk.files]
+            files = [_opened(path, begin, end) for path in chunk.files]
             _check_chunk(chunk, files)
             lost = files[0].head.lost_to_offset
             if at < lost:
@@ -158,12 +159,24 @@ class ParquetHistory:
             return 0
         at, end = chunks[0].from_offset, max(chunk.to_offset for chunk in chunks)
         for begin, chunk in self._chain(topic, partition, at, end):
-            files = [_File(path, begin, chunk.to_offset) for path in chunk.files]
+            files = [_opened(path, begin, chunk.to_offset) for path in chunk.files]
             _check_chunk(chunk, files)
             found = [offset for file in files if (offset := file.first_at(time_ms)) is not None]
             if found:
                 return min(found)
         return end
+
+
+def _opened(path: Path, from_offset: int, to_offset: int) -> "_File | _Lines":
+    kind = _Lines if path.name.endswith(SUFFIX) else _File
+    return kind(path, from_offset, to_offset)
+
+
+class _Lines(NdjsonFile):
+    """One file of NDJSON."""
+
+    def records(self) -> "list[ArchivedRecord]":
+        return [ArchivedRecord(*record) for record in self.take()]
 
 
 class _File:
@@ -185,8 +198,8 @@ class _File:
     def has_more(self) -> bool:
         return self._next < len(self._groups)
 
-    def take(self) -> list[ArchivedRecord]:
-        """The records of the next row group."""
+    def records(self) -> list[ArchivedRecord]:
+        """Those of the next row group."""
         group = self._groups[self._next]
         self._next += 1
         with reading(self._path):
@@ -234,7 +247,7 @@ def _without_unfinished(chunks: list[Chunk]) -> list[Chunk]:
     return chunks
 
 
-def _check_chunk(chunk: Chunk, files: Sequence[_File]) -> None:
+def _check_chunk(chunk: Chunk, files: Sequence["_File | _Lines"]) -> None:
     missing = set(files[0].head.days) - {path.parent.name.removeprefix("day=") for path in chunk.files}
     if missing:
         raise ConfigurationError(
@@ -242,13 +255,13 @@ def _check_chunk(chunk: Chunk, files: Sequence[_File]) -> None:
         )
 
 
-def _merged(files: Sequence[_File], end: int) -> Iterator[tuple[int, list[ArchivedRecord]]]:
+def _merged(files: Sequence["_File | _Lines"], end: int) -> Iterator[tuple[int, list[ArchivedRecord]]]:
     """Records of all files by offset, in parts: each with the offset up to which nothing is left out."""
     held: list[list[ArchivedRecord]] = [[] for _ in files]
     while True:
         for n, file in enumerate(files):
             while not held[n] and file.has_more:
-                held[n] = file.take()
+                held[n] = file.records()
         open_ends = [records[-1].offset + 1 for records, file in zip(held, files, strict=True) if file.has_more]
         if not open_ends:
             yield end, _joined(held)

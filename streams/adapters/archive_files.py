@@ -1,7 +1,7 @@
 """How an archive lies on disk: names, columns, what each file says of itself, and what a directory holds.
 
     DIR/topic=ads.clicks/day=2026-11-27/part-00003-00000000000000120000-00000000000000179999.parquet
-                         day, UTC            partition, first and last offset
+                         day, UTC            partition, first and last offset                .ndjson.gz
 
 A **chunk** is a range of offsets of one topic-partition. Its records lie in one file for each day of their own
 timestamps, all with the chunk's range in their names; offsets of the range that no record of them has hold none
@@ -12,7 +12,8 @@ timestamps, all with the chunk's range in their names; offsets of the range that
     key           binary   null: none
     value         binary   null: a tombstone
 
-Records' headers are left out: nothing of ours reads them. The footer's metadata carries a `Head` under `HEAD_KEY`.
+Records' headers are left out: nothing of ours reads them. Each file carries a `Head` under `HEAD_KEY`: a Parquet file
+in its footer's metadata, one of NDJSON (`archive_ndjson`) in its first line.
 """
 
 import re
@@ -35,11 +36,22 @@ DAY_MS: Final = 86_400_000
 NO_DAY: Final = "1970-01-01"
 """Where a chunk without any record lies."""
 
-_NAME: Final = re.compile(r"part-(\d{5,})-(\d{20})-(\d{20})\.parquet")
+_NAME: Final = re.compile(r"part-(\d{5,})-(\d{20})-(\d{20})\.(?:parquet|ndjson\.gz)")
 _TOPIC: Final = "topic="
 _DAY: Final = "day="
 
 Identifiers = Literal["raw", "pseudonyms"]
+Format = Literal["parquet", "ndjson"]
+SUFFIX_OF: Final[dict[Format, str]] = {"parquet": ".parquet", "ndjson": ".ndjson.gz"}
+
+
+class Columns(NamedTuple):
+    """Records by column, in the order of their offsets."""
+
+    offsets: list[int]
+    timestamps_ms: list[int]
+    keys: list[bytes | None]
+    values: list[bytes | None]
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,9 +106,11 @@ def schema() -> Any:
     return pa.schema([pa.field(name, kind, nullable) for name, kind, nullable in fields])
 
 
-def file_path(directory: Path, topic: str, day: str, partition: int, from_offset: int, to_offset: int) -> Path:
+def file_path(
+    directory: Path, topic: str, day: str, partition: int, from_offset: int, to_offset: int, suffix: str
+) -> Path:
     """Where a chunk's file of one day lies."""
-    name = f"part-{partition:05d}-{from_offset:020d}-{to_offset - 1:020d}.parquet"
+    name = f"part-{partition:05d}-{from_offset:020d}-{to_offset - 1:020d}{suffix}"
     return directory / f"{_TOPIC}{topic}" / f"{_DAY}{day}" / name
 
 
@@ -135,6 +149,10 @@ def head_of(path: Path) -> Head:
     Raises:
         ConfigurationError: it is unreadable, none of ours, or of another version.
     """
+    if path.name.endswith(SUFFIX_OF["ndjson"]):
+        from streams.adapters.archive_ndjson import read_head
+
+        return read_head(path)
     _, parquet = arrow()
     with reading(path):
         footer = parquet.read_metadata(path)
@@ -150,6 +168,18 @@ def checked_head(path: Path, metadata: dict[bytes, bytes] | None, columns: list[
     raw = (metadata or {}).get(HEAD_KEY)
     if raw is None:
         raise ConfigurationError(f"{path} was not written by `campaign-streams archive`; move it elsewhere")
+    head = checked_version(path, raw)
+    if tuple(columns) != COLUMNS:
+        raise ConfigurationError(f"{path} has columns {', '.join(columns)}; restore the file from a copy")
+    return head
+
+
+def checked_version(path: Path, raw: bytes) -> Head:
+    """A head as it stands in a file (JSON).
+
+    Raises:
+        ConfigurationError: it is damaged, or of another version.
+    """
     try:
         version = msgspec.json.decode(raw, type=dict[str, Any]).get("version")
         if version != VERSION:
@@ -157,12 +187,9 @@ def checked_head(path: Path, metadata: dict[bytes, bytes] | None, columns: list[
                 f"{path} has version {version} of the archive's layout, and this program reads version {VERSION}; "
                 "use the campaign-streams that wrote it, or archive into another directory"
             )
-        head = msgspec.json.decode(raw, type=Head)
+        return msgspec.json.decode(raw, type=Head)
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"{path}: its head is damaged ({error}); restore the file from a copy") from None
-    if tuple(columns) != COLUMNS:
-        raise ConfigurationError(f"{path} has columns {', '.join(columns)}; restore the file from a copy")
-    return head
 
 
 @contextmanager

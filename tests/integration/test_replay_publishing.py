@@ -1,0 +1,263 @@
+"""A run in the place of live rows: what later corrections come to on top, and what is refused for it."""
+
+import asyncio
+import csv
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from streams.adapters.clickhouse import ClickHouseSink
+from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF, ClickHouseRuns, RunInfo
+from streams.cli import app
+from streams.commands.publishing import put_in_place
+from streams.errors import ConfigurationError
+from streams.jobs.replay_publishing import check_campaigns, check_frozen, doubts
+from streams.jobs.replay_report import Report, report_of, rules_changes
+from streams.records import Row, Table
+from streams.settings import ClickHouseSettings
+from tests.support.chdb_engine import new_settings
+from tests.support.rows import PANE_S, make_row
+
+pytest.importorskip("chdb", reason="the embedded ClickHouse needs campaign-streams[embedded]")
+
+BEGIN_S = PANE_S - PANE_S % 3600
+END_S = BEGIN_S + 3600
+DAY_S = 86_400
+TABLES = ("pane_rows", "run_pane_rows", "runs", "publications", "campaign_rows", "alert_rows")
+
+
+class World:
+    """Live rows and runs of one database."""
+
+    def __init__(self, settings: ClickHouseSettings, runs: ClickHouseRuns) -> None:
+        self.settings = settings
+        self.runs = runs
+
+    def live(self, *rows: Row, table: Table = Table.PANES) -> None:
+        async def insert() -> None:
+            sink = ClickHouseSink(self.settings)
+            await sink.insert(table, list(rows))
+            await sink.close()
+
+        asyncio.run(insert())
+
+    def run(self, *rows: Row, name: str = "again", kind: str = WHAT_IF, **told: Any) -> RunInfo:
+        self.runs.insert(name, Table.PANES, list(rows))
+        info = RunInfo(name, kind, "done", BEGIN_S, END_S, created_s=END_S, changed_ms=1_000 * END_S)
+        self.runs.tell(info._replace(**told))
+        return self.runs.find(name)
+
+    def valid_and_invalid(self) -> tuple[int, int]:
+        sql = """SELECT sumIf(clicks, validity = 'valid'), sumIf(clicks, validity != 'valid')
+            FROM shown_pane_rows WHERE campaign_id = 'c1'"""
+        (row,) = self.runs.ask(sql)
+        return int(row[0]), int(row[1])
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[World]:
+    settings = new_settings()
+    runs = ClickHouseRuns(settings)
+    runs.open()
+    yield World(settings, runs)
+    runs.close()
+
+
+@pytest.fixture
+def world(opened: World) -> World:
+    for table in TABLES:
+        opened.runs._command(f"TRUNCATE TABLE {table}", {})
+    return opened
+
+
+def clicks(count: int, at_s: int = BEGIN_S, effect_s: int | None = None, **values: Any) -> Row:
+    effect = at_s if effect_s is None else effect_s
+    whole = {"input": "clicks", "origin_pane": at_s, "effect_pane": effect, "clicks": count, "clicks_card": count}
+    return make_row(Table.PANES, **{**whole, **values})
+
+
+moved = partial(clicks, input="journal")
+
+
+def passed(at_s: int = END_S) -> Row:
+    """Clicks of another campaign, by which the input has passed a time."""
+    return clicks(1, at_s, campaign_id="other")
+
+
+def test_a_correction_of_what_both_count_alike_adds_up(world: World) -> None:
+    world.live(clicks(10), passed(BEGIN_S + 30), passed())
+    info = world.run(clicks(10), passed(BEGIN_S + 30))
+    assert doubts(world.runs, info) == []
+    put_in_place(world.runs, info, yes=True)
+    world.live(moved(-1, BEGIN_S, END_S + 60), moved(1, BEGIN_S, END_S + 60, validity="sivt"))
+    assert world.valid_and_invalid() == (9, 1)
+
+
+def test_what_a_later_word_would_take_away_twice_is_refused(world: World) -> None:
+    """The run finds a click invalid that live has as valid. Should a live word find so too, it would count twice."""
+    world.live(clicks(10), passed())
+    info = world.run(clicks(9), clicks(1, validity="sivt"))
+    with pytest.raises(ConfigurationError, match=r"would count twice.*--even-so"):
+        put_in_place(world.runs, info, yes=True)
+    assert world.valid_and_invalid() == (10, 0)
+    put_in_place(world.runs, info, yes=True, even_so=True)
+    assert world.valid_and_invalid() == (9, 1)
+    world.live(moved(-1, BEGIN_S, END_S + 60), moved(1, BEGIN_S, END_S + 60, validity="sivt"))
+    assert world.valid_and_invalid() == (8, 2)  # this is what is refused: of ten clicks one is invalid
+
+
+def test_what_an_overturn_would_give_back_twice_is_refused_until_no_word_can_reach_it(world: World) -> None:
+    world.live(clicks(9), clicks(1, validity="givt"), passed())
+    info = world.run(clicks(10))
+    (told,) = doubts(world.runs, info)
+    assert "2026-09-22 14:00 UTC" in told
+    world.live(passed(BEGIN_S + DAY_S - 10))
+    assert len(doubts(world.runs, info)) == 1
+    world.live(passed(BEGIN_S + DAY_S))
+    assert doubts(world.runs, info) == []
+
+
+def test_words_reach_conversions_for_thirty_days(world: World) -> None:
+    conversion = {"input": "conversions", "conversions": 1, "orders": 1, "clicks": 0, "clicks_card": 0}
+    beyond = {**conversion, "campaign_id": "other"}
+    world.live(clicks(0, **conversion), clicks(0, END_S + 29 * DAY_S, **beyond))
+    info = world.run(clicks(0, validity="sivt", **conversion))
+    assert len(doubts(world.runs, info)) == 1
+    world.live(clicks(0, END_S + 30 * DAY_S, **beyond))
+    assert doubts(world.runs, info) == []
+
+
+def test_a_correction_that_was_told_behind_the_range_already_is_seen(world: World) -> None:
+    world.live(clicks(10), passed(), passed(BEGIN_S + 2 * DAY_S))
+    world.live(moved(-1, BEGIN_S, END_S + 60), moved(1, BEGIN_S, END_S + 60, validity="sivt"))
+    info = world.run(clicks(9), clicks(1, validity="sivt"))
+    (told,) = doubts(world.runs, info)
+    assert "replay up to a later time" in told
+
+
+def test_a_word_on_what_came_before_the_range_is_seen(world: World) -> None:
+    """Live had it invalid from the begin; the run, which had not, takes it out of the valid ones of before."""
+    early = BEGIN_S - 3600
+    world.live(clicks(1, early, validity="givt"), clicks(1), passed(BEGIN_S + 2 * DAY_S))
+    info = world.run(clicks(1), moved(-1, early, BEGIN_S), moved(1, early, BEGIN_S, validity="sivt"))
+    (told,) = doubts(world.runs, info)
+    assert "begin the range earlier" in told
+
+
+def test_what_can_still_change_is_refused_whatever_is_said(world: World) -> None:
+    world.live(clicks(10), passed(END_S - 600))
+    info = world.run(clicks(10), passed(END_S - 600))
+    with pytest.raises(ConfigurationError, match=r"can still change; publish a range that ended by 2026-09-21 14:50"):
+        put_in_place(world.runs, info, yes=True, even_so=True)
+    with pytest.raises(ConfigurationError, match="only a finished run"):
+        check_frozen(world.runs, info._replace(state="running"))
+
+
+def test_an_input_that_stands_before_the_range_s_end_is_named(world: World) -> None:
+    """Its late events would make rows within the range, which the run's rows hide."""
+    world.live(clicks(10), passed(), clicks(0, BEGIN_S, partition=0, input="adjustments", refunds=1, clicks_card=0))
+    info = world.run(clicks(10), clicks(0, BEGIN_S, input="adjustments", refunds=1, clicks_card=0))
+    (told,) = doubts(world.runs, info)
+    assert "adjustments of partition 0 stand before" in told
+
+
+def test_events_that_came_after_the_run_are_not_hidden_unseen(world: World) -> None:
+    world.live(clicks(10), passed())
+    info = world.run(clicks(10), kind=IDENTICAL)
+    assert doubts(world.runs, info) == []
+    world.live(clicks(12, version=2))
+    assert any("12 clicks" in each and "replay the range again" in each for each in doubts(world.runs, info))
+
+
+def test_no_answer_publishes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    import typer
+
+    world.live(clicks(10), passed())
+    info = world.run(clicks(10))
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115
+    with pytest.raises(typer.Abort):
+        put_in_place(world.runs, info, yes=False)
+    assert not world.runs.find("again").is_published
+
+
+def test_a_finished_run_is_shown_and_reported_again(world: World, tmp_path: Path) -> None:
+    world.live(clicks(10), passed(BEGIN_S + 30), passed())
+    world.run(clicks(9), clicks(1, validity="sivt"), passed(BEGIN_S + 30), campaigns=("c1",))
+    world.run(clicks(9), clicks(1, validity="sivt"), passed(BEGIN_S + 30), name="other")
+    env = {"CAMPAIGN_STREAMS_CLICKHOUSE__DSN": world.settings.dsn.get_secret_value(), "COLUMNS": "200"}
+    files = [tmp_path / f"report.{suffix}" for suffix in ("csv", "json", "html")]
+    asked = [word for file in files for word in ("--report", str(file))]
+    shown = CliRunner().invoke(app, ["runs", "show", "again", *asked], env=env)
+    assert shown.exit_code == 0, shown.output
+    assert "compared: only c1; the run itself counts all campaigns" in shown.output
+    assert "10 → 9" in shown.output
+    (line,) = csv.DictReader(files[0].open())
+    assert (line["clicks_before"], line["clicks_after"], line["invalid_clicks_difference"]) == ("10", "9", "1")
+    assert msgspec.json.decode(files[1].read_bytes(), type=Report).other == "live"
+    assert b"again beside live" in files[2].read_bytes()
+    beside = CliRunner().invoke(app, ["runs", "show", "again", "--compare", "other"], env=env)
+    assert "no campaign differs from other (1 compared)" in beside.output
+    refused = CliRunner().invoke(app, ["runs", "show", "again", "--report", "report.pdf"], env=env)
+    assert "says no format" in str(refused.exception)
+
+
+def test_an_unknown_campaign_is_refused(world: World) -> None:
+    world.live(clicks(1))
+    check_campaigns(world.runs, ("c1", "new"), {"new"})
+    with pytest.raises(ConfigurationError, match="there is no campaign c2"):
+        check_campaigns(world.runs, ("c1", "c2"), set())
+
+
+# Reports
+
+
+def test_a_report_keeps_currencies_apart_and_says_where_rules_changed(world: World) -> None:
+    world.live(
+        clicks(10, spend_millimicros=5_000_000, rules="old"),
+        clicks(5, BEGIN_S + 600, spend_millimicros=2_000_000, rules="new", rules_seq=9),
+        clicks(5, BEGIN_S + 620, partition=1, rules="old", campaign_id="c2", currency="USD", spend_millimicros=7_000),
+        clicks(5, BEGIN_S + 640, partition=1, rules="new", rules_seq=4, campaign_id="c2", currency="USD"),
+        clicks(3, campaign_id="c2", currency=""),
+    )
+    world.live(make_row(Table.ALERTS, changed=BEGIN_S + 5, campaign_id="c9"), table=Table.ALERTS)
+    info = world.run(
+        clicks(8, spend_millimicros=4_000_000),
+        clicks(2, validity="givt", spend_millimicros=1_000_000),
+        clicks(13, campaign_id="c2", currency="USD", spend_millimicros=7_000),
+    )
+    report = report_of(world.runs, info)
+    assert [(each.campaign_id, each.currency) for each in report.campaigns] == [
+        ("c1", "CNY"),
+        ("c2", "USD"),
+        ("c9", ""),
+    ]
+    first = report.campaigns[0]
+    assert (first.before.clicks, first.after.clicks, first.after.invalid_clicks) == (15, 8, 2)
+    assert first.difference["spend_micros"] == -3_000
+    assert first.before.ctr is None
+    assert report.campaigns[1].difference["clicks"] == 0
+    assert (report.campaigns[2].before.alerts, report.campaigns[2].after.alerts) == (1, 0)
+    assert {each.currency: each.before.spend_micros for each in report.totals} == {"CNY": 7_000, "USD": 7, "": 0}
+    assert {each.currency for each in report.series if each.measure == "spend_micros"} == {"CNY", "USD"}
+    (change,) = report.rules_changes
+    assert (change.side, change.before, change.after, change.partitions) == ("live", "old", "new", 2)
+    assert (change.first_s, change.last_s) == (BEGIN_S + 600, BEGIN_S + 640)
+
+
+def test_rules_that_change_back_are_two_changes() -> None:
+    rows = [(0, p, seq, rules, 100 * seq + p) for p in (0, 1) for seq, rules in enumerate("abba")]
+    found = [(each.before, each.after, each.first_s, each.last_s) for each in rules_changes("live", rows)]
+    assert found == [("a", "b", 100, 101), ("b", "a", 300, 301)]
+
+
+def test_a_report_is_narrowed_to_the_run_s_campaigns(world: World) -> None:
+    world.live(clicks(10), clicks(5, campaign_id="c2"))
+    info = world.run(clicks(8), clicks(5, campaign_id="c2"), campaigns=("c2",))
+    report = report_of(world.runs, info)
+    assert [each.campaign_id for each in report.campaigns] == ["c2"]
+    assert next(each for each in report.series if each.measure == "clicks").before == [5]
