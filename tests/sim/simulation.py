@@ -40,6 +40,8 @@ from tests.support.events import (
 from tests.support.oracle import Lost, ticks_of
 
 RECORDS = 220
+PUBLISHERS = 6
+"""Honest ones: one more than without whom nobody is judged."""
 OWN = ("partition", "windows", "desk", "judging")
 """Segments that belong to one checkpoint only, as those of inputs do."""
 
@@ -134,7 +136,7 @@ def rules_of(rng: Random) -> Rules:
 
 def invalid_of(rng: Random) -> InvalidRules:
     """Rules of invalid traffic. Those that remember are never off, and theirs are the same thresholds for all."""
-    remember = (Rule.DOUBLE_CLICK, Rule.ACTIVITY_CAP, Rule.REPEATED_CLICK, Rule.ORDER_REPEATED)
+    remember = (Rule.DOUBLE_CLICK, Rule.ACTIVITY_CAP, Rule.REPEATED_CLICK, Rule.ORDER_REPEATED, Rule.PUBLISHER_FLOODING)
     modes = {rule: rng.choice([Mode.ON, Mode.ON, Mode.OBSERVE, Mode.OFF]) for rule in Rule}
     modes |= {rule: rng.choice([Mode.ON, Mode.OBSERVE]) for rule in remember}
     modes[Rule.NON_BROWSER_AGENT] = rng.choice([Mode.OBSERVE, Mode.OFF])
@@ -153,6 +155,10 @@ def invalid_of(rng: Random) -> InvalidRules:
         device_fan_out=FanOut(3, 60_000, 2),
         address_velocity=Velocity(4, 60_000),
         address_fan_out=FanOut(3, 120_000, 3),
+        flooding_min_clicks=3,
+        flooding_window_ms=6 * MINUTE_MS,
+        flooding_ratio=1.5,
+        flooding_p=0.1,
     )
 
 
@@ -163,9 +169,9 @@ class Simulation:
         self.seed = seed
         self.rng = Random(seed)
         self.plan = plan or plan_of(self.rng)
-        self.traffic = Traffic(
-            self.rng, Mix(lateness_ms=LATENESS_MS, garbage=self.plan.garbage, duplicate=self.plan.duplicate)
-        )
+        plan = self.plan
+        mix = Mix(lateness_ms=LATENESS_MS, garbage=plan.garbage, duplicate=plan.duplicate, publishers=PUBLISHERS)
+        self.traffic = Traffic(self.rng, mix)
         self.nature = Nature(self.rng)
         self.nature.faults = self.plan.faults
         self.world = self._world()

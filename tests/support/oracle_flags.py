@@ -97,20 +97,10 @@ class Labels:
         self._touches: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
         """Counted events by topic and id: offset, event time, bucket."""
         self._firsts: dict[str, list[int]] = {}
-        self._rules = self._rules_by_tick()
+        self._rules = rules_by_tick(self.ticks)
         self._newest = {
             topic: [self._newest_of(topic, tick["applied"][topic]) for tick in self.ticks] for topic in LATE_WORDS
         }
-
-    def _rules_by_tick(self) -> list[dict[str, Any]]:
-        """The rules in force while a tick looks: those that it brings hold behind it, but for the first."""
-        found, current = [], None
-        for tick in self.ticks:
-            brought = tick.get("rules")
-            current = brought if current is None else current
-            found.append(current)
-            current = brought or current
-        return found  # type: ignore[return-value]
 
     def _newest_of(self, topic: str, applied: int) -> int:
         row = self.db.execute(sql.NEWEST, (self.partition, topic, applied)).fetchone()
@@ -298,6 +288,19 @@ class Labels:
         """What an event counts as behind the words of a tick."""
         moved = [m for m in self.moves if (m.topic, m.offset) == (topic, offset) and m.seq <= seq]
         return moved[-1].after if moved else own
+
+
+def rules_by_tick(ticks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rules in force while a tick looks: those that it brings hold behind it, but for the first."""
+    found: list[dict[str, Any]] = []
+    current: dict[str, Any] | None = None
+    for tick in ticks:
+        brought = tick.get("rules")
+        current = brought if current is None else current
+        assert current is not None
+        found.append(current)
+        current = brought or current
+    return found
 
 
 def digest_of(event_id: str) -> str:

@@ -94,8 +94,9 @@ class SourceDesk:
 
     def change_rules(self, rules: InvalidRules) -> None:
         """What comes from now on is judged by these, with what is held; what was told stays told."""
+        if rules != self.rules:
+            self._standing = Standing({}, 0, 0)
         self.rules = rules
-        self._standing = Standing({}, 0, 0)
         for anchors in self._anchors.values():
             anchors.clear()
         kind = SourceKind.ADDRESS
@@ -126,8 +127,11 @@ class SourceDesk:
         return [told for each in found for told in self._telling.tell(each, watermark_ms, floors_ms)]
 
     def _judged_ms(self, kind: SourceKind) -> int:
-        """How far the evidence of a kind is complete."""
-        return self._forwarders.credited_ms if kind is SourceKind.PUBLISHER else self._forwarders.watermark_ms
+        """How far a kind has been judged: what the next step of publishers weighs is held until then."""
+        if kind is not SourceKind.PUBLISHER:
+            return self._forwarders.watermark_ms
+        credited_ms = self._forwarders.credited_ms
+        return min(credited_ms, self._stepped_ms) if self._asking(kind) else credited_ms
 
     def _asking(self, kind: SourceKind) -> list[Rule]:
         return [rule for rule in RULES_OF[kind] if is_on(rule, self.rules)]
