@@ -94,6 +94,8 @@ class Traffic:
         self.start_ms = start_ms + rng.randrange(60_000)
         self._lines: dict[tuple[str, int], _Line] = {}
         self._serial = 0
+        self._sold: set[str] = set()
+        """Clicks that have brought a conversion, where publishers mean something."""
 
     def draft(self, topic: str, partition: int) -> Draft:
         """The next record of one event topic-partition."""
@@ -183,24 +185,34 @@ class Traffic:
             event["not_in_the_schema"] = {"deep": [1, 2, {"er": None}]}
 
     def _publish(self, click: dict[str, Any]) -> None:
-        """Half of all clicks are the flood's; the feed is where most publishers are."""
+        """Half of all clicks are the flood's, all in the feed; most come from people."""
         rng = self.rng
-        click["publisher_id"] = rng.choice([FLOODER, f"sells{rng.randrange(self.mix.publishers)}"])
-        click["channel"] = "feed" if rng.random() < 0.9 else "search"
+        click["publisher_id"] = rng.choice([FLOODER, f"sells{self._serial % self.mix.publishers}"])
+        click["channel"] = "feed"
+        if rng.random() < 0.8:
+            self._of_people(click)
 
     def _sell(self, conversion: dict[str, Any]) -> bool:
-        """Soon after a recent click of any partition, but for the flood's."""
+        """Soon after a recent click of any partition, but for the flood's; each click sells once."""
         rng = self.rng
         clicks = [c for (of, _), line in self._lines.items() if of == "ads.clicks" for c in line.sent[-12:]]
-        clicks = [click for click in clicks if click.get("publisher_id") != FLOODER]
-        if not clicks or rng.random() < 0.3:
+        clicks = [c for c in clicks if c["event_id"] not in self._sold and c.get("publisher_id") != FLOODER]
+        if not clicks or rng.random() < 0.2:
             return False
         click = rng.choice(clicks)
+        self._sold.add(click["event_id"])
         conversion["publisher_id"], conversion["channel"] = click.get("publisher_id"), click.get("channel")
         touch = {"touch_type": "click", "touch_id": click["event_id"], "touch_time_ms": click["event_time_ms"]}
         conversion["attribution"] = touch
-        conversion["event_time_ms"] = click["event_time_ms"] + rng.choice([500, 5_000, 12_000, 40_000])
+        conversion["event_time_ms"] = click["event_time_ms"] + rng.choice([2_000, 5_000, 15_000, 40_000])
+        self._of_people(conversion)
         return True
+
+    @staticmethod
+    def _of_people(event: dict[str, Any]) -> None:
+        """Nothing about it that general rules would look at."""
+        for name in ("user_agent", "network", "placement_width_px", "placement_height_px"):
+            event.pop(name, None)
 
     def _refer(self, topic: str, event: dict[str, Any]) -> None:
         """A click to an impression, a conversion to a click and an order: known, still to come, or of nowhere."""

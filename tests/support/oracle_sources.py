@@ -22,6 +22,7 @@ LEAST_GROUP: Final = 10
 FLAT_MS: Final = 24 * 3_600_000
 """What the rule of times looks back for, if it is asked."""
 HELD: Final = "CREATE TABLE held (ready, source, grp, click, at_ms, campaign, delay_ms)"
+OLDEST: Final = "SELECT MIN(at_ms) FROM held WHERE delay_ms < 0 AND at_ms >= ?"
 RATES: Final = """
 SELECT source, grp, campaign, COUNT(*), SUM(EXISTS (
     SELECT 1 FROM held AS v WHERE v.source = c.source AND v.click = c.click AND v.delay_ms BETWEEN 0 AND :maturity_ms))
@@ -110,7 +111,7 @@ class Desk:
         self._floor_ms = max(self._floor_ms, min(self._credited_ms, self._stepped_ms) - reach_ms - step_ms)
         self._hold(k)
         last_ms = self._credited_ms // step_ms * step_ms
-        oldest = self.db.execute("SELECT MIN(at_ms) FROM held WHERE at_ms >= ?", (self._floor_ms,)).fetchone()[0]
+        oldest = self.db.execute(OLDEST, (self._floor_ms,)).fetchone()[0]
         if oldest is not None and last_ms > self._stepped_ms:
             from_ms = max(self._stepped_ms, oldest, last_ms - 400 * step_ms)
             for at_ms in range((from_ms // step_ms + 1) * step_ms, last_ms + 1, step_ms):

@@ -32,7 +32,7 @@ from streams.stages.invalid.crowding import (
 from streams.stages.invalid.forwarders import Forwarders
 from streams.stages.invalid.holding import KINDS, Holding
 from streams.stages.invalid.publishers import Publishers, Standing, reach_of, step_of
-from streams.stages.invalid.runs import ENTRY, MINOR_MASK, Keys, Runs, chosen, firsts, majors
+from streams.stages.invalid.runs import ENTRY, MINOR_MASK, NO_DELAY, Keys, Runs, chosen, firsts, majors
 from streams.stages.invalid.telling import RULES_OF, Telling
 from streams.verdicts import Clicks, EvidenceBatch, Verdict
 
@@ -196,9 +196,10 @@ class SourceDesk:
         if not self._asking(kind) or last_ms <= self._stepped_ms:
             return []
         entries = self._holding.held[kind].whole(self._holding.floors_ms[kind])
-        if not len(entries):
+        clicked_ms = entries["at_ms"][entries["delay_ms"] == NO_DELAY]
+        if not len(clicked_ms):
             return []
-        from_ms = max(self._stepped_ms, int(entries["at_ms"].min()), last_ms - MAX_STEPS * step_ms)
+        from_ms = max(self._stepped_ms, int(clicked_ms.min()), last_ms - MAX_STEPS * step_ms)
         publishers = Publishers(entries, self.rules)
         steps = range((from_ms // step_ms + 1) * step_ms, last_ms + 1, step_ms)
         self._stepped_ms = last_ms
