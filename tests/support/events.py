@@ -189,6 +189,8 @@ class Traffic:
         rng = self.rng
         click["publisher_id"] = rng.choice([FLOODER, f"sells{self._serial % self.mix.publishers}"])
         click["channel"] = "feed"
+        if click["publisher_id"] == FLOODER:  # told with a delay, in one go
+            click["event_time_ms"] -= rng.randrange(20_000)
         if rng.random() < 0.8:
             self._of_people(click)
 
@@ -197,14 +199,15 @@ class Traffic:
         rng = self.rng
         clicks = [c for (of, _), line in self._lines.items() if of == "ads.clicks" for c in line.sent[-12:]]
         clicks = [c for c in clicks if c["event_id"] not in self._sold and c.get("publisher_id") != FLOODER]
-        if not clicks or rng.random() < 0.2:
+        if not clicks or rng.random() < 0.1:
             return False
         click = rng.choice(clicks)
         self._sold.add(click["event_id"])
         conversion["publisher_id"], conversion["channel"] = click.get("publisher_id"), click.get("channel")
         touch = {"touch_type": "click", "touch_id": click["event_id"], "touch_time_ms": click["event_time_ms"]}
         conversion["attribution"] = touch
-        conversion["event_time_ms"] = click["event_time_ms"] + rng.choice([2_000, 5_000, 15_000, 40_000])
+        conversion["event_time_ms"] = click["event_time_ms"] + rng.choice([7_000, 8_000, 9_000, 40_000])
+        conversion["order_id"] = None
         self._of_people(conversion)
         return True
 

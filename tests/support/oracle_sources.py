@@ -106,7 +106,7 @@ class Desk:
         if self._watermark_ms < 0:
             return
         window_ms = invalid["flooding_window_ms"]
-        step_ms = max(10_000, window_ms // 36)
+        step_ms = max(30_000, window_ms // 36)
         reach_ms = window_ms + (FLAT_MS if invalid["modes"]["publisher_timing"] != "off" else 0)
         self._floor_ms = max(self._floor_ms, min(self._credited_ms, self._stepped_ms) - reach_ms - step_ms)
         self._hold(k)

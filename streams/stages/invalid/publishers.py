@@ -25,7 +25,7 @@ from streams.verdicts import Clicks
 
 STEPS: Final = 36
 """Steps in a flooding window: ten minutes of six hours."""
-LEAST_STEP_MS: Final = 10_000
+LEAST_STEP_MS: Final = 30_000
 LEAST_GROUP: Final = 10
 """Publishers of a channel that suffice as peers of one another: twice those without whom nothing can be said."""
 MATURITY: Final = 24
