@@ -148,6 +148,7 @@ def invalid_of(rng: Random) -> InvalidRules:
         max_clicks_per_impression=1,
         impression_wait_ms=rng.choice([1_000, 10_000, 60_000]),
         click_after_ms=rng.choice([300, 2_000]),
+        click_after_by_type_ms={ClickType.BUTTON: rng.choice([0, 5_000])},
         click_wait_ms=rng.choice([1_000, 10_000, 60_000]),
         conversion_after_ms={ConversionType.LEAD: rng.choice([1_000, 6_000]), ConversionType.INSTALL: 2_000},
         user_velocity=Velocity(3, 60_000),

@@ -53,8 +53,8 @@ class Truth(NamedTuple):
     reach: dict[Key, int]
     """Distinct users by report key, over all effect panes."""
     cohorts: dict[Key, Key]
-    flags: dict[Key, str]
-    """Latest state by (log epoch, partition, input, digest, rule)."""
+    flags: dict[Key, Key]
+    """Mode under which it was decided, and latest state, by (log epoch, partition, input, digest, rule)."""
     ledger: dict[Key, int]
     campaigns: dict[Key, Key]
     letters: dict[Place, str]
@@ -318,11 +318,11 @@ class Oracle:
         own = self._sums(sql.COHORT_KEYS, sql.COHORT_FOLDED, sql.COHORT_TOUCHES, sums)
         return own | self._sums(sql.COHORT_KEYS, sql.COHORT_FOLDED, sql.EFFECT_COHORTS, sums)
 
-    def _flags(self) -> dict[Key, str]:
+    def _flags(self) -> dict[Key, Key]:
         return {
-            (self.logs.log_epoch, partition, *key): state
+            (self.logs.log_epoch, partition, *key): told
             for partition, labels in self.labels.items()
-            for key, state in labels.flags.items()
+            for key, told in labels.flags.items()
         }
 
     # Ledger and letters

@@ -116,7 +116,7 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     Rule.CLICK_TOO_SOON: Description(
         "Click too soon",
         "The click follows its impression sooner than a person can see, decide and tap.",
-        ("click_after_ms",),
+        ("click_after_ms", "click_after_by_type_ms"),
         "Human reaction to something seen takes 200 to 250 ms at best.",
         "Impressions are reported when the ad begins to render; a tap that was on its way to something else may land "
         "on it. Such taps are rare, and accidental clicks are invalid too.",
