@@ -145,6 +145,8 @@ class InvalidRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A click's impression is missed once impressions have been read so far beyond the click."""
     click_after_ms: Delay = 300
     """Nobody sees and clicks within less: human reaction takes 200 to 250 ms."""
+    click_after_by_type_ms: dict[ClickType, Delay] = msgspec.field(default_factory=dict)
+    """Of click types that differ: a swipe into a live room that is on its way lands at once."""
     max_clicks_per_impression: Positive = 3
     """Distinct clicks on one impression; those beyond it are replayed."""
     click_wait_ms: Window = 60_000
@@ -176,6 +178,10 @@ class InvalidRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def mode(self, rule: Rule) -> Mode:
         """What the rule's flags do."""
         return self.modes.get(rule, _DEFAULT_MODES[rule])
+
+    def click_after(self, click_type: ClickType) -> int:
+        """How soon after its impression a click of this type may come, ms."""
+        return self.click_after_by_type_ms.get(click_type, self.click_after_ms)
 
     @property
     def active(self) -> int:

@@ -37,6 +37,11 @@ def _too_soon(rules: InvalidRules) -> str:
     return f"after its click: {', '.join(bounds) or 'no type has a bound'}"
 
 
+def _click_too_soon(rules: InvalidRules) -> str:
+    others = [f", a {kind} within {length_text(ms)}" for kind, ms in rules.click_after_by_type_ms.items()]
+    return f"a click within {length_text(rules.click_after_ms)} of its impression{''.join(others)}"
+
+
 _TEXTS: Final[dict[Rule, Callable[[InvalidRules], str]]] = {
     Rule.DECLARED_BOT: lambda _: "an agent that names itself a crawler (list crawler-user-agents)",
     Rule.NON_BROWSER_AGENT: lambda _: "an agent that is no browser: a library, a tool, or empty",
@@ -49,7 +54,7 @@ _TEXTS: Final[dict[Rule, Callable[[InvalidRules], str]]] = {
         f"no impression is known once they are read {length_text(r.impression_wait_ms)} beyond the click"
     ),
     Rule.CLICK_BEFORE_IMPRESSION: lambda _: "a click before its impression",
-    Rule.CLICK_TOO_SOON: lambda r: f"a click within {length_text(r.click_after_ms)} of its impression",
+    Rule.CLICK_TOO_SOON: _click_too_soon,
     Rule.REPEATED_CLICK: lambda r: f"beyond {r.max_clicks_per_impression:,} clicks on one impression",
     Rule.CONVERSION_WITHOUT_CLICK: lambda r: (
         f"no click is known once they are read {length_text(r.click_wait_ms)} beyond the conversion"

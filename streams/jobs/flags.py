@@ -78,7 +78,7 @@ def _shown(name: str, value: object) -> str:
     if isinstance(value, msgspec.Struct):
         return ", ".join(f"{field} {_shown(field, getattr(value, field))}" for field in value.__struct_fields__)
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(name, each)}" for key, each in value.items())
+        return ", ".join(f"{key} {_shown(name, each)}" for key, each in value.items()) or "none"
     if isinstance(value, tuple):
         return ", ".join(_shown(name, each) for each in value)
     if isinstance(value, Enum):

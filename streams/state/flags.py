@@ -85,6 +85,11 @@ class FlagBook:
         is_same = known is not None and known.at_ms == event.at_ms  # an id may count again, long after
         return known if known is not None and is_same else Held(event.at_ms, event.bits, event.excluding)
 
+    def mode(self, source: Input, event: Remembered, rule: Rule) -> Mode:
+        """What a flag of an event did since it was decided, whatever the rule does by now; a review excludes."""
+        is_on = rule is Rule.REVIEW or self._known(source, event).excluding & BIT[rule]
+        return Mode.ON if is_on else Mode.OBSERVE
+
     def validity(self, source: Input, digest: bytes, at_ms: int, initial: str) -> str:
         """What an event counts as now."""
         known = self._held[source.value].get(digest)

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import xxhash
 
-from streams.events import Event, Input
-from streams.invalid import Rule
+from streams.events import ClickType, Event, Input
+from streams.invalid import Mode, Rule
 from streams.records import Row
 from streams.rules import Rules
 from streams.stages.count import SPEND
@@ -73,7 +73,7 @@ class JudgingDesk:
         for source, state in inputs.items():
             words, untold, pending, valid = state.traces.take()
             for word in words:
-                self._tell(word, FlagState.RAISED, rules, wall_ms, judged)
+                self._tell(word, FlagState.RAISED, self.book.mode(source, word.event, word.rule), wall_ms, judged)
             for rule, count in untold.items():
                 self.book.count(rule, FlagState.RAISED, count)
                 self.book.untold += count
@@ -135,18 +135,21 @@ class JudgingDesk:
             yield missing, {"touch": pending.touch.hex(), "touch_ms": touch_ms}, True
         if not is_click:
             return
-        delay_ms = pending.at_ms - touch_ms
+        delay_ms, below_ms = pending.at_ms - touch_ms, rules.invalid.click_after(ClickType(pending.click_type))
         if delay_ms < 0:
             yield Rule.CLICK_BEFORE_IMPRESSION, {"delay_ms": delay_ms}, False
-        elif delay_ms < rules.invalid.click_after_ms:
-            yield Rule.CLICK_TOO_SOON, {"delay_ms": delay_ms, "below_ms": rules.invalid.click_after_ms}, False
+        elif delay_ms < below_ms:
+            yield Rule.CLICK_TOO_SOON, {"delay_ms": delay_ms, "below_ms": below_ms}, False
 
     def _take(self, word: Word, rules: Rules, wall_ms: int, judged: Judged) -> None:
+        mode = (
+            self.book.mode(word.source, word.event, word.rule) if word.is_withdrawn else rules.invalid.mode(word.rule)
+        )
         move, state = self.book.take(word, rules.invalid)
         if move is not None:
             judged.moves.append(move)
         if state is not None:
-            self._tell(word, state, rules, wall_ms, judged)
+            self._tell(word, state, mode, wall_ms, judged)
 
     def _hear(
         self,
@@ -157,7 +160,7 @@ class JudgingDesk:
         judged: Judged,
     ) -> None:
         if isinstance(said, Review):
-            self._hear_review(said, inputs, rules, wall_ms, judged)
+            self._hear_review(said, inputs, wall_ms, judged)
             return
         evidence = {**said.evidence, "source_kind": said.source_kind.value, "source": said.source}
         digests = list(map(bytes.fromhex, said.clicks))
@@ -168,9 +171,7 @@ class JudgingDesk:
             else:
                 self.book.unmatched += 1
 
-    def _hear_review(
-        self, said: Review, inputs: Mapping[Input, InputState], rules: Rules, wall_ms: int, judged: Judged
-    ) -> None:
+    def _hear_review(self, said: Review, inputs: Mapping[Input, InputState], wall_ms: int, judged: Judged) -> None:
         digest = xxhash.xxh3_128_digest(said.event_id.encode())
         event = inputs[said.input].traces.recent.find([digest]).get(digest)
         if event is None or event.names[0] != said.campaign_id:
@@ -182,18 +183,17 @@ class JudgingDesk:
         for rule in settled:
             state = FlagState.OVERTURNED if said.decision == "overturn" else FlagState.CONFIRMED
             word = Word(said.input, event, rule, {"reviewed_ms": said.at_ms})
-            self._tell(word, state, rules, wall_ms, judged, said)
+            self._tell(word, state, self.book.mode(said.input, event, rule), wall_ms, judged, said)
 
     def _tell(
         self,
         word: Word,
         state: FlagState,
-        rules: Rules,
+        mode: Mode,
         wall_ms: int,
         judged: Judged,
         review: Review | None = None,
     ) -> None:
-        mode = rules.invalid.mode(word.rule)
         flag = flag_of(word, state, mode, word.event.amounts[SPEND], review)
         flag = msgspec.structs.replace(flag, decided_ms=wall_ms)
         self.book.count(word.rule, state)

@@ -442,6 +442,7 @@ class PartitionState:
         self.effects = Effects(self.rules)
         self.effects.restore(snapshot["effects"])
         self.windows = Windows(self.rules.pane_ms)
+        self.judging.change_rules(self.rules)  # sources, too, are judged by these until a tick brings others
         self._compile()
 
     def restore_windows(self, snapshot: dict[str, Any]) -> None:

@@ -24,6 +24,8 @@ class Pending(NamedTuple):
     """Digest of the touch's event id."""
     touch_ms: int
     """When the touch happened at the latest, as far as the event tells."""
+    click_type: str = ""
+    """Of a click."""
 
 
 class Finding(NamedTuple):

@@ -98,7 +98,8 @@ def _pending(event: Event, digest: bytes) -> Pending | None:
     if type(event) is Click:
         if event.impression_id is None:
             return None
-        return Pending(digest, event.event_time_ms, _digest(event.impression_id), event.event_time_ms)
+        at_ms, impression = event.event_time_ms, _digest(event.impression_id)
+        return Pending(digest, at_ms, impression, at_ms, event.click_type.value)
     if type(event) is Conversion:
         click = click_of(event)
         return None if click is None else Pending(digest, event.event_time_ms, _digest(click[0]), click[1])

@@ -1,8 +1,10 @@
 """What must hold when everything has settled."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from streams.invalid import Rule
 from streams.records import COLUMNS, MEASURES, Row, Table
 from streams.rules import Rules
 from streams.state.checkpoint import restore
@@ -10,7 +12,7 @@ from streams.state.journal import Fold, decode, version_of
 from streams.state.outgoing import outgoing
 from streams.state.partition import TOPICS, Output, PartitionState
 from streams.state.windows import DAY, WINDOWS_MS
-from streams.topics import ALERTS, DEAD_LETTERS
+from streams.topics import ALERTS, DEAD_LETTERS, VERDICTS
 from tests.sim.world import Broken, Told, World, plain, sink_key, told
 from tests.support.oracle import Logs, Oracle, Truth
 
@@ -23,11 +25,27 @@ def check(world: World, states: Mapping[int, PartitionState]) -> None:
     _poison_is_excused(world, oracle)
     _rows_are_true(world, truth)
     _letters_are_there(world, truth)
+    _floods_are_told(world, oracle)
     replays = [_same_as_undisturbed(world, partition, state) for partition, state in states.items()]
     for replayed in replays:
         _same_from_any_checkpoint(world, replayed)
     _signals_are_true(world, replays)
     _nothing_else_was_ever_published(world)
+
+
+def _floods_are_told(world: World, oracle: Oracle) -> None:
+    """Every click of a publisher that floods, and no other."""
+    documents = [
+        json.loads(record.value or b"")
+        for (topic, _), log in world.logs.items()
+        if topic == VERDICTS
+        for record in log.records
+    ]
+    told_of = [document for document in documents if document.get("rule") == Rule.PUBLISHER_FLOODING]
+    found = {click for document in told_of for click in document["clicks"]}
+    expected = oracle.floods()
+    if found != expected:
+        raise Broken(f"floods: too many {sorted(found - expected)[:5]}, missing {sorted(expected - found)[:5]}")
 
 
 def _first_ticks_bring_rules(oracle: Oracle) -> None:
@@ -81,7 +99,7 @@ def _rows_are_true(world: World, truth: Truth) -> None:
     _equal("reports", {key: (*row[:-1], len(row[-1])) for key, row in reports.items()}, truth.reports)
     _equal("reach", _reach(world), truth.reach)
     _equal("cohorts", _final(world, Table.COHORTS, "conversions", "conversion_value_micros"), truth.cohorts)
-    _equal("flags", {key: row[0] for key, row in _final(world, Table.FLAGS, "state", "state").items()}, truth.flags)
+    _equal("flags", _final(world, Table.FLAGS, "mode", "state"), truth.flags)
     ledger = {key: row[-1] for key, row in _final(world, Table.LEDGER, "entry", "records").items()}
     _equal("ledger", {key: count for key, count in ledger.items() if count or key[3] == "consumed"}, truth.ledger)
     _ledger_balances(ledger)

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 from unittest import mock
 
 from streams.errors import CampaignStreamsError
+from streams.stages.invalid.forwarders import Forwarders
+from streams.stages.invalid.publishers import Standing
 from streams.stages.invalid.sources import SourceDesk
 from streams.state import checkpoints
 from streams.state import owner as owner_module
@@ -203,6 +205,22 @@ def leaves_credits_behind() -> AbstractContextManager[Any]:
     return mock.patch.object(Credits, "given", return_value=0)
 
 
+def judges_publishers_before_their_conversions() -> AbstractContextManager[Any]:
+    """Publishers are weighed as soon as their clicks are known."""
+    real = Forwarders.advance
+
+    def advance(self: Forwarders) -> int:
+        self.credited_ms = real(self)
+        return self.credited_ms
+
+    return mock.patch.object(Forwarders, "advance", advance)
+
+
+def lets_the_convicted_go_in_recovery() -> AbstractContextManager[Any]:
+    """Who stands convicted of flooding is not loaded from a checkpoint."""
+    return mock.patch.object(Standing, "restored", return_value=Standing({}, 0, 0))
+
+
 class Case(NamedTuple):
     """A sabotage, and what seeds must know so that it shows soon."""
 
@@ -240,7 +258,9 @@ ALL: Final = (
     Case(rereads_only_up_to_what_was_replayed, _CRASHING | {"poison": 0.05}),
     Case(moves_again_what_is_told_again, {}),
     Case(forgets_late_words_in_recovery, _CRASHING | _PROMPT),
-    Case(forgets_sources_in_recovery, _CRASHING | _PROMPT),
+    Case(forgets_sources_in_recovery, _CRASHING | _PROMPT | {"records": 600}),
+    Case(judges_publishers_before_their_conversions, {"records": 600}),
+    Case(lets_the_convicted_go_in_recovery, _CRASHING | _PROMPT | {"records": 600}),
     Case(leaves_credits_behind, {"records": 600}),
 )
 

@@ -41,6 +41,8 @@ from tests.support.events import (
 from tests.support.oracle import Lost, ticks_of
 
 RECORDS = 220
+PUBLISHERS = 9
+"""Honest ones, with few clicks each: too few for any of them to be suspected, enough to be the flood's peers."""
 OWN = ("partition", "windows", "desk", "judging")
 """Segments that belong to one checkpoint only, as those of inputs do."""
 
@@ -141,7 +143,7 @@ def rules_of(rng: Random) -> Rules:
 
 def invalid_of(rng: Random) -> InvalidRules:
     """Rules of invalid traffic. Those that remember are never off, and theirs are the same thresholds for all."""
-    remember = (Rule.DOUBLE_CLICK, Rule.ACTIVITY_CAP, Rule.REPEATED_CLICK, Rule.ORDER_REPEATED)
+    remember = (Rule.DOUBLE_CLICK, Rule.ACTIVITY_CAP, Rule.REPEATED_CLICK, Rule.ORDER_REPEATED, Rule.PUBLISHER_FLOODING)
     modes = {rule: rng.choice([Mode.ON, Mode.ON, Mode.OBSERVE, Mode.OFF]) for rule in Rule}
     modes |= {rule: rng.choice([Mode.ON, Mode.OBSERVE]) for rule in remember}
     modes[Rule.NON_BROWSER_AGENT] = rng.choice([Mode.OBSERVE, Mode.OFF])
@@ -153,6 +155,7 @@ def invalid_of(rng: Random) -> InvalidRules:
         max_clicks_per_impression=1,
         impression_wait_ms=rng.choice([1_000, 10_000, 60_000]),
         click_after_ms=rng.choice([300, 2_000]),
+        click_after_by_type_ms={ClickType.BUTTON: rng.choice([0, 5_000])},
         click_wait_ms=rng.choice([1_000, 10_000, 60_000]),
         conversion_after_ms={ConversionType.LEAD: rng.choice([1_000, 6_000]), ConversionType.INSTALL: 2_000},
         user_velocity=Velocity(3, 60_000),
@@ -160,6 +163,10 @@ def invalid_of(rng: Random) -> InvalidRules:
         device_fan_out=FanOut(3, 60_000, 2),
         address_velocity=Velocity(4, 60_000),
         address_fan_out=FanOut(3, 120_000, 3),
+        flooding_min_clicks=5,
+        flooding_window_ms=4 * MINUTE_MS,
+        flooding_ratio=1.2,
+        flooding_p=0.1,
     )
 
 
@@ -170,9 +177,9 @@ class Simulation:
         self.seed = seed
         self.rng = Random(seed)
         self.plan = plan or replace(plan_of(self.rng), pins=pins_of(Random(f"pins {seed}")))
-        self.traffic = Traffic(
-            self.rng, Mix(lateness_ms=LATENESS_MS, garbage=self.plan.garbage, duplicate=self.plan.duplicate)
-        )
+        plan = self.plan
+        mix = Mix(lateness_ms=LATENESS_MS, garbage=plan.garbage, duplicate=plan.duplicate, publishers=PUBLISHERS)
+        self.traffic = Traffic(self.rng, mix)
         self.nature = Nature(self.rng)
         self.nature.faults = self.plan.faults
         self.world = self._world()

@@ -29,6 +29,7 @@ BROWSER: Final = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
 )
 BOT: Final = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+FLOODER: Final = "floods"
 HOSTED: Final = "198.51.100.0/24"
 MINUTE_MS: Final = 60_000
 FUTURE_SKEW_MS: Final = 300_000
@@ -67,6 +68,8 @@ class Mix:
     wrong_currency: float = 0.08
     organic: float = 0.05
     campaigns: int = 4
+    publishers: int = 0
+    """So many sell what their clicks bring, and another floods; 0: publishers mean nothing."""
     step_ms: int = 4_000
     lateness_ms: int = 2 * MINUTE_MS
 
@@ -91,6 +94,8 @@ class Traffic:
         self.start_ms = start_ms + rng.randrange(60_000)
         self._lines: dict[tuple[str, int], _Line] = {}
         self._serial = 0
+        self._sold: set[str] = set()
+        """Clicks that have brought a conversion, where publishers mean something."""
 
     def draft(self, topic: str, partition: int) -> Draft:
         """The next record of one event topic-partition."""
@@ -152,6 +157,8 @@ class Traffic:
         event["currency"] = currency
         self._describe(event)
         _BODY[topic](rng, event, clock_ms)
+        if topic == "ads.clicks" and self.mix.publishers:
+            self._publish(event)
         self._refer(topic, event)
         return {name: value for name, value in event.items() if value is not None}
 
@@ -177,6 +184,39 @@ class Traffic:
         if rng.random() < 0.1:
             event["not_in_the_schema"] = {"deep": [1, 2, {"er": None}]}
 
+    def _publish(self, click: dict[str, Any]) -> None:
+        """Half of all clicks are the flood's, all in the feed; most come from people."""
+        rng = self.rng
+        click["publisher_id"] = rng.choice([FLOODER, f"sells{self._serial % self.mix.publishers}"])
+        click["channel"] = "feed"
+        if click["publisher_id"] == FLOODER:  # told with a delay, in one go
+            click["event_time_ms"] -= rng.randrange(20_000)
+        if rng.random() < 0.8:
+            self._of_people(click)
+
+    def _sell(self, conversion: dict[str, Any]) -> bool:
+        """Soon after a recent click of any partition, but for the flood's; each click sells once."""
+        rng = self.rng
+        clicks = [c for (of, _), line in self._lines.items() if of == "ads.clicks" for c in line.sent[-12:]]
+        clicks = [c for c in clicks if c["event_id"] not in self._sold and c.get("publisher_id") != FLOODER]
+        if not clicks or rng.random() < 0.1:
+            return False
+        click = rng.choice(clicks)
+        self._sold.add(click["event_id"])
+        conversion["publisher_id"], conversion["channel"] = click.get("publisher_id"), click.get("channel")
+        touch = {"touch_type": "click", "touch_id": click["event_id"], "touch_time_ms": click["event_time_ms"]}
+        conversion["attribution"] = touch
+        conversion["event_time_ms"] = click["event_time_ms"] + rng.choice([7_000, 8_000, 9_000, 40_000])
+        conversion["order_id"] = None
+        self._of_people(conversion)
+        return True
+
+    @staticmethod
+    def _of_people(event: dict[str, Any]) -> None:
+        """Nothing about it that general rules would look at."""
+        for name in ("user_agent", "network", "placement_width_px", "placement_height_px"):
+            event.pop(name, None)
+
     def _refer(self, topic: str, event: dict[str, Any]) -> None:
         """A click to an impression, a conversion to a click and an order: known, still to come, or of nowhere."""
         rng = self.rng
@@ -185,6 +225,8 @@ class Traffic:
         touch = event.get("attribution")
         if topic == "ads.conversions":
             event["order_id"] = rng.choice([None, *(f"o{n}" for n in range(30))])
+            if self.mix.publishers and self._sell(event):
+                return
             if touch and touch["touch_type"] == "click" and rng.random() < 0.8:
                 touch["touch_id"] = self._somewhere("ads.clicks", event)
                 touch["touch_time_ms"] = event["event_time_ms"] - rng.choice([0, 500, 1_500, 5_000, 30_000, 10**7])

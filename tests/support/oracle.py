@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from streams.records import MEASURES
 from tests.support import oracle_sql as sql
-from tests.support.events import EVENT_TOPICS, SETTINGS_TOPIC, VERDICTS_TOPIC, RawRecord
-from tests.support.oracle_flags import Labels
+from tests.support.events import EVENT_TOPICS, EVIDENCE_TOPIC, SETTINGS_TOPIC, VERDICTS_TOPIC, RawRecord
+from tests.support.oracle_flags import Labels, rules_by_tick
+from tests.support.oracle_sources import Desk
 
 Key = tuple[Any, ...]
 Place = tuple[str, int, int]
@@ -52,8 +53,8 @@ class Truth(NamedTuple):
     reach: dict[Key, int]
     """Distinct users by report key, over all effect panes."""
     cohorts: dict[Key, Key]
-    flags: dict[Key, str]
-    """Latest state by (log epoch, partition, input, digest, rule)."""
+    flags: dict[Key, Key]
+    """Mode under which it was decided, and latest state, by (log epoch, partition, input, digest, rule)."""
     ledger: dict[Key, int]
     campaigns: dict[Key, Key]
     letters: dict[Place, str]
@@ -104,6 +105,19 @@ class Oracle:
             campaigns=self._campaigns(),
             letters=self._letters(),
         )
+
+    def floods(self) -> set[str]:
+        """Digests of the clicks that the owners of publishers must tell as flooding."""
+        found: set[str] = set()
+        for partition, ticks in self.ticks.items():
+            documents = [tick.document for tick in ticks]
+            found |= Desk(documents, rules_by_tick(documents), self._sound(EVIDENCE_TOPIC, partition)).run()
+        return found
+
+    def _sound(self, topic: str, partition: int) -> list[RawRecord]:
+        """Records of a low-rate input that took effect."""
+        judged = self._notices_judged()
+        return [record for record, reason in judged if not reason and record[:2] == (topic, partition)]
 
     # Loading
 
@@ -184,12 +198,7 @@ class Oracle:
         self.db.executemany(f"INSERT INTO effects VALUES ({places})", list(self._effects()))
 
     def _labels(self, partition: int) -> Labels:
-        words = [
-            record
-            for record, reason in self._notices_judged()
-            if not reason and (record.topic, record.partition) == (VERDICTS_TOPIC, partition)
-        ]
-        labels = Labels(self.db, partition, self.ticks[partition], words)
+        labels = Labels(self.db, partition, self.ticks[partition], self._sound(VERDICTS_TOPIC, partition))
         labels.load()
         labels.run()
         return labels
@@ -309,11 +318,11 @@ class Oracle:
         own = self._sums(sql.COHORT_KEYS, sql.COHORT_FOLDED, sql.COHORT_TOUCHES, sums)
         return own | self._sums(sql.COHORT_KEYS, sql.COHORT_FOLDED, sql.EFFECT_COHORTS, sums)
 
-    def _flags(self) -> dict[Key, str]:
+    def _flags(self) -> dict[Key, Key]:
         return {
-            (self.logs.log_epoch, partition, *key): state
+            (self.logs.log_epoch, partition, *key): told
             for partition, labels in self.labels.items()
-            for key, state in labels.flags.items()
+            for key, told in labels.flags.items()
         }
 
     # Ledger and letters

@@ -43,6 +43,7 @@ class Event(NamedTuple):
     touch_ms: int
     raised: frozenset[str]
     excluding: frozenset[str]
+    click_type: str | None
 
 
 class Word(NamedTuple):
@@ -86,8 +87,8 @@ class Labels:
         self.words = words
         self.events: dict[str, list[Event]] = {topic: [] for topic in LATE_WORDS}
         self.moves: list[Move] = []
-        self.flags: dict[tuple[str, str, str], str] = {}
-        """By (input, digest, rule): the latest state that was told."""
+        self.flags: dict[tuple[str, str, str], tuple[str, str]] = {}
+        """By (input, digest, rule): how it was decided (on or observe), and the latest state that was told."""
         self._held: dict[tuple[str, str], tuple[int, set[str], set[str], str]] = {}
         self._by_id: dict[tuple[str, str], list[Event]] = {}
         self._place_of = {tick["seq"]: k for k, tick in enumerate(self.ticks)}
@@ -97,20 +98,10 @@ class Labels:
         self._touches: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
         """Counted events by topic and id: offset, event time, bucket."""
         self._firsts: dict[str, list[int]] = {}
-        self._rules = self._rules_by_tick()
+        self._rules = rules_by_tick(self.ticks)
         self._newest = {
             topic: [self._newest_of(topic, tick["applied"][topic]) for tick in self.ticks] for topic in LATE_WORDS
         }
-
-    def _rules_by_tick(self) -> list[dict[str, Any]]:
-        """The rules in force while a tick looks: those that it brings hold behind it, but for the first."""
-        found, current = [], None
-        for tick in self.ticks:
-            brought = tick.get("rules")
-            current = brought if current is None else current
-            found.append(current)
-            current = brought or current
-        return found  # type: ignore[return-value]
 
     def _newest_of(self, topic: str, applied: int) -> int:
         row = self.db.execute(sql.NEWEST, (self.partition, topic, applied)).fetchone()
@@ -121,15 +112,29 @@ class Labels:
     def load(self) -> None:
         """Reads the counted events and how they were counted; writes their own validity."""
         query = """SELECT topic, off, event_id, event_time_ms, COALESCE(campaign_id, ''), impression_id, touch_id,
-            touch_type, touch_time_ms, reasons, rules_on, rules_active FROM billed WHERE part = ? AND counted
-            ORDER BY topic, off"""
+            touch_type, touch_time_ms, reasons, rules_on, rules_active, click_type FROM billed
+            WHERE part = ? AND counted ORDER BY topic, off"""
         for row in self.db.execute(query, (self.partition,)).fetchall():
-            topic, offset, event_id, at_ms, campaign, impression, touch, touch_type, touch_ms, reasons, on, active = row
+            (
+                topic,
+                offset,
+                event_id,
+                at_ms,
+                campaign,
+                impression,
+                touch,
+                touch_type,
+                touch_ms,
+                reasons,
+                on,
+                active,
+                click_type,
+            ) = row
             found = [rule for rule in reasons.split(",") if rule]
             raised = frozenset(rule for rule in found if f",{rule}," in active)
             excluding = frozenset(rule for rule in found if f",{rule}," in on)
             refers, when = self._reference(topic, impression, touch, touch_type, touch_ms, at_ms)
-            event = Event(topic, offset, event_id, at_ms, campaign, refers, when, raised, excluding)
+            event = Event(topic, offset, event_id, at_ms, campaign, refers, when, raised, excluding, click_type)
             self.events[topic].append(event)
             self._by_id.setdefault((topic, event_id), []).append(event)
             if excluding:
@@ -190,7 +195,7 @@ class Labels:
                     yield Word(seq, (*place, 0), event.topic, event.event_id, f"-{missing}")
                 if event.topic == "ads.clicks" and event.at_ms < touch_ms:
                     yield Word(seq, (*place, 1), event.topic, event.event_id, "click_before_impression")
-                elif event.topic == "ads.clicks" and event.at_ms - touch_ms < invalid["click_after_ms"]:
+                elif event.topic == "ads.clicks" and event.at_ms - touch_ms < soonest_ms(event.click_type, invalid):
                     yield Word(seq, (*place, 1), event.topic, event.event_id, "click_too_soon")
                 return
             remembered = newest - self._memory_ms(touched, k)
@@ -261,7 +266,7 @@ class Labels:
         event = events[-1]
         key = (word.topic, digest_of(event.event_id))
         if word.rule.startswith("="):
-            self._tell(key, word.rule[1:], "raised")
+            self._tell(key, word.rule[1:], "raised", word.rule[1:] in event.excluding)
             return None
         held = self._held.get(key)
         if held is None or held[0] != event.at_ms:
@@ -281,23 +286,43 @@ class Labels:
         if word.rule in ("overturn", "confirm"):
             state = "overturned" if word.rule == "overturn" else "confirmed"
             for rule in raised or {"review"}:
-                self._tell(key, rule, state)
+                self._tell(key, rule, state, rule in excluding | {"review"})
             return at_ms, raised, excluding, word.rule
         rule, is_withdrawn = word.rule.removeprefix("-"), word.rule.startswith("-")
         if (modes[rule] == "off" and not is_withdrawn) or (rule in raised) is not is_withdrawn:
             return None
-        self._tell(key, rule, "withdrawn" if is_withdrawn else "raised")
         if is_withdrawn:
+            self._tell(key, rule, "withdrawn", rule in excluding)
             return at_ms, raised - {rule}, excluding - {rule}, review
+        self._tell(key, rule, "raised", modes[rule] == "on")
         return at_ms, raised | {rule}, excluding | ({rule} if modes[rule] == "on" else set()), review
 
-    def _tell(self, key: tuple[str, str], rule: str, state: str) -> None:
-        self.flags[key[0].removeprefix("ads."), key[1], rule] = state
+    def _tell(self, key: tuple[str, str], rule: str, state: str, is_on: bool) -> None:
+        self.flags[key[0].removeprefix("ads."), key[1], rule] = ("on" if is_on else "observe", state)
 
     def validity_at(self, topic: str, offset: int, own: str, seq: int) -> str:
         """What an event counts as behind the words of a tick."""
         moved = [m for m in self.moves if (m.topic, m.offset) == (topic, offset) and m.seq <= seq]
         return moved[-1].after if moved else own
+
+
+def soonest_ms(click_type: str | None, invalid: Mapping[str, Any]) -> int:
+    """How soon after its impression a click may come."""
+    soonest: int = invalid["click_after_by_type_ms"].get(click_type, invalid["click_after_ms"])
+    return soonest
+
+
+def rules_by_tick(ticks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rules in force while a tick looks: those that it brings hold behind it, but for the first."""
+    found: list[dict[str, Any]] = []
+    current: dict[str, Any] | None = None
+    for tick in ticks:
+        brought = tick.get("rules")
+        current = brought if current is None else current
+        assert current is not None
+        found.append(current)
+        current = brought or current
+    return found
 
 
 def digest_of(event_id: str) -> str:

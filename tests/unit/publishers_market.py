@@ -79,6 +79,13 @@ def batches(entries: Clicks, every_ms: int = 60_000, until_ms: int | None = None
         low, high = np.searchsorted(told_ms, (at_ms - every_ms if at_ms > T0 else 0, at_ms))
         part = entries[low:high]
         made.append(
-            EvidenceBatch(from_partition=0, sequence=sequence, watermark_ms=at_ms, is_idle=False, clicks=part.tobytes())
+            EvidenceBatch(
+                from_partition=0,
+                sequence=sequence,
+                watermark_ms=at_ms,
+                credited_ms=at_ms,
+                is_idle=False,
+                clicks=part.tobytes(),
+            )
         )
     return made

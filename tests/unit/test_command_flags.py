@@ -216,7 +216,11 @@ def test_rules_are_listed_with_their_modes_under_the_settings(monkeypatch: pytes
     assert {rule for rule, document in documents.items() if document["class"] == "givt"} == {r.value for r in GENERAL}
     assert documents["declared_bot"]["name"] == "Declared bot"
     soon = documents["click_too_soon"]
-    assert (soon["mode"], soon["default_mode"], soon["thresholds"]) == ("on", "observe", {"click_after_ms": 250})
+    assert (soon["mode"], soon["default_mode"], soon["thresholds"]) == (
+        "on",
+        "observe",
+        {"click_after_ms": 250, "click_after_by_type_ms": {}},
+    )
     (line,) = [line for line in called("rules").splitlines() if line.startswith("click_too_soon")]
     assert " ".join(line.split()).endswith("sivt on (default observe) a click within 250 ms of its impression")
 

@@ -9,7 +9,8 @@ from streams.rules import HOUR_MS, MINUTE_MS
 from streams.stages.invalid.publishers import reach_of, step_of
 from streams.stages.invalid.sources import SourceDesk
 from streams.stages.invalid.timing import FLAT, GLUT, suspicious
-from streams.verdicts import Verdict
+from streams.verdicts import NOT_CONVERTED, Clicks, Verdict
+from tests.support.sources import batch_of
 from tests.unit.publishers_market import T0, Publisher, batches, honest, traffic
 
 RULES = InvalidRules()
@@ -85,6 +86,102 @@ def test_conversions_that_lie_flat_over_a_day_are_found() -> None:
     verdicts = told(1, [FLAT_FLOODING], hours=31, every_ms=HOUR_MS)
     assert sources(verdicts, Rule.PUBLISHER_TIMING) == {1}
     assert {"is_flat"} <= {name for v in verdicts if v.rule is Rule.PUBLISHER_TIMING for name in v.evidence}
+
+
+def test_nobody_is_judged_before_conversions_have_been_read_as_far_as_clicks() -> None:
+    entries = traffic(np.random.default_rng(1), [FLOODING, *honest(np.random.default_rng(1), 30, 0.3)], 3)
+    desk, held_back = SourceDesk(RULES), []
+    for batch in batches(entries, 20 * MINUTE_MS, T0 + 3 * HOUR_MS):
+        clicks = batch.array()[batch.array()["delay_ms"] == NOT_CONVERTED]
+        held_back.append(batch.array()[batch.array()["delay_ms"] != NOT_CONVERTED])
+        desk.take(msgspec.structs.replace(batch, clicks=clicks.tobytes(), credited_ms=T0))
+        assert desk.decide() == []
+    late = msgspec.structs.replace(batch, sequence=99, clicks=np.concatenate(held_back).tobytes())
+    desk.take(late)
+    flagged = {digest for verdict in desk.decide() for digest in verdict.clicks}
+    usual = {digest for verdict in _verdicts_on(entries, 3) for digest in verdict.clicks}
+    assert flagged == usual != set()
+
+
+def test_conversions_of_another_partition_are_waited_for_too() -> None:
+    desk = SourceDesk(RULES)
+    for partition, credited_ms in ((0, T0 + HOUR_MS), (1, T0 + MINUTE_MS)):
+        desk.take(batch_of([], partition=partition, watermark_ms=T0 + HOUR_MS, credited_ms=credited_ms))
+    desk.decide()
+    forwarders = desk.head()["forwarders"]
+    assert (forwarders["watermark_ms"], forwarders["credited_ms"]) == (T0 + HOUR_MS, T0 + MINUTE_MS)
+
+
+def test_what_a_convicted_publisher_sends_is_flagged_as_it_comes() -> None:
+    """Up to the next step: no click of a flood waits for it."""
+    entries = traffic(np.random.default_rng(1), [FLOODING, *honest(np.random.default_rng(1), 30, 0.3)], 3)
+    desk, flagged = SourceDesk(RULES), set()
+    own = entries[(entries["source"] == 1 << 32) & (entries["delay_ms"] == NOT_CONVERTED)]
+    for batch in batches(entries, MINUTE_MS, T0 + 3 * HOUR_MS):
+        was_convicted = bool(flagged)
+        desk.take(batch)
+        desk = _reloaded(desk)
+        flagged |= {digest for verdict in desk.decide() for digest in verdict.clicks}
+        if was_convicted:
+            assert len(flagged) == int((own["at_ms"] < batch.watermark_ms).sum())
+    assert flagged
+
+
+def _reloaded(desk: SourceDesk) -> SourceDesk:
+    fresh = SourceDesk(desk.rules)
+    fresh.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(desk.snapshot()), strict=False))
+    return fresh
+
+
+def _verdicts_on(entries: Clicks, hours: int) -> list[Verdict]:
+    desk, verdicts = SourceDesk(RULES), []
+    for batch in batches(entries, 20 * MINUTE_MS, T0 + hours * HOUR_MS):
+        desk.take(batch)
+        verdicts += desk.decide()
+    return verdicts
+
+
+FEED, SEARCH, NICHE = 7 << 40, 5 << 40, 3 << 40
+
+
+def _in_channels(seed: int, channels: dict[int, list[Publisher]]) -> Clicks:
+    """One market in which publishers of several channels meet, in the order of the channels."""
+    publishers = [publisher for members in channels.values() for publisher in members]
+    groups = [group for group, members in channels.items() for _ in members]
+    entries = traffic(np.random.default_rng(seed), publishers, 3)
+    entries["group"] = np.array(groups, dtype="<u8")[(entries["source"] >> np.uint64(32)).astype(int) - 1]
+    return entries
+
+
+def _converting(seed: int, count: int, rate: float) -> list[Publisher]:
+    found = honest(np.random.default_rng(seed), count, 0.3, most=10_000)
+    return [publisher._replace(rate=publisher.rate * rate) for publisher in found]
+
+
+def test_a_channel_that_converts_seldom_is_not_measured_by_another() -> None:
+    """Its publishers are each other's peers; as one channel with the others some of them would be convicted."""
+    mixed = set()
+    for seed in range(3):
+        entries = _in_channels(seed, {SEARCH: _converting(seed, 24, 1.0), FEED: _converting(seed + 50, 10, 0.08)})
+        assert _verdicts_on(entries, 3) == []
+        entries["group"] = SEARCH
+        mixed |= sources(_verdicts_on(entries, 3), Rule.PUBLISHER_FLOODING)
+    assert mixed
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_who_floods_a_channel_that_converts_well_is_not_hidden_by_one_that_does_not(seed: int) -> None:
+    """In search it converts a seventh as often as its peers; in the whole partition it would look usual."""
+    channels = {SEARCH: [Publisher(20_000, 0.004), *_converting(seed, 12, 1.0)], FEED: _converting(seed, 24, 0.15)}
+    entries = _in_channels(seed, channels)
+    assert sources(_verdicts_on(entries, 3), Rule.PUBLISHER_FLOODING) == {1}
+    entries["group"] = SEARCH
+    assert 1 not in sources(_verdicts_on(entries, 3), Rule.PUBLISHER_FLOODING)
+
+
+def test_a_channel_of_few_publishers_is_measured_by_the_whole_partition() -> None:
+    channels = {NICHE: [FLOODING, Publisher(3_000, 0.03)], SEARCH: _converting(1, 24, 1.0)}
+    assert sources(_verdicts_on(_in_channels(1, channels), 3), Rule.PUBLISHER_FLOODING) == {1}
 
 
 def test_what_is_found_does_not_depend_on_when_one_looks() -> None:

@@ -262,9 +262,10 @@ def test_entries_leave_with_the_watermark() -> None:
     desk.decide()
     later = T0 + LATENESS_MS + RULES.user_velocity.window_ms + 2 * MINUTE_MS
     desk.take(batch(clicks(SourceKind.USER, [later] * 100, first=100, source=np.arange(1, 101) << 33), 2))
+    assert desk.figures().told == 60
     desk.decide()
     figures = desk.figures()
-    assert (figures.entries, figures.forgotten) == (100, 0)
+    assert (figures.entries, figures.forgotten, figures.told) == (100, 0, 0)
     desk.take(batch(clicks(SourceKind.USER, spaced(60, MINUTE_MS)), 3, later))
     assert (desk.decide(), desk.figures().ignored) == ([], 60)
 

@@ -116,7 +116,7 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     Rule.CLICK_TOO_SOON: Description(
         "Click too soon",
         "The click follows its impression sooner than a person can see, decide and tap.",
-        ("click_after_ms",),
+        ("click_after_ms", "click_after_by_type_ms"),
         "Human reaction to something seen takes 200 to 250 ms at best.",
         "Impressions are reported when the ad begins to render; a tap that was on its way to something else may land "
         "on it. Such taps are rare, and accidental clicks are invalid too.",
@@ -198,19 +198,22 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     Rule.PUBLISHER_FLOODING: Description(
         "Flooding",
         "A publisher whose clicks convert far less often than its peers' on the same campaigns: by at least a factor, "
-        "and by chance only with a tiny probability (beta-binomial over the peers). Weighed at steps of event time, a "
-        "36th of the window; all its clicks of the window are flagged.",
+        "and by chance only with a tiny probability (beta-binomial over the peers). Peers are the publishers of its "
+        "channel; where those are fewer than ten, all whose channels the same partition owns. Weighed at steps of event "
+        "time, a 36th of the window, once clicks and conversions have been read up to there; all its clicks of the "
+        "window are flagged, and until the next step those that come.",
         ("flooding_min_clicks", "flooding_window_ms", "flooding_ratio", "flooding_p"),
         "AppsFlyer: click flooding, very many clicks with very few conversions; labels of FDMA 2012.",
         "Publishers differ: the bound is on a factor and a probability against the spread among peers, never a fixed "
-        "rate. Only clicks that are a 24th of the window old are weighed, and only what they brought by that age.",
+        "rate. Only clicks that are a 24th of the window old are weighed, and only what they brought by that age. A "
+        "channel that seldom sells is measured by itself.",
     ),
     Rule.PUBLISHER_TIMING: Description(
         "Click-to-conversion times",
         "A publisher whose click-to-conversion times are distributed unlike its peers': a glut within seconds "
         "(hijacking: the conversions in the glut are flagged), or flat over hours (flooding: all are). Chi-square over "
         "bins of time and beta-binomial over the bins in question, both against the spread among the peers, and an "
-        "effect that is no trifle.",
+        "effect that is no trifle. Peers as for flooding.",
         ("timing_min_conversions", "timing_p", "flooding_window_ms"),
         f"{_CTIT}: about 75% within an hour and 94% within a day; a glut at 3 to 10 s; flat between 2 and 24 h.",
         "A flash sale moves all publishers' times alike: the comparison is with the peers of the same hours.",

@@ -41,6 +41,10 @@ class Rates(NamedTuple):
     clicks: Floats
     conversions: Floats
 
+    def of(self, chosen: Mask) -> "Rates":
+        """Those of some publishers."""
+        return Rates(self.publisher[chosen], self.campaign[chosen], self.clicks[chosen], self.conversions[chosen])
+
 
 def convicted(rates: Rates, publishers: int, campaigns: int, rules: InvalidRules) -> dict[int, dict[str, float]]:
     """The places of those who flood, with what was seen."""

@@ -33,11 +33,17 @@ def entries_of(kind: SourceKind, **columns: Any) -> Clicks:
     return made
 
 
-def held_of(clicks: Clicks, partition: int) -> Clicks:
-    """What is kept of `CLICK` records that a partition forwarded."""
+TIDY_MS: Final = 3_600_000
+"""Event time after which what has left every window leaves memory, too, however little comes."""
+
+
+def held_of(kind: SourceKind, clicks: Clicks, partition: int) -> Clicks:
+    """What is kept of `CLICK` records of one kind that a partition forwarded."""
     held = np.zeros(len(clicks), dtype=ENTRY)
     for name in ("source", "high", "low", "at_ms", "campaign", "user", "click_type"):
         held[name] = clicks[name]
+    if kind is SourceKind.PUBLISHER:
+        held["user"] = clicks["group"]
     delay_ms = clicks["delay_ms"]
     held["delay_ms"] = np.where(delay_ms == NOT_CONVERTED, NO_DELAY, np.clip(delay_ms, 0, NO_DELAY - 1))
     held["partition"] = partition
@@ -93,14 +99,21 @@ class Holding:
                 continue
             live: Mask = mine["at_ms"] >= self.floors_ms[kind]
             self.ignored += int(len(live) - live.sum())
-            self._waiting[kind].append(held_of(chosen(mine, live), partition))
+            self._waiting[kind].append(held_of(kind, chosen(mine, live), partition))
             if self._count(kind) > self.max_each:
                 self._make_room(kind)
 
-    def raise_floors(self, floors_ms: Mapping[SourceKind, int]) -> None:
-        """What happened before is out of every window."""
+    def raise_floors(self, floors_ms: Mapping[SourceKind, int]) -> bool:
+        """What happened before is out of every window. Whether it has left memory as well: now and then it does."""
+        is_tidied = False
         for kind, floor_ms in floors_ms.items():
-            self.floors_ms[kind] = max(self.floors_ms[kind], floor_ms)
+            if floor_ms > self.floors_ms[kind]:
+                is_due = floor_ms // TIDY_MS > self.floors_ms[kind] // TIDY_MS
+                self.floors_ms[kind] = floor_ms
+                if is_due:
+                    self._forget(kind)
+                    is_tidied = True
+        return is_tidied
 
     def _make_room(self, kind: SourceKind) -> None:
         """Forgets what comes twice, what has left every window, and then what is oldest."""

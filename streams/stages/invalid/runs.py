@@ -29,7 +29,7 @@ ENTRY: Final = np.dtype(
         ("low", "<u8"),
         ("at_ms", "<i8"),
         ("campaign", "<u8"),
-        ("user", "<u8"),
+        ("user", "<u8"),  # of publishers' entries the group: nobody asks for their users
         ("delay_ms", "<u4"),  # NO_DELAY: a click; else a conversion credited to it, at most 49 days later
         ("partition", "<u2"),  # the forwarder: the click's own
         ("click_type", "u1"),

@@ -3,8 +3,9 @@
 The partition that owns a source (a user, a device, an address, a publisher) holds **sets of clicks**, never counters:
 a click that is forwarded again is the same click. It decides at the least watermark of the forwarding partitions and
 tells each (rule, click) once. Verdicts are a function of the batches and of the places of `decide` among them; the
-window rules' final flags are one of the set of clicks alone (`crowding`), the publishers' are judged at steps of event
-time (`publishers`).
+window rules' final flags are one of the set of clicks alone (`crowding`). Publishers are judged at steps of event time
+(`publishers`) up to which their conversions have been read, too; who is convicted at one stands convicted until the
+next, and its clicks are flagged as they come.
 
 State is exact, so there is no sketch, and no error to state: `MAX_ENTRIES` entries of 64 bytes, 128 MB, hold 500,000
 clicks with a user, a device, an address and a publisher each. An entry is held until no window can contain both it
@@ -30,8 +31,8 @@ from streams.stages.invalid.crowding import (
 )
 from streams.stages.invalid.forwarders import Forwarders
 from streams.stages.invalid.holding import KINDS, Holding
-from streams.stages.invalid.publishers import Publishers, reach_of, step_of
-from streams.stages.invalid.runs import ENTRY, MINOR_MASK, Keys, Runs, chosen, firsts, majors
+from streams.stages.invalid.publishers import Publishers, Standing, reach_of, step_of
+from streams.stages.invalid.runs import ENTRY, MINOR_MASK, NO_DELAY, Keys, Runs, chosen, firsts, majors
 from streams.stages.invalid.telling import RULES_OF, Telling
 from streams.verdicts import Clicks, EvidenceBatch, Verdict
 
@@ -73,6 +74,8 @@ class SourceDesk:
         self._telling = Telling()
         self._stepped_ms = NEVER
         """The last step at which publishers were weighed."""
+        self._standing = Standing({}, 0, 0)
+        """Who floods, as of that step."""
         self._bursting: dict[Rule, Keys] = dict.fromkeys(RULES_OF[SourceKind.ADDRESS], np.zeros(0, dtype="<u8"))
         """Users of addresses who click unlike people: weighed again when their address is."""
 
@@ -91,6 +94,8 @@ class SourceDesk:
 
     def change_rules(self, rules: InvalidRules) -> None:
         """What comes from now on is judged by these, with what is held; what was told stays told."""
+        if rules != self.rules:
+            self._standing = Standing({}, 0, 0)
         self.rules = rules
         for anchors in self._anchors.values():
             anchors.clear()
@@ -106,14 +111,27 @@ class SourceDesk:
         watermark_ms = self._forwarders.advance()
         if watermark_ms < 0:
             return []
-        self._holding.raise_floors({kind: watermark_ms - self._memory(kind) for kind in KINDS})
+        floors_ms = {kind: self._judged_ms(kind) - self._memory(kind) for kind in KINDS}
+        if self._holding.raise_floors(floors_ms):
+            self._telling.forget(self._holding.floors_ms)
         found: list[Finding] = []
+        of_publishers = np.zeros(0, dtype=ENTRY)
         for kind, keys, entries in self._holding.complete(watermark_ms):
             found += self._weigh(kind, keys, entries)
             self._holding.add(kind, keys, entries)
-        found += self._step(watermark_ms)
+            if kind is SourceKind.PUBLISHER:
+                of_publishers = entries
+        found += self._step(self._forwarders.credited_ms)
+        found += self._standing.find(of_publishers)
         floors_ms = self._holding.floors_ms
         return [told for each in found for told in self._telling.tell(each, watermark_ms, floors_ms)]
+
+    def _judged_ms(self, kind: SourceKind) -> int:
+        """How far a kind has been judged: what the next step of publishers weighs is held until then."""
+        if kind is not SourceKind.PUBLISHER:
+            return self._forwarders.watermark_ms
+        credited_ms = self._forwarders.credited_ms
+        return min(credited_ms, self._stepped_ms) if self._asking(kind) else credited_ms
 
     def _asking(self, kind: SourceKind) -> list[Rule]:
         return [rule for rule in RULES_OF[kind] if is_on(rule, self.rules)]
@@ -171,20 +189,25 @@ class SourceDesk:
         self._bursting[rule] = np.setdiff1d(np.union1d(known, bursting), gone)
         return finding
 
-    def _step(self, watermark_ms: int) -> list[Finding]:
-        """What publishers' rules find at the steps that the watermark has passed."""
+    def _step(self, credited_ms: int) -> list[Finding]:
+        """What publishers' rules find at the steps up to which clicks and conversions have been told."""
         step_ms, kind = step_of(self.rules), SourceKind.PUBLISHER
-        last_ms = watermark_ms // step_ms * step_ms
+        last_ms = credited_ms // step_ms * step_ms
         if not self._asking(kind) or last_ms <= self._stepped_ms:
             return []
         entries = self._holding.held[kind].whole(self._holding.floors_ms[kind])
-        if not len(entries):
+        clicked_ms = entries["at_ms"][entries["delay_ms"] == NO_DELAY]
+        if not len(clicked_ms):
             return []
-        from_ms = max(self._stepped_ms, int(entries["at_ms"].min()), last_ms - MAX_STEPS * step_ms)
+        from_ms = max(self._stepped_ms, int(clicked_ms.min()), last_ms - MAX_STEPS * step_ms)
         publishers = Publishers(entries, self.rules)
         steps = range((from_ms // step_ms + 1) * step_ms, last_ms + 1, step_ms)
         self._stepped_ms = last_ms
-        return [finding for at_ms in steps for finding in publishers.weigh(at_ms)]
+        found = []
+        for at_ms in steps:
+            findings, self._standing = publishers.weigh(at_ms)
+            found += findings
+        return found
 
     def figures(self) -> Figures:
         """For metrics."""
@@ -213,6 +236,7 @@ class SourceDesk:
             "holding": self._holding.head(),
             "telling": self._telling.head(),
             "stepped_ms": self._stepped_ms,
+            "standing": self._standing.snapshot(),
             "anchors": {rule.value: anchors.snapshot() for rule, anchors in self._anchors.items()},
             "bursting": {rule.value: keys.tobytes() for rule, keys in self._bursting.items()},
             "next_names": {name: store.next_name for name, store in self.stores().items()},
@@ -233,6 +257,7 @@ class SourceDesk:
         self._holding.restore_head(head["holding"])
         self._telling.restore_head(head["telling"])
         self._stepped_ms = head["stepped_ms"]
+        self._standing = Standing.restored(head["standing"])
         for rule, anchors in self._anchors.items():
             anchors.restore(head["anchors"][rule.value])
         self._bursting = {Rule(rule): np.frombuffer(keys, dtype="<u8") for rule, keys in head["bursting"].items()}
