@@ -1,4 +1,12 @@
-"""What alerts of the closed loop are worth: each beside the market's truth of its moment."""
+"""What alerts of the closed loop are worth: each beside the market's truth of its moment.
+
+**Stalled** means an active campaign without impressions while its partition lives. The market knows when a campaign's
+demand at rate 1 was nothing: in an injected stall, and while one of its publishers is out, which is an incident of the
+market itself (`bench.market_demand`). The alert is true if that had lasted for the alert's threshold when it fired,
+less `RESOLUTION_MS`; a gap that chance made longer than its outage is false. How many of the true ones tell of outages
+nobody injected is reported beside (`loop.stalled_by_outage`), and so is the figure if all of those were false
+(`loop.false_if_outages_were`).
+"""
 
 from collections import Counter, defaultdict
 from typing import Any, Final
@@ -12,6 +20,8 @@ from streams.signals import Alert, AlertState
 
 GRACE_MS: Final = HOUR_MS
 """An incident may still be found so long after its end."""
+RESOLUTION_MS: Final = 3 * PANE_MS
+"""A gap begins with its newest impression's pane, whose own outage may begin a pane later; and supply is by panes."""
 A_RECEIVER: Final = 10
 """Campaigns of one advertiser."""
 LOOP_KINDS: Final = frozenset(
@@ -77,7 +87,7 @@ class Judge:
             if is_its and (kind in FINDS[incident.kind] or kind in FOLLOWS.get(incident.kind, ())):
                 return True
         if kind is K.STALLED:
-            return float(self.loop.market.expected[:, index].sum()) < 1.0
+            return self._has_stopped(index, at_ms)
         now = self._of(index, at_ms)
         if kind not in LOOP_KINDS or now is None:
             return False
@@ -92,6 +102,10 @@ class Judge:
         if kind is K.OVER_DELIVERY:
             return spent - planned >= 0.05 * budget
         return planned - spent >= 0.05 * budget or self._cannot_spend(index)
+
+    def _has_stopped(self, index: int, at_ms: int) -> bool:
+        since_ms = int(self.loop.market.stopped_ms[index])
+        return 0 <= since_ms <= at_ms - self.loop.settings[index].alerts.stalled_ms + RESOLUTION_MS
 
     def _cannot_spend(self, index: int) -> bool:
         """The campaign's demand, at rate 1, is short of its budget on a usual day."""

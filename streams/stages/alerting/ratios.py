@@ -17,7 +17,7 @@ from math import exp, log, sqrt
 from typing import Any, Final, NamedTuple
 
 from streams.rules import HOUR_MS, MINUTE_MS
-from streams.stages.alerting.evidence import edge_evidence
+from streams.stages.alerting.evidence import edge_evidence, natural_evidence
 from streams.stages.alerting.hours import EARLY_COMPLETE_MS, TAINT, Hours
 
 ALPHA_PER_DAY: Final = 1 / 2_000
@@ -205,7 +205,7 @@ class RatioWatch:
             is_same_weekday = is_same_weekday and ratio.is_same_weekday
             spread = day_variance + (hour_variance * squares + variances) / (expected * expected)
             is_material = not LOW * expected < events < HIGH * expected
-            evidence = edge_evidence(events, expected, exp(SIGMAS * sqrt(spread))) if is_material else 0.0
+            evidence = _evidence(events, expected, spread) if is_material else 0.0
             found.append(Window(start, end_ms, max(0.0, events), expected, exposure, spread, evidence, is_same_weekday))
         return found
 
@@ -234,6 +234,17 @@ def telling(windows: list[Window], least_expected: float, low: float, high: floa
         if best is None or window.evidence > best.evidence:
             best = window
     return best
+
+
+def _evidence(events: float, expected: float, spread: float) -> float:
+    """By either way to allow for natural variation."""
+    edge = edge_evidence(events, expected, exp(SIGMAS * sqrt(spread)))
+    return max(edge, natural_evidence(events, expected, spread))
+
+
+def news(windows: list[Window], told_ms: int) -> list[Window]:
+    """Those that begin after what was told was over."""
+    return [window for window in windows if window.start_ms >= told_ms]
 
 
 def current(windows: list[Window], least_expected: float) -> Window | None:
