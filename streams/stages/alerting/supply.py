@@ -25,6 +25,8 @@ ENOUGH_EVENTS: Final = 30.0
 MOST_BURN_MEMORY_MS: Final = 7 * 24 * HOUR_MS
 """A burn of a few clicks a day is mostly chance: it is averaged over about `ENOUGH_EVENTS` billable events, up to a
 week. Twice as many weigh in an exponential average, so the burn is known to 13%."""
+LEAST_EVENTS: Final = 10.0
+"""An average over fewer is not known yet, and only an empty account is low."""
 LASTS_AGAIN: Final = 1.25
 """Resolved when it lasts so many times the threshold: a top-up, not a quiet hour."""
 MAX_POOLS: Final = 4
@@ -112,6 +114,9 @@ class BalanceWatch:
         """
         smooth, latest = self._smoothed(allowance, now_ms, unit_micros)
         left = allowance.left_micros
+        since_ms = self._burns[allowance.pool_id][3] - HOUR_MS  # a burn is that of the hour before
+        if left > 0 and smooth * (now_ms - since_ms) / HOUR_MS < LEAST_EVENTS * unit_micros:
+            return BETWEEN
         if left > 0 and smooth <= 0:
             return CLEAR
         hours = max(0.0, left / smooth) if smooth > 0 else 0.0
