@@ -4,8 +4,8 @@
 demand at rate 1 was nothing: in an injected stall, and while one of its publishers is out, which is an incident of the
 market itself (`bench.market_demand`). The alert is true if that had lasted for the alert's threshold when it fired,
 less `RESOLUTION_MS`; a gap that chance made longer than its outage is false. How many of the true ones tell of outages
-nobody injected is reported beside (`loop.stalled_by_outage`), and so is the figure if all of those were false
-(`loop.false_if_outages_were`).
+nobody injected is reported beside (`loop.stalled_by_outage`), and so are the figures as they would be if all of those
+were false (`*_if_outages_were_false`).
 """
 
 from collections import Counter, defaultdict
@@ -24,13 +24,13 @@ RESOLUTION_MS: Final = 3 * PANE_MS
 """A gap begins with its newest impression's pane, whose own outage may begin a pane later; and supply is by panes."""
 A_RECEIVER: Final = 10
 """Campaigns of one advertiser."""
-LOOP_KINDS: Final = frozenset(
+BUDGET_KINDS: Final = frozenset(
     {
         *(K.EXHAUSTED, K.EXHAUSTED_EARLY, K.OVER_DELIVERY, K.UNDER_DELIVERY),
         *(K.EXPECTED_UNDER_DELIVERY, K.BUDGET_LADDER),
     }
 )
-"""Kinds about budgets, which are judged in the loop only."""
+"""Kinds about budgets: true by what was really spent."""
 
 
 class Judge:
@@ -40,6 +40,8 @@ class Judge:
         self.loop = loop
         self.told: list[Alert] = []
         self.false: list[Alert] = []
+        self.by_outage: list[Alert] = []
+        """True alerts of stalling that no injected incident explains."""
         self.crossed: dict[tuple[int, int], tuple[int, float]] = {}
         """(campaign, period): when the true spend reached its budget, and the share of the period by then."""
 
@@ -51,8 +53,12 @@ class Judge:
             return
         for alert in changes:
             self.told.append(alert)
-            if alert.state is AlertState.FIRING and not self.is_true(alert):
+            if alert.state is not AlertState.FIRING:
+                continue
+            if not self.is_true(alert):
                 self.false.append(alert)
+            elif alert.kind is K.STALLED and not self._is_injected(alert):
+                self.by_outage.append(alert)
 
     def _index(self, alert: Alert) -> int:
         return int(alert.campaign_id[2:]) if alert.campaign_id else -1
@@ -79,17 +85,13 @@ class Judge:
 
     def is_true(self, alert: Alert) -> bool:
         """Whether the market's truth at this moment, or an injected incident, bears an alert out."""
+        if self._is_injected(alert):
+            return True
         index, at_ms, kind = self._index(alert), alert.changed_ms, alert.kind
-        for incident in self.loop.injected:
-            is_its = (
-                incident.campaign == index and incident.start_ms - PANE_MS <= at_ms <= incident.end_ms + 3 * HOUR_MS
-            )
-            if is_its and (kind in FINDS[incident.kind] or kind in FOLLOWS.get(incident.kind, ())):
-                return True
         if kind is K.STALLED:
             return self._has_stopped(index, at_ms)
         now = self._of(index, at_ms)
-        if kind not in LOOP_KINDS or now is None:
+        if kind not in BUDGET_KINDS or now is None:
             return False
         spent, budget, _ = now
         if kind in (K.EXHAUSTED, K.EXHAUSTED_EARLY):
@@ -102,6 +104,17 @@ class Judge:
         if kind is K.OVER_DELIVERY:
             return spent - planned >= 0.05 * budget
         return planned - spent >= 0.05 * budget or self._cannot_spend(index)
+
+    def _is_injected(self, alert: Alert) -> bool:
+        """Whether an injected incident is, or really causes, what an alert tells of."""
+        index, at_ms, kind = self._index(alert), alert.changed_ms, alert.kind
+        for incident in self.loop.injected:
+            is_its = (
+                incident.campaign == index and incident.start_ms - PANE_MS <= at_ms <= incident.end_ms + 3 * HOUR_MS
+            )
+            if is_its and (kind in FINDS[incident.kind] or kind in FOLLOWS.get(incident.kind, ())):
+                return True
+        return False
 
     def _has_stopped(self, index: int, at_ms: int) -> bool:
         since_ms = int(self.loop.market.stopped_ms[index])
@@ -143,6 +156,8 @@ class Judge:
             "operations": sum(a.kind is K.INPUT_SILENT for a in fired),
             "fired": Counter(alert.kind.value for alert in fired),
             "false": Counter(alert.kind.value for alert in self.false),
+            "stalled_by_outage": len(self.by_outage),
+            "strict": messages(self.told, [*self.false, *self.by_outage], loop.count / A_RECEIVER * (loop.days - 1)),
             "examples": [(a.kind.value, a.campaign_id, a.changed_ms, a.text.en) for a in self.false[:400]],
             "campaign_weeks": loop.count * (loop.days - 1) / 7,
             **messages(self.told, self.false, loop.count / A_RECEIVER * (loop.days - 1)),
