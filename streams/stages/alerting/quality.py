@@ -1,7 +1,7 @@
 """Rules about what a campaign's money brings: click-through, conversions, their cost, and invalid traffic."""
 
 from collections.abc import Mapping
-from math import exp, sqrt
+from math import exp, log, sqrt
 from typing import Any, Final
 
 from streams.campaigns import CampaignSettings
@@ -36,6 +36,9 @@ CALM_HIGH: Final = HIGH**0.5
 """Half of the material change, in logarithms, is how far a ratio must come back."""
 COLLAPSED: Final = 0.25
 RECOVERED: Final = 0.5
+COLLAPSE_EVIDENCE: Final = log(24 * 20)
+"""That there is something at all is certain by then: of days with half of the usual conversions, in one of 20 at most
+chance makes a collapse."""
 FLAT_SPEND: Final = 0.5
 """Share of the usual spend that still counts as spending as usual."""
 COST_AGE_MS: Final = 7 * DAY_MS
@@ -214,7 +217,7 @@ def _anomaly(
 def _has_collapsed(hours: Hours, window: Window, zone: str) -> bool:
     """Also by the evidence, which excludes that there are `RECOVERED` of the usual conversions; and at flat spend."""
     evidence = natural_evidence(window.events, RECOVERED * window.expected, window.spread)
-    return evidence >= EVIDENCE and _spends_as_usual(hours, window, zone)
+    return evidence >= COLLAPSE_EVIDENCE and _spends_as_usual(hours, window, zone)
 
 
 def _spends_as_usual(hours: Hours, window: Window, zone: str) -> bool:
