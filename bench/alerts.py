@@ -67,6 +67,7 @@ def summed_up(loops: list[dict[str, Any]], weeks: list[dict[str, Any]]) -> Figur
     figures: Figures = {
         "incidents": sum(injected.values()),
         "found": sum(found.values()),
+        "missed_but_told_within_3h": sum(loop["late"] for loop in loops),
         "delay_s_p50": float(np.median(every)) if every else 0.0,
         "false_per_campaign_week": false_loop.total() / loop_weeks + false_weeks.total() / quiet,
         "messages_per_receiver_day": (total["pushed"] + total["digests"]) / total["receiver_days"],

@@ -22,6 +22,8 @@ GRACE_MS: Final = HOUR_MS
 """An incident may still be found so long after its end."""
 RESOLUTION_MS: Final = 3 * PANE_MS
 """A gap begins with its newest impression's pane, whose own outage may begin a pane later; and supply is by panes."""
+LATE_MS: Final = 3 * HOUR_MS
+"""Of those that are missed, some are told until then: clicks of an incident's last hour have their hour to convert."""
 A_RECEIVER: Final = 10
 """Campaigns of one advertiser."""
 BUDGET_KINDS: Final = frozenset(
@@ -109,9 +111,7 @@ class Judge:
         """Whether an injected incident is, or really causes, what an alert tells of."""
         index, at_ms, kind = self._index(alert), alert.changed_ms, alert.kind
         for incident in self.loop.injected:
-            is_its = (
-                incident.campaign == index and incident.start_ms - PANE_MS <= at_ms <= incident.end_ms + 3 * HOUR_MS
-            )
+            is_its = incident.campaign == index and incident.start_ms - PANE_MS <= at_ms <= incident.end_ms + LATE_MS
             if is_its and (kind in FINDS[incident.kind] or kind in FOLLOWS.get(incident.kind, ())):
                 return True
         return False
@@ -129,7 +129,7 @@ class Judge:
         loop = self.loop
         found, delays = Counter[str](), defaultdict[str, list[float]](list)
         fired = [alert for alert in self.told if alert.state is AlertState.FIRING]
-        missed = []
+        missed, late = [], 0
         for incident in loop.injected:
             hit = [a.changed_ms for a in fired if self._finds(a, incident)]
             found[incident.kind] += bool(hit)
@@ -138,6 +138,7 @@ class Judge:
                 delays[incident.kind].append((min(hit) - begin) / 1_000)
             else:
                 missed.append(incident)
+                late += any(self._finds(alert, incident, LATE_MS) for alert in fired)
         early = [(k, at, s) for k, (at, s) in self.crossed.items() if s < 0.975]
         told = {(self._index(a), a.changed_ms): a for a in fired if a.kind in (K.EXHAUSTED, K.EXHAUSTED_EARLY)}
         seen = sum(any(i == k[0] and abs(at - t) < HOUR_MS for i, t in told) for k, at, _ in early)
@@ -150,6 +151,7 @@ class Judge:
             "found": found,
             "delays": dict(delays),
             "missed": [(m.kind, loop.settings[m.campaign].campaign_id if m.campaign >= 0 else "") for m in missed],
+            "late": late,
             "exhaustions": len(early),
             "exhaustions_found": seen,
             "alerts_while_dead": len(blind),
@@ -163,9 +165,9 @@ class Judge:
             **messages(self.told, self.false, loop.count / A_RECEIVER * (loop.days - 1)),
         }
 
-    def _finds(self, alert: Alert, incident: Injected) -> bool:
+    def _finds(self, alert: Alert, incident: Injected, grace_ms: int = GRACE_MS) -> bool:
         is_its = self._index(alert) == incident.campaign and alert.kind in FINDS[incident.kind]
-        return is_its and incident.start_ms - PANE_MS <= alert.changed_ms <= incident.end_ms + GRACE_MS
+        return is_its and incident.start_ms - PANE_MS <= alert.changed_ms <= incident.end_ms + grace_ms
 
 
 def messages(told: list[Alert], false: list[Alert], receiver_days: float) -> dict[str, float]:

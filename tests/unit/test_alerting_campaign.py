@@ -191,6 +191,13 @@ def test_off_plan_must_persist_before_it_is_told() -> None:
     assert watched.told == []
 
 
+@pytest.mark.parametrize(("in_flight", "is_told"), [(0.0, True), (0.04, True), (0.06, False)])
+def test_a_campaign_whose_spend_is_under_way_does_not_under_deliver(in_flight: float, is_told: bool) -> None:
+    watched = Watched()
+    watched.run(60, decision_of(spend=0.3, target=0.45, in_flight_millimicros=int(in_flight * BUDGET) * 1_000))
+    assert kinds(watched.told) == ([K.UNDER_DELIVERY] if is_told else [])
+
+
 def test_under_delivery_resolves_only_below_half_of_its_threshold() -> None:
     watched = Watched()
     watched.run(40, decision_of(spend=0.3, target=0.45))
