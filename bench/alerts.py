@@ -13,7 +13,9 @@ daily and weekly cycles, trends and drifts, days and hours that vary by themselv
 more than Poisson, accounts that are topped up in time. Whatever fires there is false. There is no pacing in it: the
 kinds about budgets are judged in the loop only.
 
-`false_per_campaign_week` is the sum of both: kinds about budgets from the loop, all others from the weeks.
+`false_per_campaign_week` is the sum of both over all kinds: what is false in the loop, where something happens to most
+campaigns, and in the weeks, where nothing does (kinds other than those about budgets are in both, and count twice).
+Each is given alone, too, and by kind.
 A receiver is an advertiser of ten campaigns; pushed changes of one cause within an hour are one message, what is not
 pushed is one digest a day on which there is any.
 """
@@ -25,10 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.alerts_judge import LOOP_KINDS, Judge
+from bench.alerts_judge import Judge
 from bench.alerts_loop import Loop
 from bench.alerts_weeks import quiet_weeks
-from streams.terms import AlertKind
 
 Figures = dict[str, float | int]
 
@@ -60,13 +61,15 @@ def summed_up(loops: list[dict[str, Any]], weeks: list[dict[str, Any]]) -> Figur
     }
     quiet_days = sum(week["receiver_days"] for week in weeks)
     quiet_pushed = sum(week["pushed_false"] for week in weeks)
-    budget_false = sum(n for kind, n in false_loop.items() if AlertKind(kind) in LOOP_KINDS)
+    outages = sum(loop["stalled_by_outage"] for loop in loops)
+    pushed_strict = sum(loop["strict"]["pushed_false"] for loop in loops)
     every = [value for kind, values in delays.items() if kind != "balance_low" for value in values]
     figures: Figures = {
         "incidents": sum(injected.values()),
         "found": sum(found.values()),
+        "missed_but_told_within_3h": sum(loop["late"] for loop in loops),
         "delay_s_p50": float(np.median(every)) if every else 0.0,
-        "false_per_campaign_week": budget_false / loop_weeks + sum(false_weeks.values()) / quiet,
+        "false_per_campaign_week": false_loop.total() / loop_weeks + false_weeks.total() / quiet,
         "messages_per_receiver_day": (total["pushed"] + total["digests"]) / total["receiver_days"],
         "pushed_per_receiver_day": total["pushed"] / total["receiver_days"],
         "false_messages_per_receiver_day": quiet_pushed / quiet_days + total["pushed_false"] / total["receiver_days"],
@@ -74,9 +77,16 @@ def summed_up(loops: list[dict[str, Any]], weeks: list[dict[str, Any]]) -> Figur
         "natural_exhaustions_found": sum(loop["exhaustions_found"] for loop in loops),
         "campaign_alerts_while_impressions_are_dead": sum(loop["alerts_while_dead"] for loop in loops),
         "loop.campaign_weeks": loop_weeks,
-        "loop.false": sum(false_loop.values()),
+        "loop.false": false_loop.total(),
+        "loop.false_per_campaign_week": false_loop.total() / loop_weeks,
+        "loop.stalled_by_outage": outages,
+        "false_per_campaign_week_if_outages_were_false": (false_loop.total() + outages) / loop_weeks
+        + false_weeks.total() / quiet,
+        "false_messages_per_receiver_day_if_outages_were_false": quiet_pushed / quiet_days
+        + pushed_strict / total["receiver_days"],
         "weeks.campaign_weeks": quiet,
-        "weeks.false": sum(false_weeks.values()),
+        "weeks.false": false_weeks.total(),
+        "weeks.false_per_campaign_week": false_weeks.total() / quiet,
         "weeks.pushed_false": quiet_pushed,
     }
     for kind in sorted(injected):

@@ -1,4 +1,12 @@
-"""What alerts of the closed loop are worth: each beside the market's truth of its moment."""
+"""What alerts of the closed loop are worth: each beside the market's truth of its moment.
+
+**Stalled** means an active campaign without impressions while its partition lives. The market knows when a campaign's
+demand at rate 1 was nothing: in an injected stall, and while one of its publishers is out, which is an incident of the
+market itself (`bench.market_demand`). The alert is true if that had lasted for the alert's threshold when it fired,
+less `RESOLUTION_MS`; a gap that chance made longer than its outage is false. How many of the true ones tell of outages
+nobody injected is reported beside (`loop.stalled_by_outage`), and so are the figures as they would be if all of those
+were false (`*_if_outages_were_false`).
+"""
 
 from collections import Counter, defaultdict
 from typing import Any, Final
@@ -12,15 +20,19 @@ from streams.signals import Alert, AlertState
 
 GRACE_MS: Final = HOUR_MS
 """An incident may still be found so long after its end."""
+RESOLUTION_MS: Final = 3 * PANE_MS
+"""A gap begins with its newest impression's pane, whose own outage may begin a pane later; and supply is by panes."""
+LATE_MS: Final = 3 * HOUR_MS
+"""Of those that are missed, some are told until then: clicks of an incident's last hour have their hour to convert."""
 A_RECEIVER: Final = 10
 """Campaigns of one advertiser."""
-LOOP_KINDS: Final = frozenset(
+BUDGET_KINDS: Final = frozenset(
     {
         *(K.EXHAUSTED, K.EXHAUSTED_EARLY, K.OVER_DELIVERY, K.UNDER_DELIVERY),
         *(K.EXPECTED_UNDER_DELIVERY, K.BUDGET_LADDER),
     }
 )
-"""Kinds about budgets, which are judged in the loop only."""
+"""Kinds about budgets: true by what was really spent."""
 
 
 class Judge:
@@ -30,6 +42,8 @@ class Judge:
         self.loop = loop
         self.told: list[Alert] = []
         self.false: list[Alert] = []
+        self.by_outage: list[Alert] = []
+        """True alerts of stalling that no injected incident explains."""
         self.crossed: dict[tuple[int, int], tuple[int, float]] = {}
         """(campaign, period): when the true spend reached its budget, and the share of the period by then."""
 
@@ -41,8 +55,12 @@ class Judge:
             return
         for alert in changes:
             self.told.append(alert)
-            if alert.state is AlertState.FIRING and not self.is_true(alert):
+            if alert.state is not AlertState.FIRING:
+                continue
+            if not self.is_true(alert):
                 self.false.append(alert)
+            elif alert.kind is K.STALLED and not self._is_injected(alert):
+                self.by_outage.append(alert)
 
     def _index(self, alert: Alert) -> int:
         return int(alert.campaign_id[2:]) if alert.campaign_id else -1
@@ -69,17 +87,13 @@ class Judge:
 
     def is_true(self, alert: Alert) -> bool:
         """Whether the market's truth at this moment, or an injected incident, bears an alert out."""
+        if self._is_injected(alert):
+            return True
         index, at_ms, kind = self._index(alert), alert.changed_ms, alert.kind
-        for incident in self.loop.injected:
-            is_its = (
-                incident.campaign == index and incident.start_ms - PANE_MS <= at_ms <= incident.end_ms + 3 * HOUR_MS
-            )
-            if is_its and (kind in FINDS[incident.kind] or kind in FOLLOWS.get(incident.kind, ())):
-                return True
         if kind is K.STALLED:
-            return float(self.loop.market.expected[:, index].sum()) < 1.0
+            return self._has_stopped(index, at_ms)
         now = self._of(index, at_ms)
-        if kind not in LOOP_KINDS or now is None:
+        if kind not in BUDGET_KINDS or now is None:
             return False
         spent, budget, _ = now
         if kind in (K.EXHAUSTED, K.EXHAUSTED_EARLY):
@@ -93,6 +107,19 @@ class Judge:
             return spent - planned >= 0.05 * budget
         return planned - spent >= 0.05 * budget or self._cannot_spend(index)
 
+    def _is_injected(self, alert: Alert) -> bool:
+        """Whether an injected incident is, or really causes, what an alert tells of."""
+        index, at_ms, kind = self._index(alert), alert.changed_ms, alert.kind
+        for incident in self.loop.injected:
+            is_its = incident.campaign == index and incident.start_ms - PANE_MS <= at_ms <= incident.end_ms + LATE_MS
+            if is_its and (kind in FINDS[incident.kind] or kind in FOLLOWS.get(incident.kind, ())):
+                return True
+        return False
+
+    def _has_stopped(self, index: int, at_ms: int) -> bool:
+        since_ms = int(self.loop.market.stopped_ms[index])
+        return 0 <= since_ms <= at_ms - self.loop.settings[index].alerts.stalled_ms + RESOLUTION_MS
+
     def _cannot_spend(self, index: int) -> bool:
         """The campaign's demand, at rate 1, is short of its budget on a usual day."""
         return self.loop.market.truths[index].abundance < 1.0
@@ -102,7 +129,7 @@ class Judge:
         loop = self.loop
         found, delays = Counter[str](), defaultdict[str, list[float]](list)
         fired = [alert for alert in self.told if alert.state is AlertState.FIRING]
-        missed = []
+        missed, late = [], 0
         for incident in loop.injected:
             hit = [a.changed_ms for a in fired if self._finds(a, incident)]
             found[incident.kind] += bool(hit)
@@ -111,6 +138,7 @@ class Judge:
                 delays[incident.kind].append((min(hit) - begin) / 1_000)
             else:
                 missed.append(incident)
+                late += any(self._finds(alert, incident, LATE_MS) for alert in fired)
         early = [(k, at, s) for k, (at, s) in self.crossed.items() if s < 0.975]
         told = {(self._index(a), a.changed_ms): a for a in fired if a.kind in (K.EXHAUSTED, K.EXHAUSTED_EARLY)}
         seen = sum(any(i == k[0] and abs(at - t) < HOUR_MS for i, t in told) for k, at, _ in early)
@@ -123,20 +151,23 @@ class Judge:
             "found": found,
             "delays": dict(delays),
             "missed": [(m.kind, loop.settings[m.campaign].campaign_id if m.campaign >= 0 else "") for m in missed],
+            "late": late,
             "exhaustions": len(early),
             "exhaustions_found": seen,
             "alerts_while_dead": len(blind),
             "operations": sum(a.kind is K.INPUT_SILENT for a in fired),
             "fired": Counter(alert.kind.value for alert in fired),
             "false": Counter(alert.kind.value for alert in self.false),
+            "stalled_by_outage": len(self.by_outage),
+            "strict": messages(self.told, [*self.false, *self.by_outage], loop.count / A_RECEIVER * (loop.days - 1)),
             "examples": [(a.kind.value, a.campaign_id, a.changed_ms, a.text.en) for a in self.false[:400]],
             "campaign_weeks": loop.count * (loop.days - 1) / 7,
             **messages(self.told, self.false, loop.count / A_RECEIVER * (loop.days - 1)),
         }
 
-    def _finds(self, alert: Alert, incident: Injected) -> bool:
+    def _finds(self, alert: Alert, incident: Injected, grace_ms: int = GRACE_MS) -> bool:
         is_its = self._index(alert) == incident.campaign and alert.kind in FINDS[incident.kind]
-        return is_its and incident.start_ms - PANE_MS <= alert.changed_ms <= incident.end_ms + GRACE_MS
+        return is_its and incident.start_ms - PANE_MS <= alert.changed_ms <= incident.end_ms + grace_ms
 
 
 def messages(told: list[Alert], false: list[Alert], receiver_days: float) -> dict[str, float]:

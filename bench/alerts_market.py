@@ -1,22 +1,19 @@
-"""The market, as alerts need it: with cohorts of conversions, and with what was expected of each pane."""
-
-from typing import Final
+"""The market, as alerts need it: with cohorts of conversions, and with the truth about supply that stops."""
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.market import CONVERSION, Market
-from bench.market_demand import PANE_MS, usual_day
-from streams.rules import HOUR_MS, MINUTE_MS
+from bench.market_demand import usual_day
+from streams.rules import HOUR_MS
 from streams.state.windows import day_bounds
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-STALLED_PANES: Final = 30 * MINUTE_MS // PANE_MS
 
 
 class CohortMarket(Market):
-    """The market, which also tells conversions of clicks' first hour by click hour, and what was expected."""
+    """The market, which also tells conversions of clicks' first hour by click hour, and where supply has stopped."""
 
     def __init__(self, count: int, seed: int) -> None:
         super().__init__(count, seed)
@@ -24,13 +21,15 @@ class CohortMarket(Market):
         self._young_hours = np.zeros(60, dtype=np.int64)
         self.early: list[tuple[int, Ints]] = []
         """This pane's conversions within an hour of their click: click hour, by campaign."""
-        self.expected: Floats = np.zeros((STALLED_PANES, count))
+        self.stopped_ms: Ints = np.full(count, -1, dtype=np.int64)
+        """Since when a campaign's demand at rate 1 is nothing (injected, or a publisher's outage); -1: it is not."""
         self.unruly: dict[int, tuple[int, int]] = {}
         """Campaigns whose ad server ignores controls, from when until when."""
 
-    def _draw(self, expected: Floats, factors: dict[str, Floats]) -> dict[str, Ints]:
-        self.expected[self.pane % STALLED_PANES] = expected
-        return super()._draw(expected, factors)
+    def _account(self, begin: int, supply: Floats, spends: Ints) -> None:
+        super()._account(begin, supply, spends)
+        begun = np.where(self.stopped_ms < 0, begin, self.stopped_ms)
+        self.stopped_ms = np.where(supply > 0, -1, begun).astype(np.int64)
 
     def _ripen(self, kind: int, arriving: Ints) -> Ints:
         if kind != CONVERSION:

@@ -2,6 +2,9 @@
 
 A probe is an impression of a campaign whose spend it raises by a known amount; it is reflected in the first control
 whose spend is at least that. Times start before the record is sent, so they are a little too long.
+
+Where the time goes: until the tick that decided (reading, backlog, and waiting for the campaign's turn), and from then
+on (the journal's round trip, the tick's work, the control's way).
 """
 
 import asyncio
@@ -45,7 +48,8 @@ async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[st
             load, started_at = asyncio.create_task(pump.run()), time.monotonic()
             sent: dict[tuple[str, int], float] = {}
             waits: list[float] = []
-            watcher = asyncio.create_task(_watch(system, sent, waits))
+            undecided: list[float] = []
+            watcher = asyncio.create_task(_watch(system, sent, waits, undecided))
             await asyncio.sleep(5.0)
             await _probe(outbox, names, sent, seconds)
             deadline = time.monotonic() + WAIT_S
@@ -57,13 +61,20 @@ async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[st
             watcher.cancel()
             await outbox.stop()
     waits = sorted([*waits, *((time.monotonic() - began) * 1000 for began in sent.values())])
+    undecided.sort()
     return {
-        "control_ms_p50": waits[len(waits) // 2],
-        "control_ms_p99": waits[round((len(waits) - 1) * 0.99)],
+        "control_ms_p50": _at(waits, 0.5),
+        "control_ms_p99": _at(waits, 0.99),
+        "control_until_decided_ms_p50": _at(undecided, 0.5),
+        "control_until_decided_ms_p99": _at(undecided, 0.99),
         "control_probes": len(waits),
         "control_probes_unanswered": len(sent),
         "control_load_events_per_s": pump.sent / lasted,
     }
+
+
+def _at(ordered: list[float], share: float) -> float:
+    return ordered[round((len(ordered) - 1) * share)] if ordered else 0.0
 
 
 def _settings(campaign: str) -> Outgoing:
@@ -90,7 +101,9 @@ async def _probe(outbox: KafkaOutbox, names: list[str], sent: dict[tuple[str, in
         await asyncio.sleep(PAUSE_S)
 
 
-async def _watch(system: EmbeddedSystem, sent: dict[tuple[str, int], float], waits: list[float]) -> None:
+async def _watch(
+    system: EmbeddedSystem, sent: dict[tuple[str, int], float], waits: list[float], undecided: list[float]
+) -> None:
     """Follows ads.pacing as an ad server would."""
     consumer = await started(make_consumer(system.kafka), system.kafka)
     try:
@@ -103,6 +116,10 @@ async def _watch(system: EmbeddedSystem, sent: dict[tuple[str, int], float], wai
                 for record in records:
                     control = msgspec.json.decode(record.value, type=Control)
                     reached = [key for key in sent if key[0] == control.campaign_id and key[1] <= control.spend_micros]
-                    waits.extend((now - sent.pop(key)) * 1000 for key in reached)
+                    age_ms = time.time_ns() / 1e6 - control.decided_ms
+                    for key in reached:
+                        waited_ms = (now - sent.pop(key)) * 1000
+                        waits.append(waited_ms)
+                        undecided.append(max(0.0, waited_ms - age_ms))
     finally:
         await stopped(consumer)

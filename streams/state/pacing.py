@@ -1,12 +1,13 @@
 """The pacing desk of a partition: its campaigns' spend, plans, controls and alerts, looked at in turn at ticks.
 
 Everything here is a function of the logs and of the journal's ticks: recovery and replay give the same controls,
-alerts and ids. A campaign is looked at about every `LOOK_MS` of the ticks' wall time.
+alerts and ids. A campaign is looked at every `LOOK_MS` of the ticks' wall time, many campaigns in turns.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 import msgspec
 
@@ -25,6 +26,10 @@ from streams.state.windows import DAY, WINDOW_INDEX, Windows, day_bounds
 
 LOOK_MS: Final = 3_000
 """Wall time between two looks at a campaign: a control reflects a record within this, a tick and an append."""
+SLOT_MS: Final = 500
+"""Many campaigns take turns: in slots of about a tick, so that no tick has to look at all and tell all."""
+SLOT_CAMPAIGNS: Final = 50
+"""So many share a slot before there is another; few are looked at together, for each slot wakes an idle partition."""
 MAX_LOOKS: Final = 400
 """Campaigns looked at in one tick, so that no tick takes long; beyond it looks become rarer, and a metric says so."""
 REPORT_MS: Final = 5_000
@@ -109,8 +114,8 @@ class PacingDesk:
         self.overdue_ms = 0
         """How much later than planned the last look came."""
         self._partition_alerts = PartitionAlerts(partition)
-        self._turns: deque[tuple[int, str]] = deque()
-        """When each campaign is due, wall time, in order."""
+        self._turns: list[tuple[int, str]] = []
+        """When each campaign is due, wall time: a heap."""
         self._allowances: dict[str, dict[str, Allowance]] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._staged: list[LiveSession | Allowance] = []
@@ -159,7 +164,7 @@ class PacingDesk:
                 self.untracked += 1
                 return
             held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
-            self._turns.append((wall_ms, campaign))
+            heappush(self._turns, (wall_ms, campaign))
         held.pacer.settings_changed(before.settings if before else None, after.settings, now_ms)
         used = {after.settings.account_id, after.settings.budget.shared_budget_id}
         kept = {name: a for name, a in self._allowances.pop(campaign, {}).items() if a.pool_id in used}
@@ -199,13 +204,19 @@ class PacingDesk:
         self.overdue_ms = world.wall_ms - due[0][0] if due else 0
         for _, campaign in due:
             self._look_at(campaign, world, looked)
-            self._turns.append((world.wall_ms + LOOK_MS, campaign))
+            heappush(self._turns, (self._next_turn(campaign, world.wall_ms), campaign))
         return looked
+
+    def _next_turn(self, campaign: str, wall_ms: int) -> int:
+        """The next begin of the campaign's slot: within `LOOK_MS`, and that often however late this look came."""
+        slots = min(LOOK_MS // SLOT_MS, 1 + len(self.held) // SLOT_CAMPAIGNS)
+        begins = crc32(campaign.encode()) % slots * SLOT_MS
+        return wall_ms + LOOK_MS - (wall_ms - begins) % LOOK_MS
 
     def _due(self, wall_ms: int) -> list[tuple[int, str]]:
         due: list[tuple[int, str]] = []
         while self._turns and self._turns[0][0] <= wall_ms and len(due) < MAX_LOOKS:
-            due.append(self._turns.popleft())
+            due.append(heappop(self._turns))
         return due
 
     def has_look_due(self, wall_ms: int) -> bool:
@@ -315,7 +326,7 @@ class PacingDesk:
             "firing": [msgspec.to_builtins(alert) for alert in self.firing.values()],
             "told": list(self.told.items()),
             "partition_alerts": self._partition_alerts.snapshot(),
-            "turns": list(self._turns),
+            "turns": sorted(self._turns),
             "allowances": [[msgspec.to_builtins(a) for a in pools.values()] for pools in self._allowances.values()],
             "sessions": [msgspec.to_builtins(session) for session in self._sessions.values()],
             "staged": [(type(n) is LiveSession, msgspec.to_builtins(n)) for n in self._staged],
@@ -332,7 +343,8 @@ class PacingDesk:
         self.firing = {alert.alert_id: alert for alert in msgspec.convert(snapshot["firing"], list[Alert])}
         self.told = {(kind, state): count for (kind, state), count in snapshot["told"]}
         self._partition_alerts.restore(snapshot["partition_alerts"])
-        self._turns = deque((due, campaign) for due, campaign in snapshot["turns"])
+        self._turns = [(due, campaign) for due, campaign in snapshot["turns"]]
+        heapify(self._turns)  # an earlier version kept them in the order of their looks
         pools = [msgspec.convert(pools, list[Allowance]) for pools in snapshot["allowances"]]
         self._allowances = {p[0].campaign_id: {f"{a.pool}:{a.pool_id}": a for a in p} for p in pools}
         sessions = msgspec.convert(snapshot["sessions"], list[LiveSession])

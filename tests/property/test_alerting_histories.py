@@ -4,6 +4,7 @@ from random import Random
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from streams.campaigns import CampaignSettings
 from streams.events import Input
 from streams.signals import Alert, AlertState, Allowance, PoolKind, RateReason
 from streams.stages.alerting.campaign import CampaignAlerts
-from streams.stages.alerting.evidence import edge_evidence, log_evidence
+from streams.stages.alerting.evidence import edge_evidence, log_evidence, natural_evidence
 from streams.stages.alerting.facts import AlertFacts
 from streams.stages.pacing.facts import Added, Decision, Forecast, Money
 from streams.terms import Billing, BillingModel, Budget
@@ -206,3 +207,21 @@ def test_a_fair_process_that_is_watched_all_its_life_seldom_has_evidence_against
         ever, fixed = ever + is_over, fixed + is_off
     assert ever <= 20
     assert fixed > 100
+
+
+def test_a_process_of_natural_variation_seldom_has_evidence_against_it() -> None:
+    """The same, of rates that differ by a fifth from what is usual: evidence that knows no such thing is often sure."""
+    rng, ever, plain, spread = np.random.default_rng(8), 0, 0, 0.04
+    for _ in range(400):
+        counts = np.cumsum(rng.poisson(rng.gamma(1 / spread, spread), 600)).tolist()
+        ever += any(natural_evidence(n, minute, spread) > 2.9957 for minute, n in enumerate(counts, start=1))
+        plain += any(log_evidence(n, float(minute)) > 2.9957 for minute, n in enumerate(counts, start=1))
+    assert ever <= 20
+    assert plain > 100
+
+
+@given(counts, means)
+@BOUNDED
+def test_without_variation_natural_evidence_is_the_plain_one(count: int, expected: float) -> None:
+    assert natural_evidence(count, expected, 0.0) <= max(0.0, log_evidence(count, expected)) + 1e-6
+    assert natural_evidence(count, expected, 0.2) <= natural_evidence(count, expected, 0.01) + 1e-6

@@ -191,6 +191,13 @@ def test_off_plan_must_persist_before_it_is_told() -> None:
     assert watched.told == []
 
 
+@pytest.mark.parametrize(("in_flight", "is_told"), [(0.0, True), (0.04, True), (0.06, False)])
+def test_a_campaign_whose_spend_is_under_way_does_not_under_deliver(in_flight: float, is_told: bool) -> None:
+    watched = Watched()
+    watched.run(60, decision_of(spend=0.3, target=0.45, in_flight_millimicros=int(in_flight * BUDGET) * 1_000))
+    assert kinds(watched.told) == ([K.UNDER_DELIVERY] if is_told else [])
+
+
 def test_under_delivery_resolves_only_below_half_of_its_threshold() -> None:
     watched = Watched()
     watched.run(40, decision_of(spend=0.3, target=0.45))
@@ -344,6 +351,18 @@ def test_a_balance_resolves_when_it_is_topped_up_well_above_the_threshold() -> N
     assert [a.state for a in watched.told] == [AlertState.FIRING, AlertState.RESOLVED]
 
 
+def test_a_balance_is_not_low_because_rare_clicks_have_just_come() -> None:
+    """Five clicks of a unit in 56 hours, two of them at once: 3 units last 34 hours, 1 lasts 11."""
+    watched, same = Watched(), decision_of(spend=0.4, target=0.4)
+    for hour in range(20 * 24):
+        burn = 1.0 if hour % 14 == 0 or hour % 56 == 1 else 0.0
+        watched.run(1, same, allowances=(allowance(3.0, burn),))
+        watched.now_ms += 59 * MINUTE
+    assert watched.told == []
+    watched.run(30, same, allowances=(allowance(1.0, 0.0),))
+    assert kinds(watched.told) == [K.BALANCE_LOW]
+
+
 # Quality
 
 
@@ -355,6 +374,18 @@ def test_a_click_through_rate_that_halves_is_told_once_and_resolves() -> None:
     assert told[0].expected == pytest.approx(0.03, rel=0.1)
     told = [alert for _ in range(5) for alert in watched.hour(300, 60)]
     assert [(a.kind, a.state) for a in told] == [(K.CTR_ANOMALY, AlertState.RESOLVED)]
+
+
+def test_what_has_been_told_is_no_evidence_of_another_occurrence() -> None:
+    watched = learned()
+    told = [alert for _ in range(12) for alert in watched.hour(30, 6)]
+    told += [alert for _ in range(15) for alert in watched.hour(300, 60)]
+    told += [alert for _ in range(2) for alert in watched.hour(240, 48)]  # not calm, and no news
+    assert [(a.kind, a.state) for a in told] == [
+        (K.CTR_ANOMALY, AlertState.FIRING),
+        (K.CTR_ANOMALY, AlertState.RESOLVED),
+    ]
+    assert kinds([alert for _ in range(8) for alert in watched.hour(30, 6)]) == [K.CTR_ANOMALY]
 
 
 def test_a_click_through_rate_off_by_a_fifth_is_not_told() -> None:
@@ -390,6 +421,14 @@ def test_conversions_that_collapse_at_flat_spend_are_one_alert() -> None:
     assert kinds(told) == [K.CONVERSIONS_COLLAPSED]
 
 
+def test_an_hour_of_few_conversions_is_no_collapse_yet() -> None:
+    """A quarter of the usual in one hour: chance may have made it of a half."""
+    watched = learned()
+    told = watched.hour(300, 14, early=60)
+    told += [alert for _ in range(6) for alert in watched.hour(300, 60)]
+    assert kinds(told) == []
+
+
 def test_conversions_that_vanish_with_the_spend_are_no_collapse() -> None:
     watched = learned()
     told = [alert for _ in range(10) for alert in watched.hour(30, 0, impressions=1_000)]
@@ -407,6 +446,20 @@ def test_a_cost_far_over_target_is_told_and_pushed(early: int, is_told: bool) ->
     if is_told:
         assert told[0].expected == 5 * UNIT
         assert told[0].seen == pytest.approx(12.5 * UNIT, rel=0.1)
+
+
+def test_a_cost_far_over_target_is_told_of_few_conversions() -> None:
+    """3 conversions an hour, where 12 would be on target."""
+    settings = settings_of(billing=msgspec.structs.replace(COSTLY, target_cost_micros=3 * UNIT))
+    watched, told = Watched(settings), []
+    for _ in range(21 * 24):
+        assert watched.hour(36, 12) == []
+    for _ in range(9):
+        for part in range(6):
+            watched.add(1_666, 6, part % 2, early=6 * (part % 2))
+            watched.now_ms += 10 * MINUTE
+            told += watched.look()
+    assert K.COST_OVERRUN in kinds(told)
 
 
 def test_a_learning_campaign_is_not_judged_by_its_conversions() -> None:

@@ -222,6 +222,25 @@ def test_campaigns_are_looked_at_in_turn_a_bounded_number_at_a_tick(monkeypatch:
     assert evening.state.desk.overdue_ms > 0
 
 
+def test_many_campaigns_take_turns_and_none_waits_longer_than_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "SLOT_CAMPAIGNS", 5)
+    evening, count = Evening(), 120
+    for n in range(2, count + 1):
+        evening.settle(f"c{n}", **BUDGET)
+    evening.step()
+    evening.take(evening.state.tick(Tick("claim", evening.state.seq + 1, evening.at_ms, evening.state.positions())))
+    seen = dict.fromkeys((f"c{n}" for n in range(1, count + 1)), evening.at_ms)
+    for _ in range(24):
+        evening.at_ms += 500
+        output = evening.state.tick(Tick("claim", evening.state.seq + 1, evening.at_ms, evening.state.positions()))
+        told = [signal.campaign_id for signal in output.signals if isinstance(signal, Control)]
+        assert len(told) < count / 3
+        for campaign in told:
+            assert evening.at_ms - seen[campaign] <= pacing.LOOK_MS
+            seen[campaign] = evening.at_ms
+    assert min(seen.values()) > evening.at_ms - pacing.LOOK_MS
+
+
 def test_beyond_their_number_campaigns_are_measured_only_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "MAX_CAMPAIGNS", 1)
     evening = Evening()

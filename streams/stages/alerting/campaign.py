@@ -7,6 +7,8 @@ Nothing here knows the clock or the order of additions within a tick: changes ar
 * **History** (`is_catching_up`): hours are learned, nothing fires and nothing resolves. What is still so when the
   present is reached fires then; what came and went in the past is in ClickHouse, and of no use to a receiver.
 * **Outside its flight** a campaign alerts nothing; what still fires is closed.
+* **Told once**: hours of an occurrence that has ended are no evidence of another, neither of its kind nor of what
+  follows from it.
 * **One cause, one alert**: exhaustion and stalling silence what follows from them, and so on (`_SILENCED_BY`).
 """
 
@@ -16,7 +18,7 @@ from streams.campaigns import CampaignSettings
 from streams.events import Input
 from streams.rules import HOUR_MS, MINUTE_MS
 from streams.signals import Alert, AlertState, Audience, PoolKind, RateReason
-from streams.stages.alerting.delivery import delivery, exhausted, expected_under, ladder, pool_exhausted
+from streams.stages.alerting.delivery import delivery, exhausted, expected_under, ladder, pool_exhausted, unit_micros
 from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, AlertFacts, Condition, Finding, Signal
 from streams.stages.alerting.figures import Place
 from streams.stages.alerting.hours import (
@@ -31,7 +33,7 @@ from streams.stages.alerting.hours import (
     TAINT_IMPRESSIONS,
     Hours,
 )
-from streams.stages.alerting.life import Change, Life
+from streams.stages.alerting.life import NEVER, Change, Life
 from streams.stages.alerting.quality import QualityWatch, invalid_share
 from streams.stages.alerting.sentences import sentence
 from streams.stages.alerting.supply import BalanceWatch, StallWatch
@@ -212,7 +214,7 @@ class CampaignAlerts:
         found = []
         for allowance in facts.allowances:
             if allowance.pool is PoolKind.BALANCE:
-                signal = self._balance.look(allowance, facts.now_ms, settings.alerts)
+                signal = self._balance.look(allowance, facts.now_ms, settings.alerts, unit_micros(settings))
                 found.append(Finding(AlertKind.BALANCE_LOW, f"account:{allowance.pool_id}", signal))
         empty = dict(pool_exhausted(facts))
         for allowance in facts.allowances:
@@ -238,11 +240,17 @@ class CampaignAlerts:
         if 0 <= now - self._looked_ms < QUALITY_EVERY_MS or self._is_learning(settings, facts):
             return []
         self._looked_ms = now
+        told = {kind: self._told_until(kind, own) for kind in _QUALITY_NEEDS}
         return [
             Finding(kind, own, signal)
-            for kind, signal in self.quality.look(settings, self.hours, now).items()
+            for kind, signal in self.quality.look(settings, self.hours, now, told).items()
             if facts.unknown.isdisjoint(_QUALITY_NEEDS[kind])
         ]
+
+    def _told_until(self, kind: AlertKind, own: str) -> int:
+        """When what a kind tells of was last over: hours before it have been told, by it or by what explains it."""
+        lives = (self._lives.get((told, own)) for told in (kind, *_SILENCED_BY.get(kind, ())))
+        return max((life.ended_ms for life in lives if life is not None), default=NEVER)
 
     def _is_learning(self, settings: CampaignSettings, facts: AlertFacts) -> bool:
         if facts.decision is not None:

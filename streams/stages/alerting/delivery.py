@@ -57,7 +57,11 @@ def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind
 
 
 def delivery(settings: CampaignSettings, decision: Decision) -> tuple[Signal, Signal]:
-    """(over, under): spend against plan, as a share of the period's budget."""
+    """(over, under): spend against plan, as a share of the period's budget.
+
+    What is in flight is no spend yet, but it is delivered: a campaign that is billed by conversions is behind its plan
+    for hours each morning without anything to be done about it. So it is behind with both.
+    """
     if decision.reason in UNSTEERED:
         return UNKNOWN, UNKNOWN
     if decision.reason is RateReason.AS_SOON_AS_POSSIBLE or decision.plan_micros <= 0:
@@ -66,7 +70,8 @@ def delivery(settings: CampaignSettings, decision: Decision) -> tuple[Signal, Si
     off = spend - decision.target_micros
     noise = NOISE_SIGMAS * sqrt(max(0, decision.target_micros) * unit_micros(settings))
     limit = max(settings.alerts.delivery_ppm * decision.plan_micros / PPM, noise)
-    return _off_plan(decision, off, limit, spend), _off_plan(decision, -off, limit, spend)
+    behind = -off - max(0, decision.in_flight_millimicros // 1_000)
+    return _off_plan(decision, off, limit, spend), _off_plan(decision, behind, limit, spend)
 
 
 def _off_plan(decision: Decision, off: float, limit: float, spend: int) -> Signal:

@@ -5,8 +5,15 @@ likelihood ratio does not: under the null it is a martingale that starts at 1, s
 probability of at most alpha (Ville 1939; Robbins 1970). For counts with a time-varying intensity the mixture is
 Gamma-Poisson (Lindon and Malek, NeurIPS 2022, arXiv 2011.03567).
 
-Real traffic varies more than Poisson from one week to the next. That is not sampling noise and does not average out,
-so it is no part of the martingale: it moves the null's edge (`streams.stages.alerting.ratios`).
+Real traffic varies more than Poisson from one week to the next. That is not sampling noise and does not average out.
+There are two ways to allow for it, and each has its strength:
+
+* `edge_evidence`: it moves the null's edge by so many of its deviations. What is beyond is told as soon as sampling
+  noise is excluded: strong where there are many events, weak where there are few, for a few dozen events below their
+  edge say little even if they are far below what is usual.
+* `natural_evidence`: it is part of the null, whose mean is drawn from a gamma distribution of that variance, so that
+  counts are negative binomial (Greenwood and Yule 1920). The ratio of both marginal likelihoods is a martingale under
+  that null as well: strong where there are few events, and bounded by what nature does where there are many.
 """
 
 from math import lgamma, log
@@ -14,6 +21,8 @@ from typing import Final
 
 SHAPE: Final = 1.0
 """Of the gamma mixture (mean: the null's rate). 1 is the exponential: wide enough for a tenth and for ten times."""
+LEAST_SPREAD: Final = 1e-4
+"""One per cent: nothing is more regular."""
 
 
 def log_evidence(count: float, expected: float) -> float:
@@ -39,3 +48,21 @@ def edge_evidence(count: float, expected: float, tolerance: float) -> float:
     if low <= count <= high:
         return 0.0
     return max(0.0, log_evidence(count, low if count < low else high))
+
+
+def natural_evidence(count: float, expected: float, spread: float) -> float:
+    """Log evidence that the true mean is not `expected` but for a natural variation of relative variance `spread`.
+
+    0 where there is none. With `spread` going to 0 it is `log_evidence`.
+    """
+    if expected <= 0:
+        return 0.0
+    count = max(0.0, count)
+    shape = 1 / max(spread, LEAST_SPREAD)
+    return max(0.0, _log_likelihood(count, expected, SHAPE) - _log_likelihood(count, expected, shape))
+
+
+def _log_likelihood(count: float, mean: float, shape: float) -> float:
+    """Of the negative binomial, without the term that is the same for every shape."""
+    known = lgamma(shape + count) - lgamma(shape)
+    return known + shape * log(shape / (shape + mean)) + count * log(mean / (shape + mean))

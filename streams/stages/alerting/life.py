@@ -94,6 +94,11 @@ class Life:
         """Whether an occurrence has fired and not resolved."""
         return self.alert_id != ""
 
+    @property
+    def ended_ms(self) -> int:
+        """When the latest occurrence resolved; `NEVER` where none has."""
+        return NEVER if self.cool_until_ms == NEVER else self.cool_until_ms - TIMINGS[self.kind].cool_down_ms
+
     def look(self, signal: Signal, now_ms: int) -> list[Change]:
         """Takes one look's answer; gives what is to be told."""
         if signal.condition == Condition.UNKNOWN:

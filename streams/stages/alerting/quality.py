@@ -1,11 +1,12 @@
 """Rules about what a campaign's money brings: click-through, conversions, their cost, and invalid traffic."""
 
-from math import exp, sqrt
+from collections.abc import Mapping
+from math import exp, log, sqrt
 from typing import Any, Final
 
 from streams.campaigns import CampaignSettings
 from streams.rules import DAY_MS, HOUR_MS
-from streams.stages.alerting.evidence import log_evidence
+from streams.stages.alerting.evidence import natural_evidence
 from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, Condition, Figures, Signal
 from streams.stages.alerting.hours import (
     CLICKS,
@@ -19,7 +20,7 @@ from streams.stages.alerting.hours import (
     Hours,
     local_date,
 )
-from streams.stages.alerting.ratios import EVIDENCE, HIGH, LOW, Measure, RatioWatch, Window, current, telling
+from streams.stages.alerting.ratios import EVIDENCE, HIGH, LOW, Measure, RatioWatch, Window, current, news, telling
 from streams.stages.rates import wilson
 from streams.terms import PPM, AlertKind
 
@@ -35,9 +36,11 @@ CALM_HIGH: Final = HIGH**0.5
 """Half of the material change, in logarithms, is how far a ratio must come back."""
 COLLAPSED: Final = 0.25
 RECOVERED: Final = 0.5
+COLLAPSE_EVIDENCE: Final = log(24 * 20)
+"""That there is something at all is certain by then: of days with half of the usual conversions, in one of 20 at most
+chance makes a collapse."""
 FLAT_SPEND: Final = 0.5
 """Share of the usual spend that still counts as spending as usual."""
-COST_SIGMAS: Final = 2.0
 COST_AGE_MS: Final = 7 * DAY_MS
 """Half of the conversions come later than a day after their click (Criteo, FACTS): before a week of history, a cost
 per conversion says more about waiting than about cost."""
@@ -73,21 +76,32 @@ class QualityWatch:
         for ratio in self.ratios:
             ratio.forget(before_ms)
 
-    def look(self, settings: CampaignSettings, hours: Hours, now_ms: int) -> dict[AlertKind, Signal]:
-        """What every rule sees; a kind with too little to judge by is UNKNOWN."""
+    def look(
+        self, settings: CampaignSettings, hours: Hours, now_ms: int, told: Mapping[AlertKind, int]
+    ) -> dict[AlertKind, Signal]:
+        """What every rule sees; a kind with too little to judge by is UNKNOWN.
+
+        `told`: epoch ms until which a kind's hours have been told; a window that begins before is no news.
+        """
         zone, alerting = settings.time_zone, settings.alerts
         ctr, cvr, cpa, collapse = (ratio.windows(hours, now_ms, zone) for ratio in self.ratios)
         clicks, conversions = float(alerting.anomaly_min_clicks), float(alerting.anomaly_min_conversions)
         date = local_date(now_ms, zone)
         return {
-            AlertKind.CTR_ANOMALY: _anomaly(ctr, clicks, HIGH, date, 1.0, "ratio"),
-            AlertKind.CVR_ANOMALY: _anomaly(cvr, conversions, HIGH, date, 1.0, "ratio"),
-            AlertKind.CPA_ANOMALY: _anomaly(cpa, conversions, float("inf"), date, 1_000.0, "micros"),
-            AlertKind.CONVERSIONS_COLLAPSED: self._collapse(hours, (collapse, cpa), conversions, zone),
-            AlertKind.COST_OVERRUN: self._overrun(settings, hours, cpa, conversions, now_ms),
+            AlertKind.CTR_ANOMALY: _anomaly(ctr, clicks, HIGH, date, told[AlertKind.CTR_ANOMALY]),
+            AlertKind.CVR_ANOMALY: _anomaly(cvr, conversions, HIGH, date, told[AlertKind.CVR_ANOMALY]),
+            AlertKind.CPA_ANOMALY: _anomaly(cpa, conversions, float("inf"), date, told[AlertKind.CPA_ANOMALY], 1_000.0),
+            AlertKind.CONVERSIONS_COLLAPSED: self._collapse(
+                hours, (collapse, cpa), conversions, zone, told[AlertKind.CONVERSIONS_COLLAPSED]
+            ),
+            AlertKind.COST_OVERRUN: self._overrun(
+                settings, hours, cpa, conversions, now_ms, told[AlertKind.COST_OVERRUN]
+            ),
         }
 
-    def _collapse(self, hours: Hours, judged: tuple[list[Window], ...], least: float, zone: str) -> Signal:
+    def _collapse(
+        self, hours: Hours, judged: tuple[list[Window], ...], least: float, zone: str, told_ms: int
+    ) -> Signal:
         """By conversions as they come, or by those of clicks' first hour: late conversions of earlier clicks keep
         coming for hours and days, and hide a collapse from the former.
         """
@@ -96,8 +110,8 @@ class QualityWatch:
             return UNKNOWN
         if all(window.ratio >= RECOVERED for window in now):
             return CLEAR
-        found = [telling(windows, least, COLLAPSED, float("inf")) for windows in judged]
-        told = [window for window in found if window is not None and _spends_as_usual(hours, window, zone)]
+        found = [telling(news(windows, told_ms), least, COLLAPSED, float("inf")) for windows in judged]
+        told = [window for window in found if window is not None and _has_collapsed(hours, window, zone)]
         if not told:
             return BETWEEN
         window = told[0]
@@ -110,13 +124,14 @@ class QualityWatch:
         return Signal(Condition.MET, window.events, window.expected, "conversions", figures, began_ms=window.start_ms)
 
     def _overrun(
-        self, settings: CampaignSettings, hours: Hours, windows: list[Window], least: float, now_ms: int
+        self, settings: CampaignSettings, hours: Hours, windows: list[Window], least: float, now_ms: int, told_ms: int
     ) -> Signal:
         """Cost per conversion of the goal against its target.
 
         Conversions of clicks' first hour are compared with how many there would be at the target cost: as many as
         usual at this hour, scaled by usual cost over target. So neither the time of day nor waiting for conversions
-        looks like cost.
+        looks like cost. Told where the cost that was seen is severe, and where chance and natural variation do not
+        explain it by a cost half-way (in logarithms) to that.
         """
         target, overall = settings.billing.target_cost_micros, hours.overall()
         if target is None or overall is None or overall.conversions <= 0 or overall.spend <= 0:
@@ -126,6 +141,7 @@ class QualityWatch:
         level = exp(self.ratios[2].level)
         scale = overall.spend / overall.conversions / (target * 1_000) / level
         severe = settings.alerts.cost_overrun_ppm / PPM
+        tolerated = sqrt(severe)
         now, best, most = None, None, EVIDENCE
         for window in windows:
             expected = window.expected * scale
@@ -133,10 +149,9 @@ class QualityWatch:
                 continue
             ratio = window.events / expected
             now = ratio if now is None else now
-            if ratio >= 1 / severe:
+            if ratio >= 1 / severe or window.start_ms < told_ms:
                 continue
-            edge = expected / severe / exp(COST_SIGMAS * sqrt(window.spread))
-            evidence = log_evidence(window.events, edge) if window.events < edge else 0.0
+            evidence = natural_evidence(window.events, expected / tolerated, window.spread)
             if evidence >= most:
                 best, most = window, evidence
         if now is None:
@@ -168,18 +183,21 @@ class QualityWatch:
             ratio.restore(held)
 
 
-def _anomaly(windows: list[Window], least: float, high: float, date: str, scale: float, unit: str) -> Signal:
-    """What is over by now is no news: where the latest window is calm, earlier ones are not asked."""
+def _anomaly(
+    windows: list[Window], least: float, high: float, date: str, told_ms: int, scale: float | None = None
+) -> Signal:
+    """`scale`: of money, to micros; None: a ratio.
+
+    What is over by now is no news: where the latest window is calm, earlier ones are not asked."""
     now = current(windows, least)
     if now is not None and CALM_LOW <= now.ratio <= (CALM_HIGH if high == HIGH else high):
         return CLEAR
-    window = telling(windows, least, LOW, high)
+    window = telling(news(windows, told_ms), least, LOW, high)
     if window is None:
         return UNKNOWN if now is None else BETWEEN
-    is_money = unit == "micros"
     usual = window.expected / window.exposure
     rate = window.events / window.exposure
-    if is_money:
+    if scale is not None:
         seen = 1 / rate / scale if rate > 0 else None
         expected = 1 / usual / scale
     else:
@@ -192,7 +210,14 @@ def _anomaly(windows: list[Window], least: float, high: float, date: str, scale:
         ("events", int(window.events)),
     )
     form = ("up" if window.ratio > 1 else "down") + ("" if window.is_same_weekday else "_other_days")
+    unit = "ratio" if scale is None else "micros"
     return Signal(Condition.MET, seen, expected, unit, figures, window.start_ms, date, form)
+
+
+def _has_collapsed(hours: Hours, window: Window, zone: str) -> bool:
+    """Also by the evidence, which excludes that there are `RECOVERED` of the usual conversions; and at flat spend."""
+    evidence = natural_evidence(window.events, RECOVERED * window.expected, window.spread)
+    return evidence >= COLLAPSE_EVIDENCE and _spends_as_usual(hours, window, zone)
 
 
 def _spends_as_usual(hours: Hours, window: Window, zone: str) -> bool:

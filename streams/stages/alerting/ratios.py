@@ -4,24 +4,24 @@
 and hour, moved by the campaign's recent level, which follows trends and lasting changes within days.
 
 **What counts as natural** is learned, too: how far the campaign's hours and days have been from what was expected,
-beyond what sampling explains. A null is not "exactly as usual" but "within `SIGMAS` of that".
+beyond what sampling explains. A null is not "exactly as usual" but "within `SIGMAS` of that", or "drawn from that":
+either of two tests may tell (`streams.stages.alerting.evidence`).
 
 **When to tell**: the window from any of the last 24 hours until now has at least the minimum volume, is off by a
-material ratio, and its evidence against the null exceeds log(24/alpha). Each start's evidence is always valid
-(`streams.stages.alerting.evidence`) and there are 24 starts a day, so a day's chance of a false alert by sampling is
-at most alpha. Running a test from every start finds a change quickly whenever it comes: an e-detector (Shin, Ramdas,
-Rinaldo 2023, arXiv 2203.03532).
+material ratio, and its evidence against the null exceeds log(24/alpha). Each start's evidence is always valid by either
+test, and a day has 24 starts, so its chance of a false alert by sampling is at most twice alpha. Running a test
+from every start finds a change quickly whenever it comes: an e-detector (Shin, Ramdas, Rinaldo 2023, arXiv 2203.03532).
 """
 
 from math import exp, log, sqrt
 from typing import Any, Final, NamedTuple
 
 from streams.rules import HOUR_MS, MINUTE_MS
-from streams.stages.alerting.evidence import edge_evidence
+from streams.stages.alerting.evidence import edge_evidence, natural_evidence
 from streams.stages.alerting.hours import EARLY_COMPLETE_MS, TAINT, Hours
 
 ALPHA_PER_DAY: Final = 1 / 2_000
-"""Four ratios for ten weeks: 280 days, so at most 0.14 false alerts by sampling; a campaign may have one."""
+"""Four ratios by two tests for ten weeks: 560 days, so at most 0.28 false alerts by sampling; one is allowed."""
 EVIDENCE: Final = log(24 / ALPHA_PER_DAY)
 SIGMAS: Final = 3.0
 """Natural variation beyond it is rare, and a difference must be material and have evidence beyond it, too."""
@@ -205,7 +205,7 @@ class RatioWatch:
             is_same_weekday = is_same_weekday and ratio.is_same_weekday
             spread = day_variance + (hour_variance * squares + variances) / (expected * expected)
             is_material = not LOW * expected < events < HIGH * expected
-            evidence = edge_evidence(events, expected, exp(SIGMAS * sqrt(spread))) if is_material else 0.0
+            evidence = _evidence(events, expected, spread) if is_material else 0.0
             found.append(Window(start, end_ms, max(0.0, events), expected, exposure, spread, evidence, is_same_weekday))
         return found
 
@@ -234,6 +234,17 @@ def telling(windows: list[Window], least_expected: float, low: float, high: floa
         if best is None or window.evidence > best.evidence:
             best = window
     return best
+
+
+def _evidence(events: float, expected: float, spread: float) -> float:
+    """By either way to allow for natural variation."""
+    edge = edge_evidence(events, expected, exp(SIGMAS * sqrt(spread)))
+    return max(edge, natural_evidence(events, expected, spread))
+
+
+def news(windows: list[Window], told_ms: int) -> list[Window]:
+    """Those that begin after what was told was over."""
+    return [window for window in windows if window.start_ms >= told_ms]
 
 
 def current(windows: list[Window], least_expected: float) -> Window | None:

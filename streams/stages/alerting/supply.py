@@ -21,6 +21,12 @@ BURN_MEMORY_MS: Final = 24 * HOUR_MS
 URGENT_MEMORY_MS: Final = 3 * HOUR_MS
 URGENT_HOURS: Final = 6.0
 """Below this at the burn of about the last three hours, a balance is low whatever the day's average says."""
+ENOUGH_EVENTS: Final = 30.0
+MOST_BURN_MEMORY_MS: Final = 7 * 24 * HOUR_MS
+"""A burn of a few clicks a day is mostly chance: it is averaged over about `ENOUGH_EVENTS` billable events, up to a
+week. Twice as many weigh in an exponential average, so the burn is known to 13%."""
+LEAST_EVENTS: Final = 10.0
+"""An average over fewer is not known yet, and only an empty account is low."""
 LASTS_AGAIN: Final = 1.25
 """Resolved when it lasts so many times the threshold: a top-up, not a quiet hour."""
 MAX_POOLS: Final = 4
@@ -98,13 +104,19 @@ class BalanceWatch:
     __slots__ = ("_burns",)
 
     def __init__(self) -> None:
-        self._burns: dict[str, tuple[float, float, int]] = {}
-        """By pool: averages over about a day and about three hours, and when."""
+        self._burns: dict[str, tuple[float, float, int, int]] = {}
+        """By pool: averages over about a day and about three hours, when, and since when."""
 
-    def look(self, allowance: Allowance, now_ms: int, alerting: Alerting) -> Signal:
-        """Hours that the balance lasts, against those that it should."""
-        smooth, latest = self._smoothed(allowance, now_ms)
+    def look(self, allowance: Allowance, now_ms: int, alerting: Alerting, unit_micros: float) -> Signal:
+        """Hours that the balance lasts, against those that it should.
+
+        `unit_micros`: what one billable event costs; 0 where only the events know.
+        """
+        smooth, latest = self._smoothed(allowance, now_ms, unit_micros)
         left = allowance.left_micros
+        since_ms = self._burns[allowance.pool_id][3] - HOUR_MS  # a burn is that of the hour before
+        if left > 0 and smooth * (now_ms - since_ms) / HOUR_MS < LEAST_EVENTS * unit_micros:
+            return BETWEEN
         if left > 0 and smooth <= 0:
             return CLEAR
         hours = max(0.0, left / smooth) if smooth > 0 else 0.0
@@ -125,19 +137,21 @@ class BalanceWatch:
         form = "empty" if left <= 0 else ""
         return Signal(Condition.MET, lasts, least, "hours", figures, form=form)
 
-    def _smoothed(self, allowance: Allowance, now_ms: int) -> tuple[float, float]:
+    def _smoothed(self, allowance: Allowance, now_ms: int, unit: float) -> tuple[float, float]:
         known = self._burns.get(allowance.pool_id)
         latest = float(allowance.burn_micros_per_h)
         if known is None:
             if len(self._burns) >= MAX_POOLS:
                 del self._burns[min(self._burns, key=lambda pool: (self._burns[pool][2], pool))]
-            self._burns[allowance.pool_id] = (latest, latest, now_ms)
+            self._burns[allowance.pool_id] = (latest, latest, now_ms, now_ms)
             return latest, latest
-        slow, quick, at_ms = known
+        slow, quick, at_ms, since_ms = known
         if now_ms > at_ms:
-            slow += (1 - exp(-(now_ms - at_ms) / BURN_MEMORY_MS)) * (latest - slow)
-            quick += (1 - exp(-(now_ms - at_ms) / URGENT_MEMORY_MS)) * (latest - quick)
-            self._burns[allowance.pool_id] = (slow, quick, now_ms)
+            passed, seen_ms = now_ms - at_ms, now_ms - since_ms  # before an average's memory is full: the plain mean
+            enough_ms = min(MOST_BURN_MEMORY_MS, ENOUGH_EVENTS * unit / slow * HOUR_MS) if slow > 0 else 0.0
+            slow += _gain(passed, min(seen_ms, max(BURN_MEMORY_MS, enough_ms))) * (latest - slow)
+            quick += _gain(passed, min(seen_ms, max(URGENT_MEMORY_MS, enough_ms))) * (latest - quick)
+            self._burns[allowance.pool_id] = (slow, quick, now_ms, since_ms)
         return slow, quick
 
     def snapshot(self) -> list[object]:
@@ -145,5 +159,9 @@ class BalanceWatch:
         return [[pool, *held] for pool, held in sorted(self._burns.items())]
 
     def restore(self, snapshot: list[Any]) -> None:
-        """Takes back what `snapshot` gave."""
-        self._burns = {pool: (slow, quick, at) for pool, slow, quick, at in snapshot}
+        """Takes back what `snapshot` gave. Of an earlier version, which did not tell since when: for long."""
+        self._burns = {row[0]: (*row[1:4], row[4] if len(row) > 4 else 0) for row in snapshot}
+
+
+def _gain(passed_ms: int, memory_ms: float) -> float:
+    return 1 - exp(-passed_ms / memory_ms)
