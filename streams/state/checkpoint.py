@@ -16,7 +16,7 @@ from streams.state.dedupe import DedupeIndex
 from streams.state.inputs import InputState
 from streams.state.partition import PartitionState
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Version of the state's format. A manifest of another is not read (deploy/RUNBOOK.md tells how to upgrade)."""
 _RUNS: Final = "runs/"
 _TOTALS: Final = "totals/"
