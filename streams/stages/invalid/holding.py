@@ -13,6 +13,7 @@ import numpy as np
 from streams.invalid import SourceKind
 from streams.stages.invalid.runs import (
     ENTRY,
+    MINOR_MASK,
     NO_DELAY,
     PUBLISHER_ENTRY,
     Keys,
@@ -30,8 +31,6 @@ KINDS: Final = tuple(SourceKind)
 SAME: Final = ("source", "high", "low", "delay_ms")
 """What makes two entries of one kind the same: a conversion is not its click, nor another conversion."""
 COPIED: Final = ("source", "high", "low", "at_ms", "campaign", "user", "click_type")
-ORIGIN: Final = ("address", "agent")
-"""Kept of publishers only."""
 ORDER: Final = ("partition", "at_ms", *reversed(SAME))
 """How entries with one key are sorted, the last name first: of two that are the same the earliest is kept."""
 
@@ -54,8 +53,11 @@ def dtype_of(kind: SourceKind) -> np.dtype[np.void]:
 def held_of(kind: SourceKind, clicks: Clicks, partition: int) -> Clicks:
     """What is kept of `CLICK` records of one kind that a partition forwarded."""
     held = np.zeros(len(clicks), dtype=dtype_of(kind))
-    for name in (*COPIED, *(ORIGIN if kind is SourceKind.PUBLISHER else ())):
+    for name in COPIED:
         held[name] = clicks[name]
+    if kind is SourceKind.PUBLISHER:
+        held["person"] = (clicks["user"] >> np.uint64(32)) ^ (clicks["user"] & MINOR_MASK)
+        held["address"], held["agent"] = clicks["address"], clicks["agent"]
     delay_ms = clicks["delay_ms"]
     held["delay_ms"] = np.where(delay_ms == NOT_CONVERTED, NO_DELAY, np.clip(delay_ms, 0, NO_DELAY - 1))
     held["partition"] = partition

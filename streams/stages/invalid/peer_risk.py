@@ -24,9 +24,9 @@ The share of pairs that are alike is Simpson's index (Nature 163, 1949): its est
 clicks, so that small and large publishers can be compared, and its negative logarithm is the entropy of order 2
 (Rényi), which Shannon's, as the labelled set has it, never falls below.
 
-Counts are exact, of the clicks that are held; addresses and agents are kept as 32 bits of their hash, so that of n
-distinct ones about n²/2³³ are taken for another (0.001% of 100,000). At most `MAX_SCORED` publishers are scored, those
-with the most clicks; the rest is one sum.
+Counts are exact, of the clicks that are held; users, addresses and agents are kept as 32 bits of their hash, so that
+of n distinct ones about n²/2³³ are taken for another (0.001% of 100,000). At most `MAX_SCORED` publishers are scored,
+those with the most clicks; the rest is one sum.
 """
 
 from enum import StrEnum
@@ -167,39 +167,50 @@ def assess(publishers: Publishers, step_ms: int, floor_ms: int) -> Assessment:
     clicks = publishers.clicks.between(from_ms, to_ms)
     if not len(clicks.click):
         return Assessment(from_ms, to_ms)
-    counts = np.bincount(clicks.publisher, minlength=len(publishers.sources))
-    order = np.lexsort((publishers.sources, -counts))
-    present = order[counts[order] > 0]
-    scored = present[:MAX_SCORED]
-    place = np.full(len(counts), -1, dtype=np.int64)
-    place[scored] = np.arange(len(scored))
-    looked = _Look(publishers, clicks, place, len(scored), (from_ms, to_ms))
+    sources, counts = np.unique(clicks.entries["source"], return_counts=True)
+    order = np.lexsort((sources, -counts))
+    scored, rest = order[:MAX_SCORED], order[MAX_SCORED:]
+    looked = _Look(publishers, clicks, _Places(sources, scored), (from_ms, to_ms))
     enough = counts[scored] >= LEAST_CLICKS
     parts = {trait: _compare(trait, shares, enough) for trait, shares in looked.shares(enough).items()}
     risks = [
-        _risk(int(publishers.sources[at]), looked, number, enough, [part[number] for part in parts.values()])
-        for number, at in enumerate(scored.tolist())
+        _risk(source, looked, number, enough, [part[number] for part in parts.values()])
+        for number, source in enumerate(sources[scored].tolist())
     ]
-    rest = present[MAX_SCORED:]
     return Assessment(from_ms, to_ms, int(enough.sum()), tuple(risks), len(rest), int(counts[rest].sum()))
+
+
+class _Places:
+    """Where a source stands among those that are scored; -1: it is none of them."""
+
+    def __init__(self, sources: Keys, scored: Ints) -> None:
+        self.size = len(scored)
+        self._sources = sources
+        self._place = np.full(len(sources), -1, dtype=np.int64)
+        self._place[scored] = np.arange(len(scored))
+
+    def of(self, rows: Rows) -> Ints:
+        """Of each row's source."""
+        source = rows.entries["source"]
+        at = np.minimum(np.searchsorted(self._sources, source), len(self._sources) - 1)
+        return np.where(self._sources[at] == source, self._place[at], -1)
 
 
 class _Look:
     """The clicks and conversions of the scored publishers, by their places among them."""
 
-    def __init__(
-        self, publishers: Publishers, clicks: Rows, place: Ints, size: int, window_ms: tuple[int, int]
-    ) -> None:
-        self.publishers, self.place, self.size, self.window_ms = publishers, place, size, window_ms
-        mine = np.flatnonzero(place[clicks.publisher] >= 0)
-        self.clicks = clicks.at(mine) if len(mine) < len(clicks.click) else clicks
-        self.owner = place[self.clicks.publisher]
+    def __init__(self, publishers: Publishers, clicks: Rows, places: _Places, window_ms: tuple[int, int]) -> None:
+        self.publishers, self.places, self.size, self.window_ms = publishers, places, places.size, window_ms
+        owner = places.of(clicks)
+        mine = np.flatnonzero(owner >= 0)
+        self.clicks = clicks.at(mine) if len(mine) < len(owner) else clicks
+        self.owner = owner[mine]
         self.counts = self._count(self.owner)
         self.conversions = self._count(self.owner[publishers.soonest_ms[self.clicks.click] <= WINDOW_MS])
         entries = self.clicks.entries
-        self.addresses = _Values(self.owner, entries["address"].astype(np.uint64), size)
-        self.agents = _Values(self.owner, entries["agent"].astype(np.uint64), size)
-        self.users = _Values(self.owner, (entries["user"] >> np.uint64(32)) ^ (entries["user"] & LOW), size)
+        self.addresses = _Values(self.owner, entries["address"].astype(np.uint64), self.size)
+        self.agents = _Values(self.owner, entries["agent"].astype(np.uint64), self.size)
+        self.users = _Values(self.owner, entries["person"].astype(np.uint64), self.size)
 
     def _count(self, owner: Ints) -> Floats:
         return np.bincount(owner, minlength=self.size).astype(np.float64)
@@ -245,7 +256,7 @@ class _Look:
         Only clicks that are old enough, and of their conversions only those that came so soon.
         """
         rows = self.clicks.between(self.window_ms[0], self.window_ms[1] - MATURE_MS)
-        owner, campaigns = self.place[rows.publisher], self.publishers.campaigns
+        owner, campaigns = self.places.of(rows), self.publishers.campaigns
         is_converted = (self.publishers.soonest_ms[rows.click] <= MATURE_MS).astype(np.float64)
         of_campaign = sums(np.ones(len(owner)), rows.campaign, campaigns)
         rates = sums(is_converted, rows.campaign, campaigns) / np.maximum(of_campaign, 1.0)
@@ -254,7 +265,7 @@ class _Look:
 
     def _timed(self, enough: Mask, rows: Rows, horizon_ms: int, from_ms: int, to_ms: int) -> Shares:
         """Conversions so long after their clicks, of those within the horizon; the clicks are as old."""
-        delay_ms, owner = rows.entries["delay_ms"].astype(np.int64), self.place[rows.publisher]
+        delay_ms, owner = rows.entries["delay_ms"].astype(np.int64), self.places.of(rows)
         counts = (owner >= 0) & (delay_ms <= horizon_ms)
         is_seen = counts & (delay_ms >= from_ms) & (delay_ms <= to_ms)
         trials = self._count(owner[counts])
