@@ -351,6 +351,32 @@ WHERE day >= toDate($__fromTime) - 1 AND day <= toDate($__toTime) + 1
 ORDER BY day DESC, gross_clicks DESC LIMIT 500"""
 
 
+RISKS = """\
+SELECT publisher_id, score, clicks, conversions, distinct_users AS users, distinct_addresses AS addresses,
+    distinct_agents AS agents, if(score IS NULL, concat('unverifiable: ', unscored), why) AS parts, weighed_to
+FROM publisher_risk
+WHERE weighed_to >= $__fromTime AND weighed_to <= $__toTime + INTERVAL 1 DAY
+ORDER BY score DESC NULLS LAST, clicks DESC LIMIT 100"""
+
+
+def publishers() -> Section:
+    """By risk."""
+    panel = rows(
+        About(
+            21,
+            "Publishers by risk",
+            "How far each publisher's clicks differ from its peers' over the last day: shared addresses, users and "
+            "agents, bursts, conversions missing, too soon or too late. The parts are log-odds above -4. Internal; no "
+            "verdict, and nothing is flagged by it. Of all campaigns.",
+            "Above 0.5: `campaign-streams publishers show` tells every part beside its peers'; look at its flags, and "
+            "talk to it.",
+            COUNT,
+        ),
+        sql_table(RISKS),
+    )
+    return Section("Publishers", column(panel, "score", "none", 3, above(0.2, 0.5)))
+
+
 def days() -> Section:
     """What advertisers may see."""
     panel = rows(
@@ -449,6 +475,6 @@ def build() -> Dashboard:
         "Of campaigns: organic traffic is left out.",
         [frame.variable(name) for name in frame.VARIABLES],
         frame.of_campaigns(),
-        [totals(), over_time(), days(), rules(), sources(), desks(), flags()],
+        [totals(), over_time(), days(), rules(), sources(), publishers(), desks(), flags()],
         since="now-24h",
     )

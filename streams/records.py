@@ -206,6 +206,30 @@ FLAG_COLUMNS: Final = (
     "decided",  # wall time of the tick
     "version",
 )
+RISK_COLUMNS: Final = (
+    "log_epoch",
+    "partition",  # of the source stage: publishers of one channel meet in one
+    "publisher_id",
+    "hour",  # of event time: the last step of an hour wins
+    "weighed_from",
+    "weighed_to",
+    "publishers",  # 1; of the row `other` as many as are folded into it
+    "clicks",
+    "conversions",
+    "distinct_users",
+    "distinct_addresses",
+    "distinct_agents",
+    "peers",
+    "score",  # NULL: unverifiable, `unscored` says why
+    "base_log_odds",
+    "unscored",
+    "traits",  # what is compared; the four columns behind are as long
+    "seen_shares",
+    "typical_shares",
+    "deviations",
+    "log_odds",
+    "version",
+)
 
 
 class Table(StrEnum):
@@ -219,6 +243,7 @@ class Table(StrEnum):
     PACING = "pacing_rows"
     ALERTS = "alert_rows"
     FLAGS = "flag_rows"
+    RISKS = "publisher_risk_rows"
 
 
 COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
@@ -230,6 +255,7 @@ COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
     Table.PACING: PACING_COLUMNS,
     Table.ALERTS: ALERT_COLUMNS,
     Table.FLAGS: FLAG_COLUMNS,
+    Table.RISKS: RISK_COLUMNS,
 }
 
 Row = tuple[Any, ...]
@@ -244,6 +270,7 @@ KEY_COLUMNS: Final[dict[Table, tuple[str, ...]]] = {
     Table.PACING: PACING_COLUMNS[: PACING_COLUMNS.index("currency")],
     Table.ALERTS: ALERT_COLUMNS[: ALERT_COLUMNS.index("kind")],
     Table.FLAGS: FLAG_COLUMNS[: FLAG_COLUMNS.index("event_id")],
+    Table.RISKS: RISK_COLUMNS[: RISK_COLUMNS.index("weighed_from")],
 }
 """The key of a row: the table's ORDER BY, in which the highest version wins."""
 

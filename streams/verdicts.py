@@ -33,6 +33,8 @@ CLICK: Final = np.dtype(
         ("click_type", "u1"),  # place in ClickType
         ("group", "<u8"),  # of publishers: XXH3, 64 bits, of the channel: they are each other's peers
         ("delay_ms", "<i8"),  # of a conversion, since its click; NOT_CONVERTED: this is the click itself
+        ("address", "<u4"),  # of publishers: XXH3 of the client's address, or else its network, lowest 32 bits; …
+        ("agent", "<u4"),  # … and of its user agent; 0: unknown
     ]
 )
 """One click of one source; or a conversion that is credited to it (of kind publisher only)."""

@@ -15,7 +15,7 @@ from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
 
 TABLES: Final = (Table.PANES, Table.REPORTS, Table.COHORTS, Table.PACING, Table.ALERTS, Table.FLAGS)
-"""Rows that a run has. The ledger and the settings are the topics' own."""
+"""Rows that a run has. The ledger and the settings are the topics' own; publishers' risks rest on a day before them."""
 TIMED_BY: Final[dict[Table, str]] = {
     Table.PANES: "effect_pane",
     Table.REPORTS: "effect_pane",

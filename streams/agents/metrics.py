@@ -13,6 +13,7 @@ from streams import __version__
 from streams.agents.keeper import Keeper
 from streams.agents.metrics_invalid import invalid_metrics
 from streams.agents.metrics_pacing import pacing_metrics
+from streams.agents.metrics_risk import risk_metrics
 from streams.agents.publisher import Publisher
 from streams.events import Input
 from streams.records import OTHER
@@ -58,6 +59,7 @@ class PipelineCollector(Collector):
         yield from campaign_metrics(windows, self.top)
         yield from pacing_metrics([owner.state.desk for owner in owners], ranked(windows)[: self.top])
         yield from invalid_metrics(owners, self.keeper.clock.now_ms())
+        yield from risk_metrics(owners)
 
     def _progress(self, owners: list[Owner]) -> Iterator[Metric]:
         lag = GaugeMetricFamily(PREFIX + "lag_records", "Records not applied yet.", labels=["topic", "partition"])

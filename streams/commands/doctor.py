@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -29,6 +30,8 @@ SAMPLE_RECORDS: Final = 200
 """Records looked at near the end of each partition."""
 PLACED: Final = frozenset({EVIDENCE, VERDICTS})
 """Topics in which workers put records without a key where they belong; reviews among the verdicts have one."""
+OLD_LIST_DAYS: Final = 90
+"""A list of data centres is old after a quarter: networks change hands, and new ones are missing."""
 SAMPLED_PARTITIONS: Final = 16
 """Partitions looked at of each topic, spread over all."""
 CLOCK_SKEW_LIMIT_MS: Final = 1_000
@@ -40,7 +43,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
     """Check everything that a worker needs; each finding comes with its remedy.
 
     Settings, broker, topics, partition counts, the partitioner (do records stand in the partition that their key
-    leads to?), ClickHouse and its schema version, the clocks, and the worker, if one runs here.
+    leads to?), ClickHouse and its schema version, the clocks, the list of data centres and its age, and the worker, if
+    one runs here.
 
     Exit code 0: all is well; 1: warnings; 2: errors. Nothing is changed, but for one empty record in ads.manifests
     with which the broker's clock is read. It ends within a minute, whatever is unreachable.
@@ -66,6 +70,7 @@ async def _examine(settings: Settings) -> "list[Finding]":
     found = await asyncio.gather(
         _bounded("broker", lambda: _kafka(settings)),
         _bounded("clickhouse", lambda: asyncio.to_thread(_clickhouse, settings)),
+        _bounded("data_centres", lambda: asyncio.to_thread(_data_centres, settings)),
         _bounded("worker", lambda: asyncio.to_thread(_worker, settings)),
         _bounded("console", lambda: asyncio.to_thread(_console, settings)),
     )
@@ -228,6 +233,49 @@ def _clock(skew_ms: int) -> "Finding":
     if abs(skew_ms) > CLOCK_SKEW_LIMIT_MS:
         return Finding("clock", "warning", detail, "synchronise the clocks (NTP) of ClickHouse and of this machine")
     return Finding("clock", "ok", detail)
+
+
+def _data_centres(settings: Settings) -> "list[Finding]":
+    """The list that the rule `data_centre` looks up: whether there is one that can be read, and how old it is."""
+    from streams.adapters.kafka_admin import Finding
+    from streams.adapters.lists import read_networks
+    from streams.invalid import Mode, Rule
+
+    path, rules = settings.invalid.data_centres, settings.parsed_rules().invalid
+    if rules.mode(Rule.DATA_CENTRE) is Mode.OFF:
+        return [Finding("data_centres", "ok", "the rule data_centre is off: no list is looked up")]
+    if path is not None:
+        found = read_networks(path, settings.invalid.data_centres_as_of)
+        detail = f"{path} names {found.entries:,} networks"
+        return [judge_list(detail, found.as_of, found.entries, found.too_small, datetime.now(UTC).date())]
+    if rules.lists.networks:
+        return [judge_list("the rules name networks", rules.lists.networks_as_of, 1, 0, datetime.now(UTC).date())]
+    detail = "no list of data centres is configured: the rule data_centre finds nothing, and their clicks are billed"
+    remedy = (
+        "name a file with one CIDR a line in invalid.data_centres (README: Invalid traffic), or set the rule to off"
+    )
+    return [Finding("data_centres", "warning", detail, remedy)]
+
+
+def judge_list(detail: str, as_of: str, entries: int, too_small: int, today: date) -> "Finding":
+    """What to say of a list with this date (ISO 8601). Pure."""
+    from streams.adapters.kafka_admin import Finding
+
+    try:
+        age_days = (today - date.fromisoformat(as_of)).days
+    except ValueError:
+        remedy = "date it: the comment `# as of YYYY-MM-DD`, or invalid.data_centres_as_of"
+        return Finding("data_centres", "warning", f"{detail}, of no known date", remedy)
+    detail += f", as of {as_of}"
+    if age_days < 0:
+        return Finding("data_centres", "warning", f"{detail}, which is yet to come", "mend its date")
+    if age_days > OLD_LIST_DAYS:
+        remedy = "get its present edition and restart the workers: addresses change hands, and people's may be on it"
+        return Finding("data_centres", "warning", f"{detail}: {age_days} days old", remedy)
+    if too_small * 2 > entries:
+        remedy = "give wider networks: events carry /24 (IPv4) and /48 (IPv6)"
+        return Finding("data_centres", "warning", f"{detail}; {too_small:,} are too small to be found", remedy)
+    return Finding("data_centres", "ok", f"{detail}: {age_days} days old")
 
 
 def _worker(settings: Settings) -> "list[Finding]":

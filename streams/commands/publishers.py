@@ -1,4 +1,4 @@
-"""`campaign-streams publishers score`: how risky each publisher's clicks look, and why."""
+"""`campaign-streams publishers list | show | score`: how risky each publisher's clicks look, and why."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from streams.commands import publisher_risks
 from streams.commands.options import notes, out, print_json, prose
 from streams.commands.query import Format
 from streams.errors import ConfigurationError
@@ -187,4 +188,6 @@ def _remarks(scored: list[Scored], label: str | None, fraud: str) -> None:
     notes().print(f"average precision {found:.3f} ({shares}; by chance {is_fraud.mean():.3f})")
 
 
+app.command("list", help=prose(publisher_risks.show_all.__doc__))(publisher_risks.show_all)
+app.command("show", help=prose(publisher_risks.show.__doc__))(publisher_risks.show)
 app.command("score", help=prose(score.__doc__), epilog=prose(EPILOG))(score)

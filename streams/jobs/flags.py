@@ -1,9 +1,11 @@
 """Writes the page about the rules for invalid traffic, schemas/flags.md: `python -m streams.jobs.flags`.
 
-Its texts are those of `streams.stages.invalid.catalogue`, its defaults those of `InvalidRules`. A test keeps the
+Its texts are those of `streams.stages.invalid.catalogue` and, on publishers' risk, of the docstring of
+`streams.stages.invalid.peer_risk`; its defaults are those of `InvalidRules`. A test keeps the
 committed page equal to what is generated here.
 """
 
+import inspect
 import sys
 from enum import Enum
 from typing import Any, Final
@@ -13,6 +15,7 @@ import msgspec
 from streams.invalid import InvalidRules, Rule, class_of
 from streams.jobs.schemas import SCHEMAS_DIRECTORY
 from streams.rules import DAY_MS, HOUR_MS, MINUTE_MS
+from streams.stages.invalid import peer_risk
 from streams.stages.invalid.catalogue import DESCRIPTIONS, REASONS
 
 PAGE: Final = SCHEMAS_DIRECTORY / "flags.md"
@@ -46,7 +49,29 @@ def flags_page() -> str:
     """The whole page."""
     rows = [f"| `{rule}` | {_class(rule)} | {InvalidRules().mode(rule)} | {DESCRIPTIONS[rule].name} |" for rule in Rule]
     table = "\n".join(["| rule | class | default | what it finds |", "|---|---|---|---|", *rows])
-    return "\n".join([_HEAD, table, "", *map(_chapter, Rule)])
+    return "\n".join([_HEAD, table, "", *map(_chapter, Rule), *_risk()])
+
+
+def _risk() -> list[str]:
+    """The chapter on publishers' risk."""
+    rows = [f"| `{trait}` | {words} |" for trait, words in peer_risk.WORDS.items()]
+    reasons = ", ".join(f"`{reason}`" for reason in peer_risk.Unscored)
+    least = (
+        f"A score needs {peer_risk.LEAST_CLICKS} clicks, {peer_risk.LEAST_PEERS} peers with as many, and "
+        f"{peer_risk.LEAST_TRAITS} traits that can be compared; without, a publisher is unverifiable ({reasons})."
+    )
+    text = inspect.cleandoc(peer_risk.__doc__ or "")
+    head = [
+        "## Publishers' risk",
+        "",
+        "Not a rule: no flag follows, no money moves. Internal.",
+        "",
+        text,
+        "",
+        least,
+        "",
+    ]
+    return [*head, "| trait | share of |", "|---|---|", *rows, ""]
 
 
 def _chapter(rule: Rule) -> str:

@@ -23,7 +23,7 @@ FORWARD_MS: Final = 1_000
 HEARTBEAT_MS: Final = 5_000
 """A partition that gets no clicks is told the watermark this often."""
 MAX_BATCH: Final = 8_000
-"""Entries of one batch: about 530 kB."""
+"""Entries of one batch: about 650 kB."""
 MAX_DELAY_MS: Final = 2 * DAY_MS
 """From click to conversion: what comes later tells the publishers' rules nothing."""
 MAX_NAMES: Final = 2_000
@@ -37,6 +37,8 @@ _RULES_OF: Final = {
     SourceKind.PUBLISHER: (Rule.PUBLISHER_FLOODING, Rule.PUBLISHER_TIMING),
 }
 Hashes = npt.NDArray[np.uint64]
+_SHORT: Final = np.uint64((1 << 32) - 1)
+"""Of addresses and agents, which publishers are only compared by."""
 
 
 def hash_of(value: str) -> int:
@@ -142,6 +144,8 @@ class Forwarding:
         if kind is SourceKind.PUBLISHER:
             owners = hash_all((e.channel or "-" for e in events), len(events))
             entries["group"] = owners
+            entries["address"] = hash_all((e.address_id or e.network for e in events), len(events)) & _SHORT
+            entries["agent"] = hash_all((e.user_agent for e in events), len(events)) & _SHORT
             for source, event in zip(sources.tolist(), events, strict=True):
                 if event.publisher_id and (source in self._names or len(self._names) < MAX_NAMES):
                     self._names[source] = event.publisher_id

@@ -21,6 +21,7 @@ from streams.state.flags import FlagBook, Move, Word, flag_of, flag_row
 from streams.state.forwarding import Forwarded, Forwarding, Heard
 from streams.state.inputs import InputState
 from streams.state.journal import Tick
+from streams.state.risk_rows import risk_rows
 from streams.state.touches import Finding, Pending, Touched, Touches
 from streams.state.traces import JUDGED_LATER
 from streams.topics import INPUT_TOPICS
@@ -33,6 +34,7 @@ class Judged(msgspec.Struct):
     moves: list[Move] = msgspec.field(default_factory=list)
     flags: list[Flag] = msgspec.field(default_factory=list)
     rows: list[Row] = msgspec.field(default_factory=list)
+    risks: list[Row] = msgspec.field(default_factory=list)
     forwarded: list[Forwarded] = msgspec.field(default_factory=list)
     verdicts: list[Verdict] = msgspec.field(default_factory=list)
 
@@ -86,7 +88,11 @@ class JudgingDesk:
             self._hear(said, inputs, rules, wall_ms, judged)
         judged.forwarded = self.forwarding.take(tick.seq, wall_ms, self._heard(inputs, tick))
         if self._has_evidence:
+            before = self.sources.assessment
             judged.verdicts, self._has_evidence = self.sources.decide(), False
+            found = self.sources.assessment
+            if found is not before:
+                judged.risks = list(risk_rows(self.log_epoch, self.partition, found, self.sources.name_of))
         return judged
 
     @staticmethod

@@ -229,7 +229,7 @@ class PartitionState:
     def _judge(self, tick: Tick, rows: dict[Table, list[Row]], blocks: dict[Table, list[RowBlock]]) -> Judged:
         """What moves between validities and what is given back, as rows of the journal, and in windows and pacing."""
         judged = self.judging.look(self.inputs, self.rules, tick)
-        rows[Table.FLAGS] = judged.rows
+        rows[Table.FLAGS], rows[Table.RISKS] = judged.rows, judged.risks
         effects = [effect for move in judged.moves for effect in self._moved_effects(move)]
         effects.extend(self._give_back())
         prefix = (self.log_epoch, JOURNAL_INPUT, self.partition)

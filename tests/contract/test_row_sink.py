@@ -70,6 +70,11 @@ VALUES: dict[Table, dict[str, Any]] = {
         "exhausts_at": PANE_S + 7,
     },
     Table.FLAGS: {"event_id": "点", "evidence": '{"pattern":"bot"}', "cost_millimicros": -(10**15)},
+    Table.RISKS: {
+        "score": 0.25,
+        "traits": ["same_minute", "shared_users"],
+        **{name: [0.5, 1e-9] for name in ("seen_shares", "typical_shares", "deviations", "log_odds")},
+    },
     Table.ALERTS: {"is_pushed": False, "seen": 0.1, "text_en": "“c1” has stalled.", "text_zh": "投放停滞。"},
 }
 
@@ -98,6 +103,7 @@ MEASURE = {
     Table.PACING: "spend_micros",
     Table.ALERTS: "seen",
     Table.FLAGS: "cost_millimicros",
+    Table.RISKS: "clicks",
 }
 """What changes from version to version."""
 
@@ -151,10 +157,13 @@ async def test_rows_that_differ_in_one_key_column_stay_apart(subject: Subject, t
     assert subject.rows(table) == sorted([base, *others], key=lambda row: [row[at] for at in key])
 
 
-@pytest.mark.parametrize("table", [Table.PACING, Table.ALERTS])
+@pytest.mark.parametrize("table", [Table.PACING, Table.ALERTS, Table.RISKS])
 async def test_rows_with_and_without_a_number_share_one_insertion(subject: Subject, table: Table) -> None:
-    names = ("forecast_micros", "exhausts_at") if table is Table.PACING else ("seen", "expected")
-    key = "campaign_id" if table is Table.PACING else "alert_id"
+    names, key = {
+        Table.PACING: (("forecast_micros", "exhausts_at"), "campaign_id"),
+        Table.ALERTS: (("seen", "expected"), "alert_id"),
+        Table.RISKS: (("score",), "publisher_id"),
+    }[table]
     rows = [make_row(table, **{key: f"x{at}"}, **dict.fromkeys(names, value)) for at, value in enumerate((None, 7))]
     await subject.sink.insert(table, rows)
     assert subject.rows(table) == rows

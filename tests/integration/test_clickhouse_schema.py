@@ -7,6 +7,7 @@ import pytest
 
 from streams.adapters.clickhouse import ClickHouseSink, connect
 from streams.adapters.clickhouse_migrations import Migration, load_migrations, migrate, schema_state
+from streams.adapters.clickhouse_runs import TABLES, TIMED_BY
 from streams.errors import ConfigurationError
 from streams.records import COLUMNS, KEY_COLUMNS, MEASURES, Table
 from streams.settings import ClickHouseSettings
@@ -26,6 +27,7 @@ VIEWS = {
     "alerts",
     "invalid_traffic",
     "flags",
+    "publisher_risk",
     "ledger",
     "shown_pane_rows",
     "shown_report_rows",
@@ -104,7 +106,15 @@ def test_measures_are_64_bits_and_signed(client: Any) -> None:
     assert types["version"] == "UInt64"
 
 
-@pytest.mark.parametrize("table", [t for t in Table if t not in (Table.LEDGER, Table.CAMPAIGNS)])
+NOT_OF_RUNS = (Table.LEDGER, Table.CAMPAIGNS, Table.RISKS)
+"""The topics' own; and risks, of whose day before a run's range nothing is written."""
+
+
+def test_every_table_but_those_has_a_twin_for_runs() -> None:
+    assert set(TABLES) == set(TIMED_BY) == set(Table) - set(NOT_OF_RUNS)
+
+
+@pytest.mark.parametrize("table", [t for t in Table if t not in NOT_OF_RUNS])
 def test_rows_of_runs_have_the_columns_of_live_rows_and_the_run(client: Any, table: Table) -> None:
     live = [(c["name"], c["type"]) for c in columns(client, table) if c["default_kind"] != "MATERIALIZED"]
     assert [(c["name"], c["type"]) for c in columns(client, f"run_{table.value}")] == [("run", "String"), *live]

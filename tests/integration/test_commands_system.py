@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +51,9 @@ class Running(NamedTuple):
         return future.result(90)
 
 
-def run_command(running: Running, *words: str, dsn: str = "") -> subprocess.CompletedProcess[str]:
+def run_command(
+    running: Running, *words: str, dsn: str = "", data_centres: str = ""
+) -> subprocess.CompletedProcess[str]:
     """The command as a user runs it, in a process of its own."""
     prefix = "CAMPAIGN_STREAMS_"
     env = {
@@ -61,6 +64,8 @@ def run_command(running: Running, *words: str, dsn: str = "") -> subprocess.Comp
     }
     if dsn:
         env[f"{prefix}CLICKHOUSE__DSN"] = dsn
+    if data_centres:
+        env[f"{prefix}INVALID__DATA_CENTRES"] = data_centres
     command = [sys.executable, "-m", "streams.cli", *words]
     return subprocess.run(
         command, env=env, cwd=running.directory, capture_output=True, text=True, timeout=120, check=False
@@ -196,10 +201,19 @@ def _ask_the_directory(running: Running) -> None:
     )
     assert answer.stdout.splitlines()[1:] == [str(ENTRIES + 1)], answer.stderr
     dsn = f"chdb://{running.directory / 'data' / 'clickhouse'}"
-    examined = run_command(running, "doctor", "--json", dsn=dsn)
+    (running.directory / "centres.txt").write_text(f"# as of {datetime.now(UTC).date()}\n192.0.2.0/24\n")
+    examined = run_command(running, "doctor", "--json", dsn=dsn, data_centres="centres.txt")
     severities = {finding["check"]: finding["severity"] for finding in json.loads(examined.stdout)}
     assert (severities.pop("clock"), set(severities.values()), examined.returncode) == ("ok", {"ok"}, 0)
-    assert {"broker", "topics", "partitions", "partitioner", "clickhouse", "schema"} <= severities.keys()
+    assert {
+        "broker",
+        "topics",
+        "partitions",
+        "partitioner",
+        "clickhouse",
+        "schema",
+        "data_centres",
+    } <= severities.keys()
     gone = run_command(running, "top", "--once", "--data-dir", "data")
     assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1)
     assert "worker" in gone.stderr

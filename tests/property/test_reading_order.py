@@ -50,7 +50,7 @@ def test_when_ticks_fold_changes_no_final_row(seed: int, other: int) -> None:
     assert _of_events(final_rows(often)) == _of_events(final_rows(once))
 
 
-DECIDED_AT_TICKS = (Table.CAMPAIGNS, Table.PACING, Table.ALERTS, Table.FLAGS)
+DECIDED_AT_TICKS = (Table.CAMPAIGNS, Table.PACING, Table.ALERTS, Table.FLAGS, Table.RISKS)
 """Rows of when somebody looked; so are all rows of the journal (credits)."""
 
 

@@ -267,7 +267,7 @@ def _nothing_else_was_ever_published(world: World) -> None:
 
 
 def _partition_of(table: Table, key: Row) -> int | None:
-    if table in (Table.PACING, Table.ALERTS, Table.FLAGS):
+    if table in (Table.PACING, Table.ALERTS, Table.FLAGS, Table.RISKS):
         return int(key[1])
     return None if table is Table.CAMPAIGNS else int(key[2])
 

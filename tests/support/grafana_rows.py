@@ -46,13 +46,34 @@ def generated_rows(seed: int = 7) -> dict[Table, list[Row]]:
     for values in _traffic(rng, {"campaign_id": "", "currency": "", "minute": BEGIN_S}, 0):
         found[Table.REPORTS].append(make_row(Table.REPORTS, **values, pane_ms=60_000))
     found[Table.LEDGER] = list(_ledger())
+    found[Table.RISKS] = list(_risks())
     return found
+
+
+def _risks() -> Iterator[Row]:
+    parts = {name: [4.5, 0.0] for name in ("seen_shares", "typical_shares", "deviations", "log_odds")}
+    for number, score in enumerate((None, 0.018, 0.62)):
+        yield make_row(
+            Table.RISKS,
+            publisher_id=f"pub-{number}",
+            weighed_from=BEGIN_S - 86_400,
+            weighed_to=BEGIN_S + 1_200,
+            clicks=100 * (number + 1),
+            conversions=number,
+            distinct_users=90,
+            distinct_addresses=70,
+            distinct_agents=30,
+            score=score,
+            unscored="few_clicks" if score is None else "",
+            traits=["same_minute", "shared_users"],
+            **parts,
+        )
 
 
 def run_rows(run: str) -> dict[Table, list[Row]]:
     """Rows of a run: the live ones again, or, of a what-if, fewer clicks and spend, other alerts and more flags."""
     live = generated_rows()
-    found = {table: rows for table, rows in live.items() if table not in (Table.CAMPAIGNS, Table.LEDGER)}
+    found = {table: rows for table, rows in live.items() if table not in (Table.CAMPAIGNS, Table.LEDGER, Table.RISKS)}
     if run != WHAT_IF:
         return found
     for table in (Table.PANES, Table.REPORTS):

@@ -72,6 +72,14 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "mode": "on",
     "evidence": "{}",
     "decided": PANE_S,
+    "hour": PANE_S - PANE_S % 3600,
+    "weighed_from": PANE_S - 86_400,
+    "weighed_to": PANE_S,
+    "publishers": 1,
+    **dict.fromkeys(("distinct_users", "distinct_addresses", "distinct_agents", "peers"), 0),
+    "score": None,
+    "base_log_odds": -4.0,
+    **{name: [] for name in ("traits", "seen_shares", "typical_shares", "deviations", "log_odds")},
     "version": 1,
 }
 
@@ -121,6 +129,9 @@ _TIMES: Final = frozenset(
         "began",
         "event_time",
         "decided",
+        "hour",
+        "weighed_from",
+        "weighed_to",
         "changed",
     }
 )

@@ -1,6 +1,8 @@
 """What `doctor` makes of what it finds, and that it ends when nothing can be reached."""
 
+import asyncio
 import json
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,16 @@ from typer.testing import CliRunner
 from streams.adapters.embedded_broker import free_port
 from streams.adapters.kafka_fetch import Record
 from streams.cli import app
-from streams.commands.doctor import finding_of, judge_partitioner
+from streams.commands.doctor import (
+    OLD_LIST_DAYS,
+    _bounded,
+    _data_centres,
+    finding_of,
+    judge_list,
+    judge_partitioner,
+)
 from streams.errors import ConfigurationError
+from streams.settings import load_settings
 from streams.topics import EVIDENCE, VERDICTS, partition_of
 
 PARTITIONS = 4
@@ -96,3 +106,66 @@ def test_wrong_settings_are_a_finding() -> None:
     result = CliRunner().invoke(app, ["doctor"], env={"CAMPAIGN_STREAMS_KAFKA__PARTITONS": "3", "COLUMNS": "100"})
     assert result.exit_code == 2
     assert "kafka.partitons" in result.output
+
+
+def list_of(tmp_path: Path, text: str) -> dict[str, str]:
+    path = tmp_path / "data-centres.txt"
+    path.write_text(text)
+    return {"CAMPAIGN_STREAMS_INVALID__DATA_CENTRES": str(path)}
+
+
+def data_centres(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> "tuple[str, str]":
+    """What is said of the list under these settings."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    (found,) = asyncio.run(_bounded("data_centres", lambda: asyncio.to_thread(_data_centres, load_settings())))
+    return found.severity, f"{found.detail} → {found.remedy}"
+
+
+def test_no_list_of_data_centres_is_a_warning_while_the_rule_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    severity, told = data_centres(monkeypatch, {})
+    assert severity == "warning"
+    assert "finds nothing" in told
+    assert "invalid.data_centres" in told
+    off = {"CAMPAIGN_STREAMS_RULES__INVALID": '{"modes": {"data_centre": "off"}}'}
+    assert data_centres(monkeypatch, off)[0] == "ok"
+
+
+def test_the_date_of_a_list_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    today = datetime.now(UTC).date()
+    for days, severity in ((3, "ok"), (OLD_LIST_DAYS - 1, "ok"), (OLD_LIST_DAYS + 2, "warning"), (-40, "warning")):
+        env = list_of(tmp_path, f"# as of {today - timedelta(days=days)}\n192.0.2.0/24\n")
+        assert data_centres(monkeypatch, env)[0] == severity, days
+
+
+@pytest.mark.parametrize(
+    ("age_days", "severity", "told"),
+    [
+        (0, "ok", "0 days old"),
+        (90, "ok", "90 days old"),
+        (91, "warning", "91 days old"),
+        (-1, "warning", "yet to come"),
+    ],
+)
+def test_a_list_is_old_after_ninety_days(age_days: int, severity: str, told: str) -> None:
+    today = date(2026, 11, 26)
+    found = judge_list("ten networks", (today - timedelta(days=age_days)).isoformat(), 10, 5, today)
+    assert (found.severity, told in found.detail) == (severity, True)
+    assert (found.remedy is None) is (severity == "ok")
+
+
+def test_a_list_without_a_date_or_of_single_addresses_is_a_warning() -> None:
+    today = date(2026, 11, 26)
+    assert judge_list("ten networks", "", 10, 0, today).severity == "warning"
+    assert "6 are too small" in judge_list("ten networks", today.isoformat(), 10, 6, today).detail
+
+
+@pytest.mark.parametrize("text", ["no network\n", "192.0.2.0/24\n"])
+def test_a_list_that_cannot_be_read_is_an_error_with_its_remedy(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    severity, told = data_centres(monkeypatch, list_of(tmp_path, text))
+    assert (severity, told.endswith("→ mend the file")) == ("error", True)
+    gone = {"CAMPAIGN_STREAMS_INVALID__DATA_CENTRES": str(tmp_path / "gone.txt")}
+    severity, told = data_centres(monkeypatch, gone)
+    assert (severity, "cannot be read" in told, "unset the setting" in told) == ("error", True, True)

@@ -1,5 +1,6 @@
 """`tokens new` and `tokens sql`, and what `doctor` says of access."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def test_the_sql_of_a_reader_grants_one_database_only() -> None:
     assert code == 0
     assert text.count("GRANT") == 1
     assert "GRANT SELECT ON reader_7.* TO reader_7" in text
+    assert not re.search("publisher_risk|flag_rows|[.]flags", text)  # risks, rules and evidence are internal
     assert "'adv-7'" in text
 
 

@@ -5,8 +5,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.agents.metrics import PREFIX, PipelineCollector
+from streams.agents.metrics_risk import TOP
 from streams.events import Input
 from streams.invalid import Rule
+from streams.stages.invalid.peer_risk import Assessment, PeerRisk, Unscored
 from streams.stages.invalid.sources import Figures, SourceDesk
 from streams.state.owner import Owner
 from streams.verdicts import FlagState
@@ -143,3 +145,24 @@ def test_a_worker_without_partitions_can_be_scraped() -> None:
     found = samples(Kept())
     assert found["source_clicks", ()] == 0
     assert not [name for name, _ in found if name == "flags_total"]
+
+
+async def test_the_riskiest_publishers_have_a_label_and_the_others_are_counted() -> None:
+    found = Kept()
+    await found.assign()
+    desks = [owner.state.judging.sources for owner in found.keeper.owners.values()]
+    scores = [number / 100 for number in range(TOP + 5)]
+    risks = [PeerRisk(number + 1, 100, 0, 9, 9, 9, score, None, ()) for number, score in enumerate(scores)]
+    unknown = PeerRisk(999, 3, 0, 1, 1, 1, None, Unscored.FEW_CLICKS, ())
+    desks[0].assessment = Assessment(0, 1, len(risks), (*risks, unknown), 7, 70)
+    if len(desks) > 1:  # the same publisher in another partition: the higher score stands
+        desks[1].assessment = Assessment(0, 1, 1, (risks[0], risks[-1]))
+    shown = {
+        dict(labels)["publisher"]: score for (name, labels), score in samples(found).items() if name == "publisher_risk"
+    }
+    assert len(shown) == TOP
+    assert min(shown.values()) == scores[5]
+    assert shown[f"{risks[-1].source:016x}"] == scores[-1]
+    assert value(found, "risk_publishers_unscored", reason="few_clicks") == 1
+    assert value(found, "risk_publishers_scored") == sum(len(desk.assessment.risks) for desk in desks) - 1
+    assert value(found, "risk_publishers_beyond") == 7

@@ -47,7 +47,7 @@ def test_every_row_has_a_value_for_each_column_but_the_version() -> None:
         touch = {"attribution": {"touch_type": "click", "touch_time_ms": T0}} if source is Input.CONVERSIONS else {}
         fed.feed(source, document(source, "a", **touch))
     output = fed.state.tick(Tick("claim", 1, T0, fed.state.positions()))
-    assert set(output.rows) == set(Table) - {Table.ALERTS, Table.FLAGS}
+    assert set(output.rows) == set(Table) - {Table.ALERTS, Table.FLAGS, Table.RISKS}
     for table, rows in output.rows.items():
         assert {len(row) for row in rows} == {len(COLUMNS[table]) - 1}
 

@@ -10,6 +10,7 @@ import pytest
 from streams.accounts import AccountBalance, SharedBudget
 from streams.events import EVENT_TYPES, Input
 from streams.invalid import Rule, SourceKind
+from streams.jobs.flags import PAGE, flags_page
 from streams.jobs.generate import generate, generate_campaigns, traffic_profile
 from streams.jobs.schemas import SCHEMAS_DIRECTORY, schema_documents, write_schemas
 from streams.records import DeadLetter, Entry
@@ -187,3 +188,7 @@ def test_settings_and_dead_letters_are_valid_by_their_schemas() -> None:
     validator = jsonschema.Draft202012Validator(json.loads(DOCUMENTS["dead_letter.json"]))
     validator.validate(json.loads(msgspec.json.encode(letter)))
     assert not validator.is_valid({"topic": "ads.clicks"})
+
+
+def test_the_committed_page_of_rules_is_the_one_that_is_generated() -> None:
+    assert PAGE.read_text(encoding="utf-8") == flags_page(), "run make schemas"

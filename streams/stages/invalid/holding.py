@@ -11,7 +11,18 @@ from typing import Any, Final
 import numpy as np
 
 from streams.invalid import SourceKind
-from streams.stages.invalid.runs import ENTRY, NO_DELAY, Keys, Mask, Runs, chosen, key_by_click, key_by_user
+from streams.stages.invalid.runs import (
+    ENTRY,
+    MINOR_MASK,
+    NO_DELAY,
+    PUBLISHER_ENTRY,
+    Keys,
+    Mask,
+    Runs,
+    chosen,
+    key_by_click,
+    key_by_user,
+)
 from streams.verdicts import CLICK, NOT_CONVERTED, Clicks
 
 ROOM: Final = 8
@@ -19,6 +30,7 @@ ROOM: Final = 8
 KINDS: Final = tuple(SourceKind)
 SAME: Final = ("source", "high", "low", "delay_ms")
 """What makes two entries of one kind the same: a conversion is not its click, nor another conversion."""
+COPIED: Final = ("source", "high", "low", "at_ms", "campaign", "user", "click_type")
 ORDER: Final = ("partition", "at_ms", *reversed(SAME))
 """How entries with one key are sorted, the last name first: of two that are the same the earliest is kept."""
 
@@ -37,13 +49,20 @@ TIDY_MS: Final = 3_600_000
 """Event time after which what has left every window leaves memory, too, however little comes."""
 
 
+def dtype_of(kind: SourceKind) -> np.dtype[np.void]:
+    """What is kept of an entry of this kind."""
+    return PUBLISHER_ENTRY if kind is SourceKind.PUBLISHER else ENTRY
+
+
 def held_of(kind: SourceKind, clicks: Clicks, partition: int) -> Clicks:
     """What is kept of `CLICK` records of one kind that a partition forwarded."""
-    held = np.zeros(len(clicks), dtype=ENTRY)
-    for name in ("source", "high", "low", "at_ms", "campaign", "user", "click_type"):
+    held = np.zeros(len(clicks), dtype=dtype_of(kind))
+    for name in COPIED:
         held[name] = clicks[name]
     if kind is SourceKind.PUBLISHER:
         held["user"] = clicks["group"]
+        held["person"] = (clicks["user"] >> np.uint64(32)) ^ (clicks["user"] & MINOR_MASK)
+        held["address"], held["agent"] = clicks["address"], clicks["agent"]
     delay_ms = clicks["delay_ms"]
     held["delay_ms"] = np.where(delay_ms == NOT_CONVERTED, NO_DELAY, np.clip(delay_ms, 0, NO_DELAY - 1))
     held["partition"] = partition
@@ -77,7 +96,9 @@ class Holding:
         self.forgotten = 0
         self.ignored = 0
         self.floors_ms = dict.fromkeys(KINDS, 0)
-        self.held = {kind: Runs(ENTRY, key_by_user if kind is SourceKind.ADDRESS else key_by_click) for kind in KINDS}
+        self.held = {
+            kind: Runs(dtype_of(kind), key_by_user if kind is SourceKind.ADDRESS else key_by_click) for kind in KINDS
+        }
         self._waiting: dict[SourceKind, list[Clicks]] = {kind: [] for kind in KINDS}
 
     def __len__(self) -> int:
@@ -87,6 +108,10 @@ class Holding:
     def waiting(self) -> int:
         """Entries that the watermark has not reached."""
         return sum(len(part) for parts in self._waiting.values() for part in parts)
+
+    def waiting_bytes(self) -> int:
+        """Memory of those."""
+        return sum(part.nbytes for parts in self._waiting.values() for part in parts)
 
     def _count(self, kind: SourceKind) -> int:
         return len(self.held[kind]) + sum(map(len, self._waiting[kind]))
@@ -169,4 +194,6 @@ class Holding:
         """Takes back what `head` gave."""
         self.forgotten, self.ignored = head["forgotten"], head["ignored"]
         self.floors_ms = {kind: head["floors_ms"][kind.value] for kind in KINDS}
-        self._waiting = {kind: [np.frombuffer(p, dtype=ENTRY) for p in head["waiting"][kind.value]] for kind in KINDS}
+        self._waiting = {
+            kind: [np.frombuffer(part, dtype=dtype_of(kind)) for part in head["waiting"][kind.value]] for kind in KINDS
+        }

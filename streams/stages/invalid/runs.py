@@ -4,7 +4,7 @@ A log-structured merge of a few arrays: new records become a run, runs of like s
 a logarithmic number of times), and a look-up asks every run by binary search. A run never changes, so its **name**
 stands for its content, and a checkpoint writes only runs that it has not written yet.
 
-Memory: `ENTRY` is 56 bytes and its key 8, so 64 bytes an entry; `TOLD` is 24 and 8.
+Memory: `ENTRY` is 56 bytes and its key 8, so 64 bytes an entry, of a publisher 76; `TOLD` is 24 and 8.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,6 +37,8 @@ ENTRY: Final = np.dtype(
     ]
 )
 """What is kept of a `CLICK`. Its kind is the store's."""
+PUBLISHER_ENTRY: Final = np.dtype([*ENTRY.descr, ("person", "<u4"), ("address", "<u4"), ("agent", "<u4")])
+"""Of a publisher's also whom it came from, 32 bits of each hash: what publishers are compared by."""
 TOLD: Final = np.dtype([("high", "<u8"), ("low", "<u8"), ("at_ms", "<i8")])
 """A click that a rule has flagged."""
 

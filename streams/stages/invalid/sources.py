@@ -7,10 +7,11 @@ window rules' final flags are one of the set of clicks alone (`crowding`). Publi
 (`publishers`) up to which their conversions have been read, too; who is convicted at one stands convicted until the
 next, and its clicks are flagged as they come.
 
-State is exact, so there is no sketch, and no error to state: `MAX_ENTRIES` entries of 64 bytes, 128 MB, hold 500,000
-clicks with a user, a device, an address and a publisher each. An entry is held until no window can contain both it
-and a click that is as late as may be. Beyond the bound, by kind, the oldest are forgotten and counted: windows of
-late clicks, and then of all, are cut short, so the error is one-sided: nobody is flagged for want of room.
+State is exact, so there is no sketch, and no error to state: `MAX_ENTRIES` entries of 64 bytes (of publishers 76),
+134 MB, hold 500,000 clicks with a user, a device, an address and a publisher each. An entry is held until no window
+can contain both it and a click that is as late as may be. Beyond the bound, by kind, the oldest are forgotten and
+counted: windows of late clicks, and then of all, are cut short, so the error is one-sided: nobody is flagged for want
+of room. Publishers' risks (`peer_risk`) are assessed at the last step that a look has passed.
 """
 
 from typing import Any, Final
@@ -31,8 +32,9 @@ from streams.stages.invalid.crowding import (
 )
 from streams.stages.invalid.forwarders import Forwarders
 from streams.stages.invalid.holding import KINDS, Holding
+from streams.stages.invalid.peer_risk import Assessment, assess
 from streams.stages.invalid.publishers import Publishers, Standing, reach_of, step_of
-from streams.stages.invalid.runs import ENTRY, MINOR_MASK, NO_DELAY, Keys, Runs, chosen, firsts, majors
+from streams.stages.invalid.runs import MINOR_MASK, NO_DELAY, PUBLISHER_ENTRY, Keys, Runs, chosen, firsts, majors
 from streams.stages.invalid.telling import RULES_OF, Telling
 from streams.verdicts import Clicks, EvidenceBatch, Verdict
 
@@ -76,6 +78,8 @@ class SourceDesk:
         """The last step at which publishers were weighed."""
         self._standing = Standing({}, 0, 0)
         """Who floods, as of that step."""
+        self.assessment = Assessment()
+        """Their risks at that step."""
         self._bursting: dict[Rule, Keys] = dict.fromkeys(RULES_OF[SourceKind.ADDRESS], np.zeros(0, dtype="<u8"))
         """Users of addresses who click unlike people: weighed again when their address is."""
 
@@ -115,7 +119,7 @@ class SourceDesk:
         if self._holding.raise_floors(floors_ms):
             self._telling.forget(self._holding.floors_ms)
         found: list[Finding] = []
-        of_publishers = np.zeros(0, dtype=ENTRY)
+        of_publishers = np.zeros(0, dtype=PUBLISHER_ENTRY)
         for kind, keys, entries in self._holding.complete(watermark_ms):
             found += self._weigh(kind, keys, entries)
             self._holding.add(kind, keys, entries)
@@ -203,18 +207,23 @@ class SourceDesk:
         publishers = Publishers(entries, self.rules)
         steps = range((from_ms // step_ms + 1) * step_ms, last_ms + 1, step_ms)
         self._stepped_ms = last_ms
+        self.assessment = assess(publishers, last_ms, self._holding.floors_ms[kind])
         found = []
         for at_ms in steps:
             findings, self._standing = publishers.weigh(at_ms)
             found += findings
         return found
 
+    def name_of(self, source: int) -> str:
+        """A publisher's id; of one beyond the bound of names its hash."""
+        return self._telling.name_of(source)
+
     def figures(self) -> Figures:
         """For metrics."""
         holding, stores = self._holding, self.stores().values()
         return Figures(
             entries=len(holding),
-            bytes=sum(each.nbytes for each in stores) + holding.waiting() * ENTRY.itemsize,
+            bytes=sum(each.nbytes for each in stores) + holding.waiting_bytes(),
             waiting=holding.waiting(),
             told=sum(len(told) for told in self._telling.told.values()),
             forgotten=holding.forgotten,
@@ -237,6 +246,7 @@ class SourceDesk:
             "telling": self._telling.head(),
             "stepped_ms": self._stepped_ms,
             "standing": self._standing.snapshot(),
+            "assessment": msgspec.to_builtins(self.assessment),
             "anchors": {rule.value: anchors.snapshot() for rule, anchors in self._anchors.items()},
             "bursting": {rule.value: keys.tobytes() for rule, keys in self._bursting.items()},
             "next_names": {name: store.next_name for name, store in self.stores().items()},
@@ -258,6 +268,7 @@ class SourceDesk:
         self._telling.restore_head(head["telling"])
         self._stepped_ms = head["stepped_ms"]
         self._standing = Standing.restored(head["standing"])
+        self.assessment = msgspec.convert(head["assessment"], Assessment)
         for rule, anchors in self._anchors.items():
             anchors.restore(head["anchors"][rule.value])
         self._bursting = {Rule(rule): np.frombuffer(keys, dtype="<u8") for rule, keys in head["bursting"].items()}

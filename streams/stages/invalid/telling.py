@@ -39,6 +39,10 @@ class Telling:
             if len(self.names) < MAX_NAMES:
                 self.names.setdefault(source, name[:MAX_NAME])
 
+    def name_of(self, source: int) -> str:
+        """The name, or where it is not known the hash, 16 hexadecimal digits."""
+        return self.names.get(source) or f"{source:016x}"
+
     def tell(self, finding: Finding, watermark_ms: int, floors_ms: Mapping[SourceKind, int]) -> Iterator[Verdict]:
         """Verdicts on those clicks that were not told before, by source and partition."""
         told, kind, clicks = self.told[finding.rule], KIND_OF[finding.rule], finding.clicks
@@ -56,7 +60,7 @@ class Telling:
                 yield Verdict(
                     rule=finding.rule,
                     source_kind=kind,
-                    source=self.names.get(source) or f"{source:016x}",
+                    source=self.name_of(source),
                     clicks=tuple(digests[at : at + MAX_VERDICT_CLICKS]),
                     evidence=finding.evidence.get(source, {}),
                     watermark_ms=watermark_ms,
