@@ -17,7 +17,7 @@ from streams.stages.invalid.flooding import Rates, convicted
 from tests.support.events import EVIDENCE_TOPIC, RawRecord
 
 PUBLISHER: Final = 3
-ENTRY: Final = struct.Struct("<BQQQqQQBQq")
+ENTRY: Final = struct.Struct("<BQQQqQQBQqII")
 LEAST_GROUP: Final = 10
 FLAT_MS: Final = 24 * 3_600_000
 """What the rule of times looks back for, if it is asked."""
@@ -90,7 +90,7 @@ class Desk:
         if batch["sequence"] >= known[0]:
             clicks_ms, credited_ms = max(known[1], batch["watermark_ms"]), max(known[2], batch["credited_ms"])
             self._said[batch["from_partition"]] = (batch["sequence"], clicks_ms, credited_ms, batch["is_idle"])
-        for kind, source, high, low, at_ms, campaign, _, _, group, delay_ms in ENTRY.iter_unpack(batch["clicks"]):
+        for kind, source, high, low, at_ms, campaign, _, _, group, delay_ms, _, _ in ENTRY.iter_unpack(batch["clicks"]):
             if kind == PUBLISHER and at_ms >= self._floor_ms:
                 click = struct.pack("<QQ", high, low).hex()
                 self._waiting.append(

@@ -200,8 +200,8 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
         "A publisher whose clicks convert far less often than its peers' on the same campaigns: by at least a factor, "
         "and by chance only with a tiny probability (beta-binomial over the peers). Peers are the publishers of its "
         "channel; where those are fewer than ten, all whose channels the same partition owns. Weighed at steps of "
-        "event time, a 36th of the window, once clicks and conversions have been read up to there; all its clicks of the "
-        "window are flagged, and until the next step those that come.",
+        "event time, a 36th of the window, once clicks and conversions have been read up to there; all its clicks of "
+        "the window are flagged, and until the next step those that come.",
         ("flooding_min_clicks", "flooding_window_ms", "flooding_ratio", "flooding_p"),
         "AppsFlyer: click flooding, very many clicks with very few conversions; labels of FDMA 2012.",
         "Publishers differ: the bound is on a factor and a probability against the spread among peers, never a fixed "
