@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Tests and benchmarks start many processes: each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo install test lint types format check sim bench schemas dashboards console tools clean
 
 $(INSTALLED): pyproject.toml

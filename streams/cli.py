@@ -1,66 +1,97 @@
 """The command line: `campaign-streams`. Each command lives in a module of its own; here they are only listed."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Final
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from streams import __version__
-from streams.commands import (
-    accounts,
-    alerts,
-    archive,
-    campaigns,
-    dead_letters,
-    demo,
-    doctor,
-    flags,
-    generate,
-    load,
-    notifier,
-    pacing,
-    publishers,
-    query,
-    reconcile,
-    replay,
-    sessions,
-    tokens,
-    top,
-    topics,
-    worker,
-)
 from streams.commands.options import prose
 from streams.errors import CampaignStreamsError
 
+COMMANDS: Final = {
+    "demo": "demo.demo",
+    "worker": "worker.worker",
+    "load": "load.load",
+    "archive": "archive.archive",
+    "generate": "generate.generate",
+    "query": "query.query",
+    "top": "top.top",
+    "doctor": "doctor.doctor",
+    "reconcile": "reconcile.reconcile",
+    "replay": "replay.replay",
+    "notifier": "notifier.notifier",
+    "campaigns": "campaigns.app",
+    "accounts": "accounts.app",
+    "sessions": "sessions.app",
+    "topics": "topics.app",
+    "pacing": "pacing.app",
+    "dead-letters": "dead_letters.app",
+    "runs": "replay.app",
+    "alerts": "alerts.app",
+    "flags": "flags.app",
+    "publishers": "publishers.app",
+    "tokens": "tokens.app",
+}
+"""What is typed, and the module and function or group (`app`) in streams.commands: in the order of `--help`."""
+
+
+def _command(name: str) -> Any:
+    """Imports a command's module and makes Click's command of it."""
+    module_name, member = COMMANDS[name].split(".")
+    module = import_module(f"streams.commands.{module_name}")
+    around = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+    if member == "app":
+        around.add_typer(module.app, name=name)
+    else:
+        function = getattr(module, member)
+        around.command(name, help=prose(function.__doc__), epilog=prose(getattr(module, "EPILOG", "")))(function)
+    return get_group(around).commands[name]
+
+
+class _Commands(Mapping[str, Any]):
+    """Each command is made when it is first looked up: none waits for what the others import."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _command(name)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class CommandLine(TyperGroup):
+    """The group of all commands."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()  # type: ignore[assignment]  # nothing adds to it
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names; looks at none of them."""
+        return list(self.commands)
+
+
 app = typer.Typer(
     name="campaign-streams",
+    cls=CommandLine,
     help="Live campaign metrics from Kafka: exact CTR and CVR, explainable, seconds old.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command("demo", help=prose(demo.demo.__doc__))(demo.demo)
-app.command("worker", help=prose(worker.worker.__doc__))(worker.worker)
-app.command("load", help=prose(load.load.__doc__), epilog=prose(load.EPILOG))(load.load)
-app.command("archive", help=prose(archive.archive.__doc__), epilog=prose(archive.EPILOG))(archive.archive)
-app.command("generate", help=prose(generate.generate.__doc__), epilog=prose(generate.EPILOG))(generate.generate)
-app.add_typer(campaigns.app, name="campaigns")
-app.add_typer(accounts.app, name="accounts")
-app.add_typer(sessions.app, name="sessions")
-app.add_typer(topics.app, name="topics")
-app.command("query", help=prose(query.query.__doc__), epilog=prose(query.EPILOG))(query.query)
-app.add_typer(pacing.app, name="pacing")
-app.command("top", help=prose(top.top.__doc__))(top.top)
-app.command("doctor", help=prose(doctor.doctor.__doc__))(doctor.doctor)
-app.command("reconcile", help=prose(reconcile.reconcile.__doc__), epilog=prose(reconcile.EPILOG))(reconcile.reconcile)
-app.add_typer(dead_letters.app, name="dead-letters")
-app.command("replay", help=prose(replay.replay.__doc__), epilog=prose(replay.EPILOG))(replay.replay)
-app.add_typer(replay.app, name="runs")
-app.command("notifier", help=prose(notifier.notifier.__doc__))(notifier.notifier)
-app.add_typer(alerts.app, name="alerts")
-app.add_typer(flags.app, name="flags")
-app.add_typer(publishers.app, name="publishers")
-app.add_typer(tokens.app, name="tokens")
 
 
 def _show_version(wanted: bool) -> None:

@@ -41,8 +41,6 @@ CATCH_UP_FACTOR = 5
 """While records wait in Kafka, ticks are this much rarer: nobody sees fresh numbers then, and rows are fewer."""
 LEAST_PAUSE_S = 0.05
 """Between two ticks, however long the first one took."""
-GC_THRESHOLDS = (100_000, 20, 50)
-"""Batches allocate many short-lived tuples and few cycles: the default of 700 would look for garbage all the time."""
 LAST_TICK_S = 5.0
 """At shutdown, for the tick under way and one more; where Kafka is away, what they had is read again."""
 LAST_FLUSH_S = 10.0
@@ -292,7 +290,6 @@ def run_worker(settings: Settings) -> None:
     (settings.worker.state_dir / "faust").mkdir(parents=True, exist_ok=True)
     app = create_app(settings)
     gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
     worker = Worker(app, loglevel=settings.worker.log_level)
     try:
         worker.execute_from_commandline()

@@ -10,11 +10,12 @@ import re
 import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Final, TypeVar
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from streams.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
@@ -84,14 +85,18 @@ def run(work: Coroutine[None, None, T]) -> T:
     return asyncio.run(work)
 
 
-def out() -> Console:
+def out() -> "Console":
     """Answers: standard output, texts as they are. Where it is no terminal, tables are as wide as they need to be."""
+    from rich.console import Console
+
     is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if is_sized else UNBOUNDED_WIDTH, highlight=False, markup=False, emoji=False)
 
 
-def notes() -> Console:
+def notes() -> "Console":
     """What is not the answer itself: progress and remarks, on standard error."""
+    from rich.console import Console
+
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 

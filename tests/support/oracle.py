@@ -11,6 +11,7 @@ bytes (which ticks count decides from when on settings and rules hold, and which
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from streams.records import MEASURES
@@ -67,12 +68,19 @@ class TickSeen(NamedTuple):
     document: dict[str, Any]
 
 
+@lru_cache(maxsize=10_000)
+def _entry(value: bytes) -> dict[str, Any]:
+    """A journal is asked about again and again while it grows; nobody changes what is read here."""
+    document: dict[str, Any] = json.loads(value)
+    return document
+
+
 def ticks_of(journal: Iterable[tuple[int, bytes]]) -> list[TickSeen]:
     """The ticks that count: of the last claim before them, each number once."""
     ticks: list[TickSeen] = []
     owner, highest = "", 0
     for offset, value in journal:
-        document = json.loads(value)
+        document = _entry(value)
         if document["type"] == "claim":
             owner = document["claim_id"]
         elif document["claim_id"] == owner and document["seq"] > highest:

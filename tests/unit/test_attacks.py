@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import cache
 from ipaddress import ip_network
 from typing import Any
 
@@ -44,6 +45,12 @@ ATTACKED = msgspec.structs.replace(
 
 def events_of(**changes: Any) -> list[GeneratedEvent]:
     return list(generate(msgspec.structs.replace(HONEST, **changes), seed=1))
+
+
+@cache
+def plain_events() -> list[GeneratedEvent]:
+    """Honest people alone, without an oddity: what several tests compare with."""
+    return events_of()
 
 
 def decoded(event: GeneratedEvent) -> Event:
@@ -297,10 +304,10 @@ def test_no_honest_user_clicks_like_a_machine(of: Any) -> None:
     assert max(Counter(click.user_id for click in of("")).values()) < 30
 
 
-def addresses(kinds: dict[Oddity, float]) -> dict[str, set[str]]:
+def addresses(events: list[GeneratedEvent]) -> dict[str, set[str]]:
     """Users by address."""
     found: dict[str, set[str]] = defaultdict(set)
-    for event in events_of(oddities=kinds):
+    for event in events:
         if event.input is Input.IMPRESSIONS:
             impression = decoded(event)
             found[impression.address_id or ""].add(impression.user_id or "")
@@ -308,15 +315,12 @@ def addresses(kinds: dict[Oddity, float]) -> dict[str, set[str]]:
 
 
 def test_at_home_two_share_an_address_in_an_office_dozens_behind_a_carrier_thousands() -> None:
-    assert max(map(len, addresses({}).values())) == 2
+    assert max(map(len, addresses(plain_events()).values())) == 2
     # 08:00 to 08:30 in Shanghai is before work; in Tokyo it is not.
     tokyo = {"time_zone": "Asia/Tokyo"}
-    working = defaultdict[str, set[str]](set)
-    for event in events_of(oddities={Oddity.OFFICE: 0.5}, **tokyo):
-        if event.input is Input.IMPRESSIONS:
-            working[decoded(event).address_id or ""].add(decoded(event).user_id or "")
+    working = addresses(events_of(oddities={Oddity.OFFICE: 0.5}, **tokyo))
     assert 40 < max(map(len, working.values())) < 200
-    assert max(map(len, addresses({Oddity.CARRIER: 1.0}).values())) > 1_000
+    assert max(map(len, addresses(events_of(oddities={Oddity.CARRIER: 1.0})).values())) > 1_000
 
 
 def test_a_persons_address_changes_in_the_course_of_days() -> None:
@@ -329,11 +333,10 @@ def test_a_persons_address_changes_in_the_course_of_days() -> None:
     assert max(map(len, seen.values())) <= 20
 
 
-def odd(kind: Oddity, **changes: Any) -> tuple[list[Any], list[Any]]:
+def odd(kind: Oddity) -> tuple[list[Any], list[Any]]:
     """(what is there without the oddity, what it adds), first deliveries."""
-    plain = {event_id_of(e.value) for e in events_of(**changes)}
-    oddities = {kind: USUAL_SHARES[kind]}
-    found = [e for e in events_of(**changes, oddities=oddities) if not e.duplicate]
+    plain = {event_id_of(e.value) for e in plain_events()}
+    found = [e for e in events_of(oddities={kind: USUAL_SHARES[kind]}) if not e.duplicate]
     assert not [e for e in found if e.attack]
     return (
         [decoded(e) for e in found if event_id_of(e.value) in plain],

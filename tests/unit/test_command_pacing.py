@@ -92,7 +92,7 @@ async def fill_spring(database: Database) -> None:
         "forecast_low_micros": 900 * M,
         "forecast_high_micros": 990 * M,
     }
-    await database.fill(
+    await database.fill_at_once(
         Table.PACING, *(look(minute) for minute in range(0, 899, 30)), look(899, **told, exhausts_at=START_S + 80_000)
     )
 
@@ -141,7 +141,7 @@ async def test_plan_budget_spend_and_forecast_are_told_apart_by_their_marks(data
 
 
 async def test_a_line_of_spend_rises_from_the_lower_left(database: Database) -> None:
-    await database.fill(Table.PACING, *(look(minute, target_micros=0) for minute in range(0, 1_440, 10)))
+    await database.fill_at_once(Table.PACING, *(look(minute, target_micros=0) for minute in range(0, 1_440, 10)))
     lines = called("show", "spring").splitlines()
     first = next(at for at, line in enumerate(lines) if "spend  ···" in line)
     drawn = lines[first + 2 : first + 13]
