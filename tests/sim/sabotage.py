@@ -225,7 +225,7 @@ ALL: Final = (
     Case(rereads_only_up_to_what_was_replayed, _CRASHING | {"poison": 0.05}),
     Case(moves_again_what_is_told_again, {}),
     Case(forgets_late_words_in_recovery, _CRASHING | _PROMPT),
-    Case(forgets_sources_in_recovery, _CRASHING | _PROMPT),
+    Case(forgets_sources_in_recovery, _CRASHING | _PROMPT | {"crash": 0.003}),
     Case(leaves_credits_behind, {"records": 600}),
 )
 
