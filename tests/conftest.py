@@ -13,7 +13,6 @@ import pytest
 from hypothesis import settings
 
 from streams.adapters.embedded_broker import EmbeddedBroker
-from streams.commands.worker import GC_THRESHOLDS
 from streams.settings import KafkaSettings
 from tests.support.apache_kafka import ApacheKafka, started_or_skipped
 from tests.support.brokers import BROKERS, settings_of
@@ -49,10 +48,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of tests never become garbage: looking at them again and again took a tenth of the time."""
+    """Thousands of tests never become garbage: looking at them again and again took a fifteenth of the time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 @pytest.fixture(scope="session")

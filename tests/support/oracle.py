@@ -410,8 +410,14 @@ def _rule_row(partition: int, topic: str, offset: int, rules_seq: int, rules: Ma
         rules["max_pane_keys"],
         rules["max_report_keys"],
         *_modes(rules["invalid"]),
-        json.dumps(rules["invalid"]),
+        json.dumps(_without_patterns(rules["invalid"])),
     )
+
+
+def _without_patterns(invalid: Mapping[str, Any]) -> dict[str, Any]:
+    """The oracle knows its bot by name: a row need not carry the patterns of all of them, 25 KB for every event."""
+    lists = {name: held for name, held in invalid["lists"].items() if name != "crawler_patterns"}
+    return {**invalid, "lists": lists}
 
 
 def _modes(invalid: Mapping[str, Any]) -> tuple[str, str]:

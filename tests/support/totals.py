@@ -54,14 +54,25 @@ Status = Callable[[], Awaitable[dict[str, Any] | None]]
 
 
 async def until_drained(kafka: KafkaSettings, statuses: list[Status], timeout_s: float = DRAIN_TIMEOUT_S) -> None:
-    """Waits until the journals' last ticks stand at the ends of all inputs, and the workers have published it all."""
+    """Waits until the journals' last ticks stand at the ends of all inputs, and the workers have published it all.
+
+    Journals are read whole, so workers are asked first; and again behind them, for what the last ticks brought.
+    """
     deadline = time.monotonic() + timeout_s
-    behind, told = await _behind(kafka), [await status() for status in statuses]
-    while behind or not _have_published(told, kafka.partitions):
+    while True:
+        told, behind = await _told(statuses), None
+        if _have_published(told, kafka.partitions):
+            behind = await _behind(kafka)
+            told = await _told(statuses)
+            if not behind and _have_published(told, kafka.partitions):
+                return
         shown = [status and {k: v for k, v in status.items() if k != "campaigns"} for status in told]
         assert time.monotonic() < deadline, f"not drained after {timeout_s} s: behind {behind}, workers say {shown}"
         await asyncio.sleep(0.1)
-        behind, told = await _behind(kafka), [await status() for status in statuses]
+
+
+async def _told(statuses: list[Status]) -> list[dict[str, Any] | None]:
+    return [await status() for status in statuses]
 
 
 async def _behind(kafka: KafkaSettings) -> dict[tuple[str, int], tuple[int | None, int]]:
