@@ -7,8 +7,8 @@ less `RESOLUTION_MS`; a gap that chance made longer than its outage is false. Ho
 nobody injected is reported beside (`loop.stalled_by_outage`), and so are the figures as they would be if all of those
 were false (`*_if_outages_were_false`).
 
-**Expected to under-deliver** is a forecast. It is true where a usual day's demand cannot spend the budget, and where its
-period then ended short of the budget by half of the alert's threshold at least.
+**Expected to under-deliver** is a forecast: true where a usual day's demand cannot spend the budget, or where its
+period then ended short of the budget by half of the alert's threshold.
 """
 
 from collections import Counter, defaultdict
