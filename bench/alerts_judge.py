@@ -6,6 +6,9 @@ market itself (`bench.market_demand`). The alert is true if that had lasted for 
 less `RESOLUTION_MS`; a gap that chance made longer than its outage is false. How many of the true ones tell of outages
 nobody injected is reported beside (`loop.stalled_by_outage`), and so are the figures as they would be if all of those
 were false (`*_if_outages_were_false`).
+
+**Expected to under-deliver** is a forecast: true where a usual day's demand cannot spend the budget, or where its
+period then ended short of the budget by half of the alert's threshold.
 """
 
 from collections import Counter, defaultdict
@@ -17,6 +20,7 @@ from bench.market import Step
 from bench.market_demand import PANE_MS
 from streams.rules import DAY_MS, HOUR_MS
 from streams.signals import Alert, AlertState
+from streams.terms import PPM
 
 GRACE_MS: Final = HOUR_MS
 """An incident may still be found so long after its end."""
@@ -124,9 +128,19 @@ class Judge:
         """The campaign's demand, at rate 1, is short of its budget on a usual day."""
         return self.loop.market.truths[index].abundance < 1.0
 
+    def _came_true(self, alert: Alert) -> bool:
+        """At the end: what a forecast said has happened."""
+        now = self._of(self._index(alert), alert.changed_ms)
+        if alert.kind is not K.EXPECTED_UNDER_DELIVERY or now is None:
+            return False
+        spent, budget, bounds = now
+        least = 1 - self.loop.settings[self._index(alert)].alerts.expected_under_ppm / PPM / 2
+        return bounds[1] <= self.loop.market.now_ms and spent <= least * budget
+
     def result(self) -> dict[str, Any]:
         """What is summed up over seeds."""
         loop = self.loop
+        self.false = [alert for alert in self.false if not self._came_true(alert)]
         found, delays = Counter[str](), defaultdict[str, list[float]](list)
         fired = [alert for alert in self.told if alert.state is AlertState.FIRING]
         missed, late = [], 0

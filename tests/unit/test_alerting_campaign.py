@@ -448,6 +448,17 @@ def test_a_cost_far_over_target_is_told_and_pushed(early: int, is_told: bool) ->
         assert told[0].seen == pytest.approx(12.5 * UNIT, rel=0.1)
 
 
+def test_a_campaign_that_pays_by_conversion_has_no_cost_to_be_judged() -> None:
+    """Its spend comes with late conversions: here it goes on for hours in which few clicks come, and fewer convert."""
+    watched, told = learned(settings_of(billing=Billing(model=BillingModel.CPA, price_micros=5 * UNIT))), []
+    for _ in range(10):
+        for _ in range(6):
+            watched.alerts.add(Added(watched.now_ms, 1_666, 0, 50, 0, 50 * UNIT * 1_000))
+            watched.now_ms += 10 * MINUTE
+            told += watched.look()
+    assert kinds(told) == [K.CVR_ANOMALY]
+
+
 def test_a_cost_far_over_target_is_told_of_few_conversions() -> None:
     """3 conversions an hour, where 12 would be on target."""
     settings = settings_of(billing=msgspec.structs.replace(COSTLY, target_cost_micros=3 * UNIT))

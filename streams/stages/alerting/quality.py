@@ -22,7 +22,7 @@ from streams.stages.alerting.hours import (
 )
 from streams.stages.alerting.ratios import EVIDENCE, HIGH, LOW, Measure, RatioWatch, Window, current, news, telling
 from streams.stages.rates import wilson
-from streams.terms import PPM, AlertKind
+from streams.terms import PPM, AlertKind, BillingModel
 
 _SPENT: Final = TAINT_IMPRESSIONS | TAINT_CLICKS | TAINT_CONVERSIONS
 CTR: Final = Measure("ctr", CLICKS, IMPRESSIONS, False, TAINT_IMPRESSIONS | TAINT_CLICKS)
@@ -36,9 +36,10 @@ CALM_HIGH: Final = HIGH**0.5
 """Half of the material change, in logarithms, is how far a ratio must come back."""
 COLLAPSED: Final = 0.25
 RECOVERED: Final = 0.5
+NOT_COLLAPSED: Final = sqrt(COLLAPSED * RECOVERED)
 COLLAPSE_EVIDENCE: Final = log(24 * 20)
-"""That there is something at all is certain by then: of days with half of the usual conversions, in one of 20 at most
-chance makes a collapse."""
+"""That there is something at all is certain by then. This is evidence against a share half-way (in logarithms) to what
+has recovered: of days with that many conversions, in one of 20 at most chance makes a collapse."""
 FLAT_SPEND: Final = 0.5
 """Share of the usual spend that still counts as spending as usual."""
 COST_AGE_MS: Final = 7 * DAY_MS
@@ -50,6 +51,15 @@ INVALID_LEAST: Final = 200
 INVALID_Z: Final = 4.0
 """Instead of 1.96: the window slides and is looked at all day long."""
 INVALID_RESOLVED: Final = 0.7
+
+
+_NO_COST: Final = {
+    AlertKind.CPA_ANOMALY: CLEAR,
+    AlertKind.CONVERSIONS_COLLAPSED: CLEAR,
+    AlertKind.COST_OVERRUN: CLEAR,
+}
+"""Where conversions are paid for, their cost is the contract's, and spend comes with late conversions of earlier
+clicks: beside the clicks of the hour it says nothing, and all the less after a pause."""
 
 
 class QualityWatch:
@@ -87,7 +97,7 @@ class QualityWatch:
         ctr, cvr, cpa, collapse = (ratio.windows(hours, now_ms, zone) for ratio in self.ratios)
         clicks, conversions = float(alerting.anomaly_min_clicks), float(alerting.anomaly_min_conversions)
         date = local_date(now_ms, zone)
-        return {
+        signals = {
             AlertKind.CTR_ANOMALY: _anomaly(ctr, clicks, HIGH, date, told[AlertKind.CTR_ANOMALY]),
             AlertKind.CVR_ANOMALY: _anomaly(cvr, conversions, HIGH, date, told[AlertKind.CVR_ANOMALY]),
             AlertKind.CPA_ANOMALY: _anomaly(cpa, conversions, float("inf"), date, told[AlertKind.CPA_ANOMALY], 1_000.0),
@@ -98,6 +108,7 @@ class QualityWatch:
                 settings, hours, cpa, conversions, now_ms, told[AlertKind.COST_OVERRUN]
             ),
         }
+        return signals | _NO_COST if settings.billing.model is BillingModel.CPA else signals
 
     def _collapse(
         self, hours: Hours, judged: tuple[list[Window], ...], least: float, zone: str, told_ms: int
@@ -215,8 +226,8 @@ def _anomaly(
 
 
 def _has_collapsed(hours: Hours, window: Window, zone: str) -> bool:
-    """Also by the evidence, which excludes that there are `RECOVERED` of the usual conversions; and at flat spend."""
-    evidence = natural_evidence(window.events, RECOVERED * window.expected, window.spread)
+    """Also by evidence of its own, and at flat spend: a price that triples is no collapse, by whatever chance."""
+    evidence = natural_evidence(window.events, NOT_COLLAPSED * window.expected, window.spread)
     return evidence >= COLLAPSE_EVIDENCE and _spends_as_usual(hours, window, zone)
 
 
