@@ -24,6 +24,7 @@ def status(keeper: Keeper, publisher: Publisher, highwater: Highwater, top: int)
         "waiting_reports": sum(
             not s.report.is_clean or not s.cohorts.is_clean for o in owners for s in o.state.inputs.values()
         ),
+        "waiting_evidence": sum(o.state.judging.forwarding.has_untold for o in owners),
         "inserted_rows": publisher.inserted_rows,
         "insertion_errors": publisher.errors,
         "sink_up": publisher.failures_in_a_row == 0,

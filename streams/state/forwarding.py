@@ -5,7 +5,7 @@ publishers of a channel, which are each other's peers, meet. Clicks that general
 are judged already.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -92,6 +92,8 @@ class Forwarding:
         self._sent_ms = 0
         self._told: dict[int, tuple[Heard, int]] = {}
         """By target: what it knows, and when it was told."""
+        self._heard = Heard()
+        """As of the last tick."""
 
     def add_clicks(self, events: Sequence[Event], digests: Sequence[bytes], rules: InvalidRules) -> None:
         """Clicks that count and that no general rule excludes."""
@@ -157,9 +159,28 @@ class Forwarding:
         """Whether a tick at this time would send clicks that wait."""
         return bool(self._waiting) and wall_ms >= self._sent_ms + FORWARD_MS
 
+    @property
+    def has_untold(self) -> bool:
+        """Whether clicks wait, or somebody does not know yet how far this partition has read."""
+        return bool(self._waiting) or any(True for _ in self._untold())
+
+    def _untold(self) -> Iterator[tuple[int, Heard, int]]:
+        """Targets that know something else: what, and since when."""
+        for target in range(self.partitions) if self._heard.clicks_ms >= 0 else ():
+            known, at_ms = self._told.get(target, (Heard(), 0))
+            if known != self._heard:
+                yield target, known, at_ms
+
+    def has_something_due(self, wall_ms: int) -> bool:
+        """Whether a tick at this time would send anything."""
+        if self._waiting:
+            return self.is_due(wall_ms)
+        return any(wall_ms >= at_ms + HEARTBEAT_MS for _, _, at_ms in self._untold())
+
     def take(self, sequence: int, wall_ms: int, heard: Heard) -> list[Forwarded]:
         """At a tick: what goes out, in order. Of several batches for one target the last brings the watermark."""
         found = []
+        self._heard = heard
         if self.is_due(wall_ms):
             targets = np.concatenate([t for t, _ in self._waiting])
             entries = np.concatenate([e for _, e in self._waiting])
@@ -173,10 +194,9 @@ class Forwarding:
         if self._waiting or heard.clicks_ms < 0:  # what waits is not yet told: no watermark without it
             return found
         told = {each.to_partition for each in found}
-        for target in range(self.partitions):
-            known, at_ms = self._told.get(target, (Heard(), 0))
+        for target, known, at_ms in self._untold():
             is_due = wall_ms >= at_ms + HEARTBEAT_MS or heard.is_idle is not known.is_idle
-            if target not in told and known != heard and is_due:
+            if target not in told and is_due:
                 found.append(self._batch(target, sequence, heard, np.zeros(0, dtype=CLICK), {}))
                 told.add(target)
         self._told.update(dict.fromkeys(told, (heard, wall_ms)))

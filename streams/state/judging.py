@@ -64,8 +64,8 @@ class JudgingDesk:
         self._staged.append(word)
 
     def has_something_due(self, wall_ms: int) -> bool:
-        """Whether a tick at this time would forward clicks."""
-        return self.forwarding.is_due(wall_ms)
+        """Whether a tick at this time would forward clicks, or how far they have been read."""
+        return self.forwarding.has_something_due(wall_ms)
 
     # At a tick
 

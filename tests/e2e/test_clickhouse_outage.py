@@ -40,8 +40,8 @@ async def test_clickhouse_away_at_start_and_for_long_with_a_kill_inside_changes_
             await traffic
             await until_drained(system.kafka, [system.status])
             assert system.restarts == 1
-            stored = await asyncio.to_thread(read_rows, clickhouse.dsn())
             await system.stop_worker()
+            stored = await asyncio.to_thread(read_rows, clickhouse.dsn())
             truth = await assert_equal_to_oracle(system.kafka, stored, await read_logs(system.kafka, load.expected))
     print(summary(truth))
     assert sum(summary(truth).values()) > OUTAGE_S * RATE / 2

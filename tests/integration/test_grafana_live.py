@@ -30,7 +30,7 @@ from tests.support.tools import tool
 RATE = 500.0
 TRAFFIC_MS = 8_000
 GIVE_UP_AFTER_S = 90.0
-NEEDS_HOURS = ("Top movers", "CVR by click time")
+NEEDS_HOURS = ("Top movers", "CVR by click time", "Publishers by risk")
 """What some seconds of traffic say nothing about; generated rows do (test_grafana_sql.py)."""
 SETTINGS = {
     "RULES": '{"report_every_ms": 1000}',

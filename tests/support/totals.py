@@ -87,7 +87,8 @@ def _have_published(told: list[dict[str, Any] | None], partitions: int) -> bool:
     found = [status for status in told if status is not None]
     owned = sorted(partition for status in found for partition in status["partitions"])
     waiting = any(
-        status["dirty_rows"] or status["waiting_reports"] or status["recovering"] or not status["ticked"]
+        not status["ticked"]
+        or any(status[name] for name in ("dirty_rows", "waiting_reports", "waiting_evidence", "recovering"))
         for status in found
     )
     return len(found) == len(told) and owned == list(range(partitions)) and not waiting
