@@ -473,6 +473,13 @@ def test_a_cost_far_over_target_is_told_of_few_conversions() -> None:
     assert K.COST_OVERRUN in kinds(told)
 
 
+def test_a_cost_that_is_told_does_not_hide_why() -> None:
+    watched = learned()
+    watched.settings = settings_of(billing=msgspec.structs.replace(COSTLY, target_cost_micros=2 * UNIT))
+    assert kinds([alert for _ in range(6) for alert in watched.hour(300, 60)]) == [K.COST_OVERRUN]
+    assert kinds([alert for _ in range(8) for alert in watched.hour(300, 60, early=18)]) == [K.CVR_ANOMALY]
+
+
 def test_a_learning_campaign_is_not_judged_by_its_conversions() -> None:
     optimised = settings_of(
         billing=Billing(
