@@ -66,7 +66,8 @@ _SILENCED_BY: Final[dict[AlertKind, frozenset[AlertKind]]] = {
         {AlertKind.CONVERSIONS_COLLAPSED, AlertKind.CVR_ANOMALY, AlertKind.CTR_ANOMALY, AlertKind.COST_OVERRUN}
     ),
 }
-"""A kind does not begin while one of these fires or is met: what tells the same thing better, or is its cause. Of kinds that stop delivery, what fires is closed, too."""
+"""A kind does not begin while one of these fires or is met: what tells the same thing better, or is its cause. Of kinds
+that stop delivery, what fires is closed, too."""
 _NEEDS_CLICKS: Final = frozenset({Input.IMPRESSIONS, Input.CLICKS})
 _NEEDS_ALL: Final = frozenset({Input.IMPRESSIONS, Input.CLICKS, Input.CONVERSIONS})
 _QUALITY_NEEDS: Final = {
