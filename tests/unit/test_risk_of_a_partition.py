@@ -9,7 +9,7 @@ from streams.state.checkpoint import capture, restore
 from streams.state.forwarding import Forwarded, hash_of
 from streams.state.journal import Tick
 from streams.state.partition import PartitionState
-from streams.topics import EVIDENCE
+from streams.topics import EVIDENCE, INPUT_TOPICS
 from streams.verdicts import encode_evidence
 from tests.unit.given import MINUTE, SECOND, T0, Fed, batch, document
 
@@ -35,8 +35,9 @@ def clicks() -> list[dict[str, Any]]:
 
 
 def ticked(state: PartitionState) -> tuple[list[dict[str, Any]], list[Forwarded]]:
-    """A tick: rows of risk by column, and what is forwarded, which is read back."""
-    output = state.tick(Tick("claim", state.seq + 1, T0 + state.seq * 10 * SECOND, state.positions()))
+    """A tick: rows of risk by column, and what is forwarded, which is read back. No conversions are to be read."""
+    silent = (INPUT_TOPICS[Input.CONVERSIONS],)
+    output = state.tick(Tick("claim", state.seq + 1, T0 + state.seq * 10 * SECOND, state.positions(), silent=silent))
     told = [signal for signal in output.signals if isinstance(signal, Forwarded)]
     if told:
         values = [encode_evidence(each.batch) for each in told]
