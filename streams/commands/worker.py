@@ -1,13 +1,7 @@
 """`campaign-streams worker`: the production process."""
 
-import gc
-from typing import Final
-
+from streams.adapters.collector import collect_rarely
 from streams.settings import load_settings
-
-GC_THRESHOLDS: Final = (100_000, 20, 50)
-"""Batches, and imports, allocate many short-lived objects and few cycles: the default of 700 would look for garbage all
-the time."""
 
 
 def worker() -> None:
@@ -16,7 +10,7 @@ def worker() -> None:
     Kafka and ClickHouse come from the settings (environment and TOML). SIGTERM ends it in order: last tick, last rows,
     last checkpoint. A killed worker loses nothing: the next one recovers from the journal.
     """
-    gc.set_threshold(*GC_THRESHOLDS)
+    collect_rarely()
     settings = load_settings()
     from streams.agents.app import run_worker  # Faust takes a second to import: other commands do without
 

@@ -9,11 +9,12 @@ import multiprocessing
 import queue
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing.queues import Queue
+from multiprocessing.queues import Queue, SimpleQueue
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
+from streams.adapters.collector import collect_rarely
 from streams.errors import CampaignStreamsError
 from streams.jobs.replay_journal import Anchor, prepare, recorded_behind, tick_at, ticks
 from streams.jobs.replay_partition import PartitionReplay
@@ -24,6 +25,7 @@ from streams.ports import History
 from streams.records import Row, Table
 from streams.settings import Settings
 from streams.state.partition import PartitionState
+from streams.topics import INPUT_TOPICS
 
 SAVE_EVERY_S: Final = 30.0
 """An interrupted replay repeats at most so much work."""
@@ -68,6 +70,7 @@ class Done(NamedTuple):
 
 
 Tell = Callable[[Progress], None]
+Left = SimpleQueue["int | None"]
 
 
 async def look(settings: Settings, plan: ReplayPlan) -> list[Outlook]:
@@ -172,15 +175,17 @@ async def replay(settings: Settings, plan: ReplayPlan, runs: ClickHouseRuns, tel
     """
     async with sources_of(settings, plan) as sources:
         partitions = await check(sources.history, plan.wanted)
+        order = await _largest_first(sources.history, partitions)
     folder = ReplayFolder(settings.worker.state_dir, plan.run)
-    messages: Queue[tuple[Any, ...]] = multiprocessing.get_context("spawn").Queue(QUEUED)
-    shares = [list(range(partitions))[n :: plan.processes] for n in range(min(plan.processes, partitions))]
+    context = multiprocessing.get_context("spawn")
+    messages: Queue[tuple[Any, ...]] = context.Queue(QUEUED)
+    left: Left = context.SimpleQueue()
+    task = Task(settings, plan, folder.path, partitions, left, messages)
     children = [
-        multiprocessing.get_context("spawn").Process(
-            target=_child, args=(settings, plan, folder.path, share, partitions, messages), daemon=True
-        )
-        for share in shares
+        context.Process(target=_child, args=(task,), daemon=True) for _ in range(min(plan.processes, partitions))
     ]
+    for item in (*order, *(None for _ in children)):
+        left.put(item)
     for child in children:
         child.start()
     try:
@@ -239,33 +244,42 @@ def _collect(
     )
 
 
-def _child(
-    settings: Settings,
-    plan: ReplayPlan,
-    path: Path,
-    share: list[int],
-    partitions: int,
-    messages: "Queue[tuple[Any, ...]]",
-) -> None:
+async def _largest_first(history: History, partitions: int) -> list[int]:
+    """Partitions by what their inputs hold: who takes the small ones last lets nobody wait long."""
+    sizes = dict.fromkeys(range(partitions), 0)
+    for partition in sizes:
+        for topic in INPUT_TOPICS.values():
+            span = await history.span(topic, partition)
+            sizes[partition] += span.next - span.first
+    return sorted(sizes, key=lambda partition: (-sizes[partition], partition))
+
+
+class Task(NamedTuple):
+    """What a process of the replay is told."""
+
+    settings: Settings
+    plan: ReplayPlan
+    path: Path
+    partitions: int
+    left: Left
+    """Partitions that nobody has taken yet; None: go home."""
+    messages: "Queue[tuple[Any, ...]]"
+
+
+def _child(task: Task) -> None:
     """A process of the replay."""
+    collect_rarely()
     try:
-        asyncio.run(_replay_share(settings, plan, path, share, partitions, messages))
+        asyncio.run(_replay_share(task))
     except CampaignStreamsError as error:
-        messages.put(("failed", -1, str(error)))
+        task.messages.put(("failed", -1, str(error)))
 
 
-async def _replay_share(
-    settings: Settings,
-    plan: ReplayPlan,
-    path: Path,
-    share: list[int],
-    partitions: int,
-    messages: "Queue[tuple[Any, ...]]",
-) -> None:
-    async with sources_of(settings, plan) as sources:
-        worker = Worker(sources, ReplayFolder(path.parent.parent, path.name), plan, messages.put)
-        for partition in share:
-            await worker.run(partition, partitions, settings.worker.log_epoch)
+async def _replay_share(task: Task) -> None:
+    async with sources_of(task.settings, task.plan) as sources:
+        worker = Worker(sources, ReplayFolder(task.path.parent.parent, task.path.name), task.plan, task.messages.put)
+        while (partition := task.left.get()) is not None:
+            await worker.run(partition, task.partitions, task.settings.worker.log_epoch)
 
 
 def info_of(plan: ReplayPlan, kind: str, state: str, created_ms: int, summary: Summary | None = None) -> RunInfo:

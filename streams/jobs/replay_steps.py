@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from streams.adapters.clickhouse_runs import ClickHouseRuns
+from streams.adapters.collector import collect_rarely
 from streams.errors import CampaignStreamsError
 from streams.jobs.replay import SAVE_EVERY_S, Progress, Summary, Tell
 from streams.jobs.replay_journal import tick_at
@@ -232,6 +233,7 @@ class _Run:
 
 def _serve(task: _Task, connection: Connection) -> None:
     """A process: answers until it is ended."""
+    collect_rarely()
     try:
         asyncio.run(_answer(task, connection))
     except CampaignStreamsError as error:
