@@ -77,6 +77,9 @@ def test_the_stated_times_are_those_of_the_code() -> None:
 def test_the_figures_are_those_of_the_readme() -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     sizing = TEXT.split("### Sizing\n")[1]
-    for figure in ("84,900 events/s", "42,000 events/s", "4.2 s", "47.5 kB", "21 bytes"):
-        assert figure in sizing
-        assert figure in readme
+    measured = readme.split("| full pipeline, dense panes |")[1].split("\n\n")[0]
+    figures = re.findall(r"\d[\d,.]* (?:events/s|s|kB|bytes)\b", "| full pipeline, dense panes |" + measured)
+    told = re.findall(r"^\|[^|]*\| (\d[\d,.]* (?:events/s|s|kB|bytes)) \|", sizing, re.MULTILINE)
+    assert len(told) >= 5
+    for figure in told:
+        assert figure in figures
