@@ -173,7 +173,7 @@ class InvalidRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """… with less than this probability, beta-binomial over its peers."""
     timing_min_conversions: Positive = 50
     timing_p: Annotated[float, Meta(gt=0.0, le=0.1)] = 1e-6
-    """Distribution of click-to-conversion times against the campaign's peers: chi-square, per source."""
+    """Distribution of click-to-conversion times against its peers' on the same campaigns: chi-square, per source."""
 
     def mode(self, rule: Rule) -> Mode:
         """What the rule's flags do."""

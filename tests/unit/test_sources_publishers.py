@@ -8,7 +8,7 @@ from streams.invalid import InvalidRules, Mode, Rule
 from streams.rules import HOUR_MS, MINUTE_MS
 from streams.stages.invalid.publishers import reach_of, step_of
 from streams.stages.invalid.sources import SourceDesk
-from streams.stages.invalid.timing import FLAT, GLUT, suspicious
+from streams.stages.invalid.timing import FLAT, GLUT, Suspicion, Times, suspicious
 from streams.verdicts import NOT_CONVERTED, Clicks, Verdict
 from tests.support.sources import batch_of
 from tests.unit.publishers_market import T0, Publisher, batches, honest, traffic
@@ -219,15 +219,60 @@ def test_rules_that_are_off_find_nothing_and_need_no_memory() -> None:
     assert reach_of(RULES) == RULES.flooding_window_ms + FLAT.horizon_ms
 
 
+def _suspected(counts: list[np.ndarray], campaigns: list[int] | None = None) -> dict[int, Suspicion]:
+    """Each row is a publisher, on a campaign of its own or on one that all serve."""
+    publishers = np.arange(len(counts))
+    campaign = np.array(campaigns or [0] * len(counts))
+    return suspicious(Times(publishers, campaign, np.stack(counts)), GLUT, RULES)
+
+
 def test_trifles_do_not_convict_however_large_the_sample() -> None:
     usual = np.array([0, 0, 1_000, 20_000, 20_000, 20_000, 20_000, 19_000], dtype=float)
     other = usual + np.array([0, 0, 1_500, 0, 0, 0, 0, -1_500])
-    counts = np.stack([usual] * 10 + [other])
-    assert suspicious(counts, GLUT, RULES) == {}
+    assert _suspected([usual] * 10 + [other]) == {}
 
 
 def test_few_conversions_do_not_convict() -> None:
     usual = np.array([0, 0, 10, 200, 200, 200, 200, 190], dtype=float)
     glut = np.array([0, 0, 40, 1, 1, 1, 1, 1], dtype=float)
-    assert suspicious(np.stack([usual] * 10 + [glut]), GLUT, RULES) == {}
-    assert set(suspicious(np.stack([usual] * 10 + [2 * glut]), GLUT, RULES)) == {10}
+    assert _suspected([usual] * 10 + [glut]) == {}
+    assert set(_suspected([usual] * 10 + [2 * glut])) == {10}
+
+
+def test_one_tap_orders_take_seconds_whoever_serves_them() -> None:
+    """Compared over all campaigns, whoever serves the one-tap campaign alone would be convicted of a glut."""
+    slow = np.array([0, 0, 10, 200, 200, 200, 200, 190], dtype=float)
+    one_tap = np.array([0, 40, 300, 100, 30, 10, 10, 10], dtype=float)
+    assert _suspected([slow] * 10 + [one_tap] * 6, [0] * 10 + [1] * 6) == {}
+    assert set(_suspected([slow] * 16 + [one_tap], [0] * 10 + [1] * 6 + [0])) == {16}
+    assert set(_suspected([one_tap] * 6 + [slow] * 10, [0] * 16)) != set()
+
+
+def test_a_campaign_that_few_others_serve_is_no_baseline() -> None:
+    slow = np.array([0, 0, 10, 200, 200, 200, 200, 190], dtype=float)
+    one_tap = np.array([0, 40, 300, 100, 30, 10, 10, 10], dtype=float)
+    assert _suspected([slow] * 10 + [one_tap], [0] * 10 + [1]) == {}
+    assert _suspected([slow] * 12 + [one_tap], [0] * 10 + [1] * 3) == {}
+    assert set(_suspected([slow] * 15 + [one_tap], [0] * 10 + [1] * 6)) == {15}
+
+
+def test_small_campaigns_are_measured_together() -> None:
+    """To each three others brought six conversions; a campaign that nobody else serves is not among them."""
+    few = np.array([0, 0, 0, 0, 0, 0, 6, 0], dtype=float)
+    one_tap = np.array([0, 0, 12, 0, 0, 0, 0, 0], dtype=float)
+    cells = [(p, c) for c in range(20) for p in range(c % 7, c % 7 + 3)]
+    mine = [(9, c) for c in range(5)]
+    publisher, campaign = np.array(cells + mine).T
+    counts = np.stack([few] * len(cells) + [one_tap] * len(mine))
+    assert set(suspicious(Times(publisher, campaign, counts), GLUT, RULES)) == {9}
+    lonely = np.concatenate((campaign[: len(cells)], np.arange(100, 105)))
+    assert suspicious(Times(publisher, lonely, counts), GLUT, RULES) == {}
+
+
+def test_what_has_no_baseline_is_told() -> None:
+    slow = np.array([0, 0, 10, 200, 200, 200, 200, 190], dtype=float)
+    glut = np.array([0, 0, 400, 10, 10, 10, 10, 10], dtype=float)
+    alone = np.array([0, 500, 0, 0, 0, 0, 0, 0], dtype=float)
+    cells = Times(np.array([*range(11), 10]), np.array([0] * 11 + [1]), np.stack([slow] * 10 + [glut, alone]))
+    (verdict,) = suspicious(cells, GLUT, RULES).values()
+    assert (verdict[1]["conversions"], verdict[1]["without_baseline"]) == (450.0, 500.0)

@@ -213,10 +213,12 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
         "A publisher whose click-to-conversion times are distributed unlike its peers': a glut within seconds "
         "(hijacking: the conversions in the glut are flagged), or flat over hours (flooding: all are). Chi-square over "
         "bins of time and beta-binomial over the bins in question, both against the spread among the peers, and an "
-        "effect that is no trifle. Peers as for flooding.",
+        "effect that is no trifle. Peers as for flooding, on the same campaigns: those with few conversions are one "
+        "campaign together, and what is brought to one that fewer than three others serve is left out.",
         ("timing_min_conversions", "timing_p", "flooding_window_ms"),
         f"{_CTIT}: about 75% within an hour and 94% within a day; a glut at 3 to 10 s; flat between 2 and 24 h.",
-        "A flash sale moves all publishers' times alike: the comparison is with the peers of the same hours.",
+        "A flash sale moves all publishers' times alike: the comparison is with the peers of the same hours. One-tap "
+        "orders take seconds whoever serves them: it is with those on the same campaign.",
     ),
     Rule.REVIEW: Description(
         "Review",

@@ -20,7 +20,7 @@ from streams.invalid import InvalidRules, Mode, Rule
 from streams.stages.invalid.crowding import Evidence, Finding
 from streams.stages.invalid.flooding import Rates, convicted, sums
 from streams.stages.invalid.runs import NO_DELAY, Ints, Mask, chosen
-from streams.stages.invalid.timing import LOOKS, Look, Suspicion, suspicious
+from streams.stages.invalid.timing import LOOKS, Look, Suspicion, Times, suspicious
 from streams.verdicts import Clicks
 
 STEPS: Final = 36
@@ -192,24 +192,30 @@ class Publishers:
         rows = rows.at(np.flatnonzero(rows.entries["delay_ms"] <= look.horizon_ms))
         if len(rows.click) < self.rules.timing_min_conversions:
             return []
-        bucket = look.bucket_of(rows.entries["delay_ms"])
-        counts = np.bincount(rows.unit * look.buckets + bucket, minlength=len(self.units) * look.buckets)
-        table = counts.reshape(-1, look.buckets).astype(np.float64)
+        times = self._times(rows, look)
         verdicts: dict[int, Suspicion] = {}
         for peers, asked in self._courts(np.unique(rows.unit)):
-            found = suspicious(np.where(peers[:, None], table, 0.0), look, self.rules)
+            found = suspicious(times.of(peers[times.publisher]), look, self.rules)
             verdicts |= {unit: verdict for unit, verdict in found.items() if asked[unit]}
         if not verdicts:
             return []
         every = self.conversions.between(from_ms, step_ms)
         every = every.at(np.flatnonzero(every.entries["delay_ms"] <= look.horizon_ms))
         bucket = look.bucket_of(every.entries["delay_ms"])
-        times = {"window_ms": float(self.rules.flooding_window_ms), "step_ms": float(step_ms)}
+        when = {"window_ms": float(self.rules.flooding_window_ms), "step_ms": float(step_ms)}
         return [
             Finding(
                 Rule.PUBLISHER_TIMING,
                 chosen(every.entries, (every.unit == unit) & wrong[bucket]),
-                {self.units[unit][0]: seen | times},
+                {self.units[unit][0]: seen | when},
             )
             for unit, (wrong, seen) in verdicts.items()
         ]
+
+    def _times(self, rows: Rows, look: Look) -> Times:
+        """Conversions by unit, campaign and bucket."""
+        cells, cell = np.unique(rows.unit * self.campaigns + rows.campaign, return_inverse=True)
+        bucket = look.bucket_of(rows.entries["delay_ms"])
+        counts = np.bincount(cell * look.buckets + bucket, minlength=len(cells) * look.buckets)
+        table = counts.reshape(-1, look.buckets).astype(np.float64)
+        return Times(cells // self.campaigns, cells % self.campaigns, table)
