@@ -166,7 +166,7 @@ class Forwarding:
 
     def _untold(self) -> Iterator[tuple[int, Heard, int]]:
         """Targets that know something else: what, and since when."""
-        for target in range(self.partitions) if self._heard.clicks_ms >= 0 else ():
+        for target in range(self.partitions):
             known, at_ms = self._told.get(target, (Heard(), 0))
             if known != self._heard:
                 yield target, known, at_ms
@@ -191,7 +191,7 @@ class Forwarding:
                     is_last = at + MAX_BATCH >= len(chosen)
                     part = chosen[at : at + MAX_BATCH]
                     found.append(self._batch(target, sequence, heard if is_last else known, part, names))
-        if self._waiting or heard.clicks_ms < 0:  # what waits is not yet told: no watermark without it
+        if self._waiting:  # what waits is not yet told: no watermark without it
             return found
         told = {each.to_partition for each in found}
         for target, known, at_ms in self._untold():

@@ -46,7 +46,7 @@ class JudgingDesk:
         self.partition = partition
         self.log_epoch = log_epoch
         self.book = FlagBook()
-        self.sources = SourceDesk(rules.invalid)
+        self.sources = SourceDesk(rules.invalid, partitions=partitions)
         self.forwarding = Forwarding(partition, partitions)
         self.touches = {Input.CLICKS: Touches(), Input.CONVERSIONS: Touches()}
         self._staged: list[Verdict | Review] = []

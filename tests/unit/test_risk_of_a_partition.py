@@ -71,3 +71,20 @@ def test_clicks_that_are_read_become_scores_with_their_parts_and_a_restored_part
     assert max(row["score"] for row in found[0] if row is not odd) < 0.05
     assert ticked(fed.state)[0] == []  # nothing new is nothing to publish
     assert again.judging.sources.assessment == fed.state.judging.sources.assessment
+
+
+def test_a_partition_without_clicks_tells_everybody_that_it_is_idle_once() -> None:
+    state = PartitionState(1, 3, 0, Rules())
+    silent = (INPUT_TOPICS[Input.CLICKS],)
+    assert told_at(state, T0, ()) == []
+    assert told_at(state, T0 + SECOND, silent) == [(0, True), (1, True), (2, True)]
+    assert told_at(state, T0 + MINUTE, silent) == []
+    assert not state.judging.forwarding.has_untold
+
+
+def told_at(state: PartitionState, at_ms: int, silent: tuple[str, ...]) -> list[tuple[int, bool]]:
+    """To whom a tick tells how far it is, and whether it is idle."""
+    output = state.tick(Tick("claim", state.seq + 1, at_ms, state.positions(), silent=silent))
+    told = [signal for signal in output.signals if isinstance(signal, Forwarded)]
+    assert all(each.batch.watermark_ms == -1 for each in told)
+    return [(each.to_partition, each.batch.is_idle) for each in told]

@@ -211,6 +211,15 @@ def test_an_idle_partition_is_not_waited_for_but_its_clicks_count() -> None:
     assert flagged(desk.decide(), Rule.USER_VELOCITY) == 60
 
 
+def test_a_partition_that_was_never_heard_of_is_waited_for_until_it_says_that_it_is_idle() -> None:
+    desk = SourceDesk(RULES, partitions=2)
+    desk.take(batch(clicks(SourceKind.USER, spaced(60, MINUTE_MS))))
+    assert desk.decide() == []
+    assert desk.figures().watermark_ms == -1
+    desk.take(batch(clicks(SourceKind.USER, []), from_partition=1, is_idle=True))
+    assert flagged(desk.decide(), Rule.USER_VELOCITY) == 60
+
+
 def test_the_watermark_never_goes_back() -> None:
     desk = SourceDesk(RULES)
     desk.take(batch(clicks(SourceKind.USER, []), 5, T0 + HOUR_MS))

@@ -1,7 +1,7 @@
 """How far the evidence is complete: the least watermarks of the partitions that forward it.
 
 There are two: of clicks alone, and of clicks **and** the conversions that are credited to them. A click without a
-conversion means nothing before the latter.
+conversion means nothing before the latter. Nothing is complete before every partition has said something.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,9 @@ class Said(NamedTuple):
 class Forwarders:
     """What each partition said last. Bounded by their number."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int = 1) -> None:
+        self.partitions = partitions
+        """So many forward evidence; one without clicks says that it is idle."""
         self.watermark_ms = NEVER
         """Never goes back: a partition that wakes up behind it brings late clicks."""
         self.credited_ms = NEVER
@@ -46,6 +48,8 @@ class Forwarders:
         return self.watermark_ms
 
     def _least(self, of: Callable[[Said], int]) -> int:
+        if len(self._said) < self.partitions:
+            return NEVER
         busy = [of(said) for said in self._said.values() if not said.is_idle]
         return min(busy) if busy else max(map(of, self._said.values()), default=NEVER)
 

@@ -69,9 +69,9 @@ class Figures(msgspec.Struct, frozen=True):
 class SourceDesk:
     """The sources that one partition owns."""
 
-    def __init__(self, rules: InvalidRules, max_entries: int = MAX_ENTRIES) -> None:
+    def __init__(self, rules: InvalidRules, max_entries: int = MAX_ENTRIES, partitions: int = 1) -> None:
         self.rules = rules
-        self._forwarders = Forwarders()
+        self._forwarders = Forwarders(partitions)
         self._holding = Holding(max_entries)
         self._telling = Telling()
         self._stepped_ms = NEVER
