@@ -33,8 +33,8 @@ PRICE_MICROS = 1_000_000
 WAIT_S = 30.0
 
 
-async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[str, float]:
-    """Probes under load: `rate` events/s of the standard workload, whose first `paced` campaigns are paced too.
+async def control_ms(rate: float, seconds: float, campaigns: int = 1_000) -> dict[str, float]:
+    """Probes under load: `rate` events/s of the standard workload, whose first `campaigns` are paced too.
 
     A probe that is never answered counts with the time that it was waited for.
     """
@@ -43,7 +43,7 @@ async def control_ms(rate: float, seconds: float, paced: int = 1_000) -> dict[st
             outbox = KafkaOutbox(system.kafka)
             await outbox.start()
             names = [f"probe-{n:02d}" for n in range(PROBES)]
-            await outbox.publish([_settings(name) for name in [*names, *(f"c{n:05d}" for n in range(paced))]])
+            await outbox.publish([paced(name) for name in [*names, *(f"c{n:05d}" for n in range(campaigns))]])
             pump = Pump(outbox, rate)
             load, started_at = asyncio.create_task(pump.run()), time.monotonic()
             sent: dict[tuple[str, int], float] = {}
@@ -77,7 +77,8 @@ def _at(ordered: list[float], share: float) -> float:
     return ordered[round((len(ordered) - 1) * share)] if ordered else 0.0
 
 
-def _settings(campaign: str) -> Outgoing:
+def paced(campaign: str) -> Outgoing:
+    """Settings under which a campaign is paced, by a budget that it will not reach."""
     document = {
         "campaign_id": campaign,
         "currency": "CNY",

@@ -17,11 +17,13 @@ into the next pane. Figures are over all whole periods (local days, live session
   mean over all minutes and campaigns;
 * `off_plan_mean`: mean distance of spend from an even or traffic-shaped plan during the period, share of the plan
   (campaigns that are to spend as soon as possible left out);
+* `pipeline_events_per_s`: the standard workload from filled topics (as `bench pipeline`), its 1,000 campaigns paced;
 * `control_ms_*`: from a record's append to the control that reflects it, with the broker, the worker and its sinks
   (`bench.control_latency`).
 """
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Final, Protocol
@@ -29,9 +31,11 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.control_latency import control_ms
+from bench.control_latency import control_ms, paced
 from bench.market import Incident, Market, Step
 from bench.market_demand import PANE_MS
+from bench.pipeline import DENSE_PER_S, pipeline
+from bench.workload import Workload
 from streams.rules import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.stages.pacing.campaign import CampaignPacer
 from streams.stages.pacing.facts import Facts
@@ -282,5 +286,12 @@ async def run(quick: bool) -> Figures:
     for policy in POLICIES:
         own = [result for (name, _), result in zip(jobs, results, strict=True) if name == policy]
         figures.update({f"{policy}.{figure}": value for figure, value in summed_up(own).items()})
+    figures["pipeline_events_per_s"] = await paced_pipeline(400_000 if quick else 4_000_000)
     figures.update(await control_ms(LOAD_PER_S, 15.0 if quick else 75.0))
     return figures
+
+
+async def paced_pipeline(events: int) -> float:
+    """Event times begin now: spend falls into the day that is paced."""
+    workload = Workload(events, DENSE_PER_S, start_ms=time.time_ns() // 1_000_000)
+    return await pipeline(workload, campaigns=[paced(f"c{n:05d}") for n in range(workload.campaigns)])

@@ -5,7 +5,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.probes import restart_caught_up_s, visible_ms
@@ -61,10 +61,16 @@ async def fill(system: EmbeddedSystem, chunks: Iterable[list[Outgoing]]) -> int:
     return count
 
 
-async def pipeline(workload: Workload, settings: dict[str, str] | None = None) -> float:
-    """Events per second, from the worker being ready until every row is acknowledged; `settings` are the worker's."""
+async def pipeline(
+    workload: Workload, settings: dict[str, str] | None = None, campaigns: Sequence[Outgoing] = ()
+) -> float:
+    """Events per second, from the worker being ready until every row is acknowledged.
+
+    `settings` are the worker's; `campaigns` are records that come before all others.
+    """
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedSystem(Path(directory), settings=settings, with_worker=False) as system:
+            await fill(system, [list(campaigns)])
             count = await fill(system, produce(workload))
             await system.run_worker()
             started = time.monotonic()
