@@ -266,7 +266,7 @@ class CampaignAlerts:
         if life is None:
             if signal.condition != Condition.MET:
                 return []
-            life = self._lives[kind, subject] = Life(kind, subject)
+            life = self._lives[kind, subject] = Life(kind, subject, self._named_by(subject))
             self._bound_lives()
         if signal.condition == Condition.MET and self._is_silenced(kind):
             if life.is_firing and self._is_stopped(kind):
@@ -274,6 +274,10 @@ class CampaignAlerts:
             signal = UNKNOWN if life.is_firing else BETWEEN
         changes = life.look(signal, facts.now_ms)
         return [self._alert(settings, facts, life, change, "") for change in changes] if changes else []
+
+    def _named_by(self, subject: str) -> str:
+        """What an alert's id is made of beside its subject: a pool's name is the same for all of its campaigns."""
+        return "" if subject == f"campaign:{self.campaign_id}" else self.campaign_id
 
     def _is_silenced(self, kind: AlertKind) -> bool:
         by = _SILENCED_BY.get(kind)
@@ -356,7 +360,7 @@ class CampaignAlerts:
         self.quality.restore(snapshot["quality"])
         self._stall.restore(snapshot["stall"])
         self._balance.restore(snapshot["balance"])
-        lives = [Life.restored(held) for held in snapshot["lives"]]
+        lives = [Life.restored(held, self._named_by(held[1])) for held in snapshot["lives"]]
         self._lives = {(life.kind, life.subject): life for life in lives}
         self._ladder = (snapshot["ladder"][0], snapshot["ladder"][1])
         self._hour_ms, self._looked_ms, self._conversions = snapshot["times"]
