@@ -1,4 +1,8 @@
-"""Rules about a budget: how much of it is spent, against its plan, and how its period will end."""
+"""Rules about a budget: how much of it is spent, against its plan, and how its period will end.
+
+A campaign that lives on a shared budget alone has no budget to judge: what the pool allots is what it may draw for now,
+is moved every few seconds, and running through it ends nothing. `pool_exhausted` tells when the pool itself is spent.
+"""
 
 from math import sqrt
 from typing import Final
@@ -7,6 +11,7 @@ from streams.campaigns import CampaignSettings
 from streams.rules import HOUR_MS
 from streams.signals import PoolKind, RateReason
 from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, AlertFacts, Condition, Signal
+from streams.stages.pacing.amounts import is_shared_only
 from streams.stages.pacing.facts import Decision
 from streams.terms import PPM, AlertKind, BillingModel
 
@@ -28,7 +33,7 @@ _PER_MILLE: Final = frozenset({BillingModel.CPM, BillingModel.OCPM})
 def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind, Signal]:
     """Exhausted, or exhausted early: one of the two; by the time at which the spend reached its budget."""
     at_ms = decision.exhausted_at_ms
-    if at_ms is None or decision.budget_micros <= 0:
+    if at_ms is None or decision.budget_micros <= 0 or is_shared_only(settings):
         return AlertKind.EXHAUSTED, CLEAR
     length = decision.period_end_ms - decision.period_start_ms
     share_ppm = (at_ms - decision.period_start_ms) * PPM // max(1, length)
@@ -62,6 +67,8 @@ def delivery(settings: CampaignSettings, decision: Decision) -> tuple[Signal, Si
     What is in flight is no spend yet, but it is delivered: a campaign that is billed by conversions is behind its plan
     for hours each morning without anything to be done about it. So it is behind with both.
     """
+    if is_shared_only(settings):
+        return CLEAR, CLEAR
     if decision.reason in UNSTEERED:
         return UNKNOWN, UNKNOWN
     if decision.reason is RateReason.AS_SOON_AS_POSSIBLE or decision.plan_micros <= 0:
@@ -95,6 +102,8 @@ def _off_plan(decision: Decision, off: float, limit: float, spend: int) -> Signa
 
 def expected_under(settings: CampaignSettings, decision: Decision, now_ms: int) -> Signal:
     """The forecast's upper end misses the budget."""
+    if is_shared_only(settings):
+        return CLEAR
     forecast, budget = decision.forecast, decision.plan_micros
     if forecast is None or decision.reason in UNSTEERED or budget <= 0:
         return UNKNOWN
@@ -127,6 +136,8 @@ def ladder(settings: CampaignSettings, decision: Decision, told: tuple[str, int]
     Steps that are passed between two looks are told as one. A credit takes no step back.
     """
     period = f"{decision.period_kind}:{decision.period_start_ms}"
+    if is_shared_only(settings):
+        return told, CLEAR
     if told[0] != period:
         told = (period, 0)
     spend = decision.spend.valid // 1_000
