@@ -2,13 +2,24 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from streams.signals import AlertState, PoolKind
+from streams.signals import AlertState, Allowance, PoolKind
 from streams.stages.pacing.facts import Forecast
 from streams.terms import Budget
 from tests.unit.given import HOUR
-from tests.unit.test_alerting_campaign import BUDGET, MONDAY, K, Watched, allowance, decision_of, kinds, settings_of
+from tests.unit.test_alerting_campaign import (
+    BUDGET,
+    MONDAY,
+    UNIT,
+    K,
+    Watched,
+    allowance,
+    decision_of,
+    kinds,
+    settings_of,
+)
 
 # Shared budgets
 
@@ -43,3 +54,37 @@ def test_alerts_about_an_own_budget_end_where_only_a_shared_one_is_left() -> Non
     watched.settings = settings_of(budget=SHARED)
     watched.run(30, same)
     assert kinds(watched.told, AlertState.RESOLVED) == [K.BUDGET_LADDER, K.OVER_DELIVERY]
+
+
+@pytest.mark.parametrize(
+    ("left", "rate", "is_told"),
+    [(0, 0.5, True), (15, 0.0, True), (15, 0.5, False), (25, 0.0, False), (500, 0.0, False)],
+)
+def test_a_shared_budget_is_spent_where_crumbs_are_left_and_the_campaign_stands_still(
+    left: int, rate: float, is_told: bool
+) -> None:
+    watched = Watched(settings_of(budget=SHARED))
+    pool = crumbs(left)
+    watched.run(5, decision_of(spend=1.0, rate=rate, exhausted_at_ms=MONDAY), allowances=(pool,))
+    assert [(a.kind, a.cause) for a in watched.told] == ([(K.EXHAUSTED, "shared:b-1")] if is_told else [])
+
+
+def test_a_campaign_that_has_spent_its_own_budget_does_not_stand_still_for_crumbs() -> None:
+    watched = Watched(settings_of(budget=Budget(daily_micros=BUDGET, shared_budget_id="b-1")))
+    watched.run(5, decision_of(spend=1.0, rate=0.0, exhausted_at_ms=MONDAY), allowances=(crumbs(15),))
+    assert "shared:b-1" not in {alert.cause for alert in watched.told}
+
+
+def test_crumbs_that_come_and_go_are_told_once_and_resolve_when_there_is_something_to_spend() -> None:
+    watched = Watched(settings_of(budget=SHARED))
+    for left, rate in ((15, 0.0), (30, 0.2), (15, 0.0), (30, 0.2)):
+        watched.run(5, decision_of(spend=1.0, rate=rate), allowances=(crumbs(left),))
+    assert [alert.state for alert in watched.told] == [AlertState.FIRING]
+    watched.run(5, decision_of(spend=1.0, rate=0.2), allowances=(crumbs(500),))
+    assert [alert.state for alert in watched.told] == [AlertState.FIRING, AlertState.RESOLVED]
+
+
+def crumbs(left: int) -> Allowance:
+    """Of a shared budget of a thousand."""
+    plain = allowance(left=left, pool=PoolKind.SHARED_BUDGET, pool_id="b-1")
+    return msgspec.structs.replace(plain, pool_micros=1_000 * UNIT)

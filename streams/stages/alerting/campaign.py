@@ -217,11 +217,8 @@ class CampaignAlerts:
             if allowance.pool is PoolKind.BALANCE:
                 signal = self._balance.look(allowance, facts.now_ms, settings.alerts, unit_micros(settings))
                 found.append(Finding(AlertKind.BALANCE_LOW, f"account:{allowance.pool_id}", signal))
-        empty = dict(pool_exhausted(facts))
-        for allowance in facts.allowances:
-            if allowance.pool is PoolKind.SHARED_BUDGET:
-                signal = empty.get(allowance.pool_id, CLEAR)
-                found.append(Finding(AlertKind.EXHAUSTED, f"shared:{allowance.pool_id}", signal))
+        for pool, signal in pool_exhausted(settings, facts):
+            found.append(Finding(AlertKind.EXHAUSTED, f"shared:{pool}", signal))
         return found
 
     def _stalled(self, settings: CampaignSettings, facts: AlertFacts) -> Signal:

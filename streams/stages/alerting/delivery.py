@@ -9,7 +9,7 @@ from typing import Final
 
 from streams.campaigns import CampaignSettings
 from streams.rules import HOUR_MS
-from streams.signals import PoolKind, RateReason
+from streams.signals import Allowance, PoolKind, RateReason
 from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, AlertFacts, Condition, Signal
 from streams.stages.pacing.amounts import is_shared_only
 from streams.stages.pacing.facts import Decision
@@ -21,6 +21,11 @@ OPEN_PERIOD_MS: Final = 400 * 24 * HOUR_MS
 """A longer period has no end that exhaustion could be early for."""
 NOISE_SIGMAS: Final = 4.0
 """Distance from plan that the number of billable events alone explains, standard deviations."""
+POOL_SPENT_PPM: Final = 20_000
+"""What is left of a shared budget below this share is crumbs: its campaigns have less each than one more event costs,
+or less than can be steered, and stand still."""
+POOL_OPEN_PPM: Final = 2 * POOL_SPENT_PPM
+"""Above this share there is something to spend again."""
 SETTLED_SHARE: Final = 0.1
 """Of the period: before it, a forecast rests on yesterday."""
 UNSTEERED: Final = frozenset(
@@ -160,17 +165,27 @@ def ladder(settings: CampaignSettings, decision: Decision, told: tuple[str, int]
     return (period, reached), signal
 
 
-def pool_exhausted(facts: AlertFacts) -> list[tuple[str, Signal]]:
-    """Shared budgets of which nothing is left, by pool: the campaign stands still until its pool's next day."""
-    found = []
-    for allowance in facts.allowances:
-        if allowance.pool is not PoolKind.SHARED_BUDGET or allowance.left_micros > 0:
-            continue
-        figures = (("pool", allowance.pool_id),)
-        step = f"{allowance.pool_id}:{allowance.day_start_ms}"
-        signal = Signal(Condition.MET, 0.0, None, "micros", figures, None, step, "shared")
-        found.append((allowance.pool_id, signal))
-    return found
+def pool_exhausted(settings: CampaignSettings, facts: AlertFacts) -> list[tuple[str, Signal]]:
+    """Each shared budget by its id: nothing of it is left, or the campaign stands still for the crumbs that are."""
+    shared = [allowance for allowance in facts.allowances if allowance.pool is PoolKind.SHARED_BUDGET]
+    return [(allowance.pool_id, _pool_signal(settings, facts.decision, allowance)) for allowance in shared]
+
+
+def _pool_signal(settings: CampaignSettings, decision: Decision | None, allowance: Allowance) -> Signal:
+    left, total = allowance.left_micros, allowance.pool_micros
+    is_spent = left <= 0 or (left * PPM <= POOL_SPENT_PPM * total and _stands_still(settings, decision))
+    if not is_spent:
+        return BETWEEN if left * PPM <= POOL_OPEN_PPM * total else CLEAR
+    figures = (("pool", allowance.pool_id),)
+    step = f"{allowance.pool_id}:{allowance.day_start_ms}"
+    return Signal(Condition.MET, float(max(0, left)), None, "micros", figures, None, step, "shared")
+
+
+def _stands_still(settings: CampaignSettings, decision: Decision | None) -> bool:
+    """For want of what its pools allot, not because its own budget is spent."""
+    if decision is None or decision.rate > 0:
+        return False
+    return decision.exhausted_at_ms is None or is_shared_only(settings)
 
 
 def unit_micros(settings: CampaignSettings) -> float:
