@@ -206,7 +206,8 @@ class CampaignAlerts:
             found.append(Finding(AlertKind.STALLED, own, self._stalled(settings, facts)))
         found += self._about_quality(settings, facts, own)
         if facts.invalid is not None and facts.unknown.isdisjoint(_NEEDS_CLICKS):
-            found.append(Finding(AlertKind.INVALID_TRAFFIC, own, invalid_share(settings, facts.invalid)))
+            told = self._invalid_told(own)
+            found.append(Finding(AlertKind.INVALID_TRAFFIC, own, invalid_share(settings, facts.invalid, told)))
         return [finding for finding in found if finding.kind not in off] if off else found
 
     def _about_pools(self, settings: CampaignSettings, facts: AlertFacts, is_spend_known: bool) -> list[Finding]:
@@ -244,6 +245,11 @@ class CampaignAlerts:
             for kind, signal in self.quality.look(settings, self.hours, now, told).items()
             if facts.unknown.isdisjoint(_QUALITY_NEEDS[kind])
         ]
+
+    def _invalid_told(self, own: str) -> str:
+        """What an alert about invalid traffic that fires tells of: clicks or impressions."""
+        life = self._lives.get((AlertKind.INVALID_TRAFFIC, own))
+        return str(dict(life.fired.figures).get("inputs", "")) if life is not None and life.fired is not None else ""
 
     def _told_until(self, kind: AlertKind, own: str) -> int:
         """When what a kind tells of was last over: hours before it have been told, by it or by what explains it."""

@@ -146,9 +146,9 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "请检查落地页以及转化数据是否正常回传。",
     ),
     (AlertKind.INVALID_TRAFFIC, ""): Text(
-        "In the last hour, {seen} of the clicks and impressions of campaign “{name}” were invalid: {invalid} of "
-        "{gross}. The limit is {limit}. Check where its traffic comes from.",
-        "最近一小时，广告计划“{name}”的点击和展示中有{seen}为无效流量（{gross}次中有{invalid}次），超过上限{limit}。"
+        "In the last hour, {seen} of the {inputs_en} of campaign “{name}” were invalid: {invalid} of {gross}. "
+        "The limit is {limit}. Check where its traffic comes from.",
+        "最近一小时，广告计划“{name}”的{inputs_zh}中有{seen}为无效流量（{gross}次中有{invalid}次），超过上限{limit}。"
         "请检查流量来源。",
     ),
     (AlertKind.INPUT_SILENT, ""): Text(
@@ -198,8 +198,8 @@ RESOLVED: Final[dict[AlertKind, Text]] = {
         "Campaign “{name}” brings conversions again.", "广告计划“{name}”已恢复转化。"
     ),
     AlertKind.INVALID_TRAFFIC: Text(
-        "The share of invalid traffic of campaign “{name}” is below the limit again.",
-        "广告计划“{name}”的无效流量占比已回到上限以下。",
+        "The share of invalid {inputs_en} of campaign “{name}” is below the limit again.",
+        "广告计划“{name}”的无效{inputs_zh}占比已回到上限以下。",
     ),
     AlertKind.INPUT_SILENT: Text(
         "Partition {partition} receives {inputs_en} again.", "分区{partition}已恢复接收{inputs_zh}数据。"
@@ -286,6 +286,8 @@ def figures_of(kind: AlertKind, signal: Signal, place: Place) -> dict[str, Text]
             told[key] = _FORMATS[key](value, place)
     if kind is AlertKind.CPA_ANOMALY and "seen" not in told:
         told["seen"] = Text("more than was spent", "超过总消耗")
+    if kind is AlertKind.INVALID_TRAFFIC and "inputs_en" not in told:
+        told |= _inputs("clicks,impressions")  # of an alert of an earlier version, which took both together
     return told
 
 
