@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from streams.signals import AlertState, Allowance, PoolKind
+from streams.stages.alerting.campaign import CampaignAlerts
 from streams.stages.pacing.facts import Forecast
 from streams.terms import Budget
-from tests.unit.given import HOUR
+from tests.unit.given import HOUR, MINUTE
 from tests.unit.test_alerting_campaign import (
     BUDGET,
     MONDAY,
@@ -88,3 +89,60 @@ def crumbs(left: int) -> Allowance:
     """Of a shared budget of a thousand."""
     plain = allowance(left=left, pool=PoolKind.SHARED_BUDGET, pool_id="b-1")
     return msgspec.structs.replace(plain, pool_micros=1_000 * UNIT)
+
+
+# The ladder of a budget that is changed
+
+
+def climbed(*looks: tuple[float, float]) -> list[tuple[AlertState, float | None]]:
+    """What the ladder tells, looked at with these shares of `BUDGET` as spend and as budget."""
+    watched, told = Watched(), []
+    for spend, budget in looks:
+        micros = int(budget * BUDGET)
+        watched.now_ms += MINUTE
+        told += watched.look(decision_of(spend, spend, plan_micros=micros, budget_micros=micros))
+    return [(alert.state, alert.expected) for alert in told if alert.kind is K.BUDGET_LADDER]
+
+
+F, R = AlertState.FIRING, AlertState.RESOLVED
+
+
+def test_a_raised_budget_begins_its_ladder_anew_and_ends_what_fires() -> None:
+    told = climbed((0.92, 1), (0.92, 2), (1.1, 2), (1.6, 2), (2.0, 2))
+    assert told == [(F, 90), (R, 90), (F, 50), (R, 50), (F, 75), (R, 75), (F, 100)]
+
+
+def test_a_step_that_the_raised_budget_has_reached_is_told_in_place_of_the_former() -> None:
+    assert climbed((0.92, 1), (0.92, 1.5), (0.92, 1.5)) == [(F, 90), (R, 90), (F, 50)]
+
+
+def test_the_same_step_of_a_larger_budget_is_another_occurrence() -> None:
+    assert climbed((0.55, 1), (0.55, 1.5), (0.8, 1.5)) == [(F, 50), (R, 50), (F, 50)]
+
+
+def test_a_raise_that_leaves_the_told_step_reached_tells_nothing() -> None:
+    assert climbed((0.7, 1), (0.7, 1.2), (0.7, 1.39)) == [(F, 50)]
+
+
+def test_a_budget_that_is_raised_little_by_little_tells_no_step_twice() -> None:
+    budgets = [1 + 0.006 * step for step in range(1, 8)]
+    looks = [(budget / 2 + off, budget) for budget in budgets for off in (-0.001, 0.001)]
+    assert [told for told in climbed((0.5, 1), *looks) if told[0] is F] == [(F, 50)]
+
+
+def test_a_credit_or_a_lowered_budget_begins_no_ladder_anew() -> None:
+    assert climbed((0.92, 1), (0.6, 1), (0.92, 1)) == [(F, 90)]
+    assert climbed((0.55, 1), (0.55, 0.6), (0.58, 0.6), (0.59, 0.59)) == [(F, 50), (R, 50), (F, 90), (R, 90), (F, 100)]
+
+
+def test_what_is_remembered_of_the_ladder_survives_a_restart_also_of_an_earlier_version() -> None:
+    for length, steps in ((3, [90, 50]), (2, [90])):
+        watched = Watched()
+        told = watched.look(decision_of(0.92, 0.92))
+        kept = msgspec.msgpack.decode(msgspec.msgpack.encode(watched.alerts.snapshot()))
+        kept["ladder"] = kept["ladder"][:length]
+        watched.alerts = CampaignAlerts("c1")
+        watched.alerts.restore(kept)
+        told += watched.look(decision_of(0.93, 0.93))
+        told += watched.look(decision_of(0.93, 0.93, plan_micros=int(1.5 * BUDGET)))
+        assert [alert.expected for alert in told if alert.state is F] == steps

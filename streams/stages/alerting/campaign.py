@@ -18,7 +18,15 @@ from streams.campaigns import CampaignSettings
 from streams.events import Input
 from streams.rules import HOUR_MS, MINUTE_MS
 from streams.signals import Alert, AlertState, Audience, PoolKind, RateReason
-from streams.stages.alerting.delivery import delivery, exhausted, expected_under, ladder, pool_exhausted, unit_micros
+from streams.stages.alerting.delivery import (
+    ToldStep,
+    delivery,
+    exhausted,
+    expected_under,
+    ladder,
+    pool_exhausted,
+    unit_micros,
+)
 from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, AlertFacts, Condition, Finding, Signal
 from streams.stages.alerting.figures import Place
 from streams.stages.alerting.hours import (
@@ -97,7 +105,7 @@ class CampaignAlerts:
         self._stall = StallWatch()
         self._balance = BalanceWatch()
         self._lives: dict[tuple[AlertKind, str], Life] = {}
-        self._ladder = ("", 0)
+        self._ladder = ToldStep()
         self._hour_ms = -1
         self._looked_ms = -1
         self._conversions = 0
@@ -365,7 +373,7 @@ class CampaignAlerts:
         self._balance.restore(snapshot["balance"])
         lives = [Life.restored(held, self._named_by(held[1])) for held in snapshot["lives"]]
         self._lives = {(life.kind, life.subject): life for life in lives}
-        self._ladder = (snapshot["ladder"][0], snapshot["ladder"][1])
+        self._ladder = ToldStep(*snapshot["ladder"])
         self._hour_ms, self._looked_ms, self._conversions = snapshot["times"]
 
 

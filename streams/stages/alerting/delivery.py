@@ -5,7 +5,7 @@ is moved every few seconds, and running through it ends nothing. `pool_exhausted
 """
 
 from math import sqrt
-from typing import Final
+from typing import Final, NamedTuple
 
 from streams.campaigns import CampaignSettings
 from streams.rules import HOUR_MS
@@ -26,6 +26,8 @@ POOL_SPENT_PPM: Final = 20_000
 or less than can be steered, and stand still."""
 POOL_OPEN_PPM: Final = 2 * POOL_SPENT_PPM
 """Above this share there is something to spend again."""
+LEAST_RAISE_PPM: Final = 50_000
+"""A budget that is raised by less than this share goes up the ladder that it is on."""
 SETTLED_SHARE: Final = 0.1
 """Of the period: before it, a forecast rests on yesterday."""
 UNSTEERED: Final = frozenset(
@@ -135,34 +137,53 @@ def expected_under(settings: CampaignSettings, decision: Decision, now_ms: int) 
     )
 
 
-def ladder(settings: CampaignSettings, decision: Decision, told: tuple[str, int]) -> tuple[tuple[str, int], Signal]:
-    """The highest step that is reached and higher than what was told in this period (period, percent).
+class ToldStep(NamedTuple):
+    """The highest step of the ladder that was told in a period."""
 
-    Steps that are passed between two looks are told as one. A credit takes no step back.
+    period: str = ""
+    percent: int = 0
+    """0: none was."""
+    budget_micros: int = 0
+    """The budget that it was a share of; 0: not known."""
+
+
+def ladder(settings: CampaignSettings, decision: Decision, told: ToldStep) -> tuple[ToldStep, Signal]:
+    """The highest step that is reached and higher than what was told in this period, of this budget.
+
+    Steps that are passed between two looks are told as one. A credit takes no step back; a raised budget does.
     """
-    period = f"{decision.period_kind}:{decision.period_start_ms}"
     if is_shared_only(settings):
         return told, CLEAR
-    if told[0] != period:
-        told = (period, 0)
-    spend = decision.spend.valid // 1_000
-    if decision.plan_micros <= 0:
+    period = f"{decision.period_kind}:{decision.period_start_ms}"
+    spend, budget = decision.spend.valid // 1_000, decision.plan_micros
+    if told.period != period or _is_raised(told, spend, budget):
+        told = ToldStep(period)
+    if budget <= 0:
         return told, UNKNOWN
-    reached = max((s for s in settings.alerts.ladder_percent if spend * 100 >= s * decision.plan_micros), default=0)
+    reached = max((s for s in settings.alerts.ladder_percent if spend * 100 >= s * budget), default=0)
     if reached == 0:
         return told, CLEAR
-    if reached <= told[1]:
+    if reached <= told.percent:
         return told, BETWEEN
     signal = Signal(
         Condition.MET,
-        seen=spend * 100 / decision.plan_micros,
+        seen=spend * 100 / budget,
         expected=float(reached),
         unit="percent",
-        figures=(("step", reached), ("spend", spend), ("budget", decision.plan_micros)),
-        step=f"{period}:{reached}",
+        figures=(("step", reached), ("spend", spend), ("budget", budget)),
+        step=f"{period}:{reached}:{budget}",
         form=decision.period_kind,
     )
-    return (period, reached), signal
+    return ToldStep(period, reached, budget), signal
+
+
+def _is_raised(told: ToldStep, spend: int, budget: int) -> bool:
+    """Whether the told step is no longer reached because the budget is a larger one: its ladder begins anew.
+
+    Not by less than `LEAST_RAISE_PPM`: who raises a budget little by little would hear of the same step each time.
+    """
+    is_larger = told.budget_micros > 0 and budget * PPM >= told.budget_micros * (PPM + LEAST_RAISE_PPM)
+    return is_larger and spend * 100 < told.percent * budget
 
 
 def pool_exhausted(settings: CampaignSettings, facts: AlertFacts) -> list[tuple[str, Signal]]:

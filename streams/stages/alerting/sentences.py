@@ -182,8 +182,9 @@ RESOLVED: Final[dict[AlertKind, Text]] = {
         "Campaign “{name}” may spend its budget after all.", "广告计划“{name}”的预算现在有望花完。"
     ),
     AlertKind.BUDGET_LADDER: Text(
-        "The {step} step of the budget of campaign “{name}” is over: a later step or a new period has begun.",
-        "广告计划“{name}”的预算{step}提醒已结束：已到下一档，或新的预算周期已开始。",
+        "The {step} step of the budget of campaign “{name}” is over: a later step or a new period has begun, "
+        "the budget was raised, or spend was credited.",
+        "广告计划“{name}”的预算{step}提醒已结束：已到下一档，新的预算周期已开始，预算已提高，或有消耗被退回。",
     ),
     AlertKind.CTR_ANOMALY: Text(
         "The click-through rate of campaign “{name}” is as usual again.", "广告计划“{name}”的点击率已恢复正常。"
