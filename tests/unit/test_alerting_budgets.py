@@ -8,7 +8,7 @@ import pytest
 from streams.signals import AlertState, Allowance, PoolKind
 from streams.stages.alerting.campaign import CampaignAlerts
 from streams.stages.pacing.facts import Forecast
-from streams.terms import Budget
+from streams.terms import AlertKind, Budget
 from tests.unit.given import HOUR, MINUTE
 from tests.unit.test_alerting_campaign import (
     BUDGET,
@@ -146,3 +146,36 @@ def test_what_is_remembered_of_the_ladder_survives_a_restart_also_of_an_earlier_
         told += watched.look(decision_of(0.93, 0.93))
         told += watched.look(decision_of(0.93, 0.93, plan_micros=int(1.5 * BUDGET)))
         assert [alert.expected for alert in told if alert.state is F] == steps
+
+
+# What is said of an exhausted budget
+
+
+@pytest.mark.parametrize(("hours", "kind"), [(12, K.EXHAUSTED_EARLY), (21, K.EXHAUSTED)])
+def test_a_day_that_goes_beyond_its_budget_names_the_budget_and_what_was_spent(hours: int, kind: AlertKind) -> None:
+    watched = Watched()
+    watched.now_ms = at = MONDAY + hours * HOUR
+    twice = decision_of(2.0, 2.0, now_ms=at, budget_micros=2 * BUDGET, exhausted_at_ms=at)
+    told = [alert for alert in watched.look(twice) if alert.kind is kind]
+    assert [(alert.seen, alert.expected) for alert in told] == [(2.0 * BUDGET, BUDGET)]
+    assert "its budget for today, $1,000, and as much beyond it as a day may: $2,000 by" in told[0].text.en
+    assert "预算$1,000" in told[0].text.zh
+    assert "共消耗$2,000" in told[0].text.zh
+
+
+@pytest.mark.parametrize("period", ["day", "flight", "live_session"])
+def test_a_budget_that_nothing_goes_beyond_is_named_alone(period: str) -> None:
+    watched = Watched()
+    watched.now_ms = at = MONDAY + 12 * HOUR
+    alert = watched.look(decision_of(1.0, now_ms=at, period_kind=period, exhausted_at_ms=at))[0]
+    assert alert.expected == BUDGET
+    assert alert.text.en.count("$") == alert.text.zh.count("$") == 1
+
+
+def test_the_end_of_an_exhaustion_names_whatever_may_have_brought_it() -> None:
+    watched = Watched()
+    watched.now_ms = at = MONDAY + 12 * HOUR
+    watched.look(decision_of(0.4, 0.4, now_ms=at, exhausted_at_ms=at))
+    (ended,) = watched.look(decision_of(0.4, 0.4, now_ms=at))
+    assert "a new period has begun, the budget was raised, or spend was credited" in ended.text.en
+    assert "新的预算周期已开始，预算已提高，或有消耗被退回" in ended.text.zh

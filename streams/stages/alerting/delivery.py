@@ -38,7 +38,10 @@ _PER_MILLE: Final = frozenset({BillingModel.CPM, BillingModel.OCPM})
 
 
 def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind, Signal]:
-    """Exhausted, or exhausted early: one of the two; by the time at which the spend reached its budget."""
+    """Exhausted, or exhausted early: one of the two; by the time at which the spend reached what it may.
+
+    Told is the budget as the advertiser knows it; how far a day went beyond it is told as spend, in a form of its own.
+    """
     at_ms = decision.exhausted_at_ms
     if at_ms is None or decision.budget_micros <= 0 or is_shared_only(settings):
         return AlertKind.EXHAUSTED, CLEAR
@@ -48,14 +51,16 @@ def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind
     if share_ppm >= NEAR_END_PPM and not is_open:
         return AlertKind.EXHAUSTED, CLEAR
     is_early = share_ppm < settings.alerts.early_share_ppm and not is_open
+    budget = min(decision.plan_micros, decision.budget_micros)
+    is_beyond = decision.period_kind == "day" and budget < decision.budget_micros
     signal = Signal(
         Condition.MET,
         seen=decision.spend.valid / 1_000,
-        expected=float(decision.budget_micros),
+        expected=float(budget),
         unit="micros",
         figures=(
             ("spend", decision.spend.valid // 1_000),
-            ("budget", decision.budget_micros),
+            ("budget", budget),
             ("at", at_ms),
             ("ends", None if is_open else decision.period_end_ms),
             ("left_ms", None if is_open else decision.period_end_ms - at_ms),
@@ -63,7 +68,7 @@ def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind
         ),
         began_ms=at_ms,
         step=f"{decision.period_kind}:{decision.period_start_ms}:{at_ms}",
-        form=decision.period_kind,
+        form="day_beyond" if is_beyond else decision.period_kind,
     )
     return (AlertKind.EXHAUSTED_EARLY if is_early else AlertKind.EXHAUSTED), signal
 

@@ -20,6 +20,12 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "Raise the budget if it should go on today.",
         "广告计划“{name}”今天的预算{budget}已于{at}用完，投放已停止。如需今天继续投放，请提高预算。",
     ),
+    (AlertKind.EXHAUSTED, "day_beyond"): Text(
+        "Campaign “{name}” has spent its budget for today, {budget}, and as much beyond it as a day may: {spend} by "
+        "{at}. It no longer delivers. Raise the budget if it should go on today.",
+        "广告计划“{name}”今天的预算{budget}以及允许超出的部分已于{at}用完，共消耗{spend}，投放已停止。"
+        "如需今天继续投放，请提高预算。",
+    ),
     (AlertKind.EXHAUSTED, "live_session"): Text(
         "Campaign “{name}” has spent its budget for this live session, {budget}, at {at} and no longer delivers. "
         "Raise the budget if it should go on.",
@@ -40,6 +46,13 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "and no longer delivers. Raise the budget if it should go on today.",
         "广告计划“{name}”今天的预算{budget}在{at}就已用完，距离今天结束还有{left_ms}，投放已停止。"
         "如需今天继续投放，请提高预算。",
+    ),
+    (AlertKind.EXHAUSTED_EARLY, "day_beyond"): Text(
+        "Campaign “{name}” has already spent its budget for today, {budget}, and as much beyond it as a day may: "
+        "{spend} by {at}, {left_ms} before the day ends. It no longer delivers. Raise the budget if it should go on "
+        "today.",
+        "广告计划“{name}”今天的预算{budget}以及允许超出的部分在{at}就已用完，共消耗{spend}，距离今天结束还有{left_ms}，"
+        "投放已停止。如需今天继续投放，请提高预算。",
     ),
     (AlertKind.EXHAUSTED_EARLY, "live_session"): Text(
         "Campaign “{name}” has already spent its budget for this live session, {budget}, at {at}, about {left_ms} "
@@ -162,8 +175,8 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
 
 RESOLVED: Final[dict[AlertKind, Text]] = {
     AlertKind.EXHAUSTED: Text(
-        "Campaign “{name}” has budget again: a new period has begun, or the budget was raised.",
-        "广告计划“{name}”又有可用预算：新的预算周期已开始，或预算已提高。",
+        "Campaign “{name}” has budget again: a new period has begun, the budget was raised, or spend was credited.",
+        "广告计划“{name}”又有可用预算：新的预算周期已开始，预算已提高，或有消耗被退回。",
     ),
     AlertKind.STALLED: Text(
         "Campaign “{name}” has impressions again, as of {now}.", "广告计划“{name}”已于{now}恢复展示。"
