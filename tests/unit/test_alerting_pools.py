@@ -5,9 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from streams.accounts import SharedBudget
 from streams.records import Table
-from streams.signals import Alert, AlertState
+from streams.signals import Alert, AlertState, Audience
 from streams.stages.alerting.campaign import CampaignAlerts
+from streams.stages.pools import Pools
 from streams.state.partition import Output
 from streams.terms import AlertKind
 from streams.topics import ALLOWANCES
@@ -16,6 +18,7 @@ from tests.unit.test_pacing_desk import BUDGET, Evening
 
 LEFT, EMPTY = 10**12, 0
 OWN: Any = BUDGET["budget"]
+CLICKS: Any = BUDGET["billing"]
 
 
 class Sharing:
@@ -101,3 +104,28 @@ def test_an_alert_about_a_pool_keeps_its_campaign_over_a_restart() -> None:
     alerts = [alert for _, told in sharing.run(3) for alert in told]
     assert [(alert.kind, alert.state) for alert in alerts] == [(AlertKind.EXHAUSTED, AlertState.FIRING)] * 2
     assert len({alert.alert_id for alert in alerts}) == 2
+
+
+@pytest.mark.parametrize("daily_micros", [200_000, 200_500], ids=["spent to the last", "half a click is left"])
+def test_a_campaign_of_a_shared_budget_alone_is_told_the_end_of_its_pool_and_nothing_else(daily_micros: int) -> None:
+    """In the loop with its pool, whose allotments it runs through again and again while there is money left."""
+    evening = Evening(
+        advertiser_id="a1", budget={"shared_budget_id": "p1"}, pacing={"mode": "as_soon_as_possible"}, billing=CLICKS
+    )
+    pools, sequence, owed = Pools(), 0, 0.0
+    shared = SharedBudget(shared_budget_id="p1", advertiser_id="a1", currency="USD", daily_micros=daily_micros)
+    assert pools.take_account("p1", shared)
+    for _ in range(300):
+        rate = evening.controls[-1].rate if evening.controls else 0.0
+        owed, before = owed + 4 * rate, len(evening.reports)
+        evening.step(impressions=max(1, int(20 * rate)), clicks=int(owed))
+        owed -= int(owed)
+        for report in evening.reports[before:]:
+            sequence += 1
+            told = msgspec.structs.replace(report, sequence=sequence)
+            assert pools.take_report(told, evening.at_ms, evening.at_ms) is None
+        evening.notice(ALLOWANCES, *(msgspec.to_builtins(allowance) for allowance in pools.due(evening.at_ms)))
+    assert evening.controls[-1].rate == 0.0
+    assert 195_000 <= evening.controls[-1].spend_micros <= 200_500
+    found = [alert for alert in evening.alerts if alert.audience is Audience.ADVERTISER]
+    assert [(a.kind, a.cause, a.state) for a in found] == [(AlertKind.EXHAUSTED, "shared:p1", AlertState.FIRING)]
