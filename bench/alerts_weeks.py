@@ -12,7 +12,7 @@ from streams.campaigns import CampaignSettings
 from streams.rules import DAY_MS, HOUR_MS, MINUTE_MS
 from streams.signals import Alert, AlertState, Allowance, PoolKind
 from streams.stages.alerting.campaign import CampaignAlerts
-from streams.stages.alerting.facts import AlertFacts
+from streams.stages.alerting.facts import AlertFacts, InvalidCounts
 from streams.stages.pacing.facts import Added
 from streams.terms import Billing, BillingModel
 
@@ -104,8 +104,8 @@ def _quiet_facts(now_ms: int, index: int, left: int, burn: int, shown: int, clic
         burn_micros_per_h=burn,
         sequence=0,
     )
-    gross = 3 * (shown + clicks)
-    return AlertFacts(now_ms, now_ms, allowances=(allowance,), invalid=(gross // 50, gross))
+    invalid = InvalidCounts(clicks=(3 * clicks // 50, 3 * clicks), impressions=(3 * shown // 50, 3 * shown))
+    return AlertFacts(now_ms, now_ms, allowances=(allowance,), invalid=invalid)
 
 
 def _cycle(rng: np.random.Generator, at: Ints, a_day: int, swing: float) -> Floats:

@@ -5,6 +5,7 @@ does. The pipeline decodes them leniently (`decode_campaign`: unknown fields are
 files are checked strictly and completely (`problems_of`: every fault of a document at once).
 """
 
+from itertools import pairwise
 from typing import Annotated, Final
 
 import msgspec
@@ -54,6 +55,7 @@ class CampaignSettings(msgspec.Struct, frozen=True, kw_only=True):
 _DECODER: Final = msgspec.json.Decoder(CampaignSettings)
 _FIXED_PRICE: Final = frozenset({BillingModel.CPM, BillingModel.CPC, BillingModel.CPA, BillingModel.PAID_PLAY})
 _OPTIMISED: Final = frozenset({BillingModel.OCPM, BillingModel.OCPC})
+_USUALLY_PUSHED: Final = Alerting().push
 
 
 def encode_campaign(settings: CampaignSettings) -> bytes:
@@ -84,6 +86,7 @@ def faults_of(settings: CampaignSettings) -> list[Fault]:
         *_flight_faults(settings),
         *_billing_faults(settings),
         *_budget_faults(settings),
+        *_alerting_faults(settings.alerts),
     ]
 
 
@@ -124,6 +127,23 @@ def _budget_faults(settings: CampaignSettings) -> list[Fault]:
     if not is_session and budget.session_micros is not None:
         text = "has no place here: it needs pacing.period live_session"
         found.append(Fault(Reason.OUT_OF_RANGE, "budget.session_micros", text))
+    return found
+
+
+def _alerting_faults(alerts: Alerting) -> list[Fault]:
+    found, ladder, quiet = [], alerts.ladder_percent, alerts.quiet_hours
+    if any(step >= following for step, following in pairwise(ladder)):
+        text = f"must rise from step to step; did you mean {', '.join(map(str, sorted(set(ladder))))}?"
+        found.append(Fault(Reason.OUT_OF_RANGE, "alerts.ladder_percent", text))
+    if alerts.push != _USUALLY_PUSHED:  # which nobody chose: what is off is then not pushed, of course
+        text = "is in alerts.push as well; leave it in one of them"
+        both = [kind for kind in alerts.off if kind in alerts.push]
+        found += [Fault(Reason.OUT_OF_RANGE, "alerts.off", f"{kind} {text}") for kind in dict.fromkeys(both)]
+    if quiet is not None and quiet.begins == quiet.ends:
+        text = (
+            "is when they begin: so none would be quiet; leave quiet_hours out, or put what is not to be pushed in off"
+        )
+        found.append(Fault(Reason.OUT_OF_RANGE, "alerts.quiet_hours.ends", text))
     return found
 
 

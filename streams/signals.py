@@ -69,6 +69,10 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     left_micros: Annotated[
         SignedAmountMicros, Meta(description="What the pool has left for all of its campaigns, micros.")
     ]
+    pool_micros: Annotated[
+        AmountMicros,
+        Meta(description="Of a shared budget: what all of its campaigns may spend of the day, micros; 0: not told."),
+    ] = 0
     burn_micros_per_h: Annotated[
         AmountMicros, Meta(description="What its campaigns spent together in the last hour, micros.")
     ] = 0

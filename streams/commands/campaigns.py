@@ -60,20 +60,22 @@ def put(
     """Append settings to ads.campaigns, as new versions.
 
     The whole file is checked first, and every fault of it is shown at once (exit code 2): then nothing is appended.
+    Where the settings name routes (delivery.routes), alerts may name no other.
     A version holds from its valid_from on, at the earliest from when it is appended. Other campaigns stay as they
     are. A campaign keeps the currency of its first version; workers refuse a later one with another.
     """
     from streams.jobs.campaign_files import read_campaign_file
     from streams.jobs.generate import campaign_messages
 
-    found = read_campaign_file(file)
+    settings = load_settings()
+    found = read_campaign_file(file, settings.delivery.routes)
     if found.problems:
         refused(file, found.problems)
     count = _campaigns(len(found.campaigns))
     if check:
         out().print(f"{file}: {count} without a fault", soft_wrap=True)
         return
-    run(publish(load_settings().kafka, campaign_messages(found.campaigns)))
+    run(publish(settings.kafka, campaign_messages(found.campaigns)))
     out().print(f"{count} appended to {CAMPAIGNS} as new versions")
     if found.accounts:
         notes().print(f"the {len(found.accounts):,} accounts of this file were checked only; use `accounts put`")

@@ -9,7 +9,7 @@ Beside `campaigns` may stand `accounts` (`streams.jobs.account_files`): both are
 """
 
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -38,14 +38,16 @@ class CampaignFile(NamedTuple):
     accounts: Sequence[Account] = ()
 
 
-def read_campaign_file(path: Path) -> CampaignFile:
+def read_campaign_file(path: Path, routes: Collection[str] = ()) -> CampaignFile:
     """Reads a file that ends in .yaml, .yml or .toml. Whoever appends must do so only if `problems` is empty.
+
+    `routes`: those that there are, for alerts to name; none: not known here, any name will do.
 
     Raises:
         ConfigurationError: the file is absent, unreadable, too large, or of another format.
     """
     parsed = _parsed(path)
-    return CampaignFile([], [parsed]) if isinstance(parsed, Problem) else campaigns_in(parsed)
+    return CampaignFile([], [parsed]) if isinstance(parsed, Problem) else campaigns_in(parsed, routes)
 
 
 def read_account_file(path: Path) -> CampaignFile:
@@ -72,25 +74,25 @@ def _parsed(path: Path) -> object | Problem:
         return Problem("", f"cannot be parsed: {' '.join(str(error).split())}")
 
 
-def campaigns_in(parsed: object) -> CampaignFile:
+def campaigns_in(parsed: object, routes: Collection[str] = ()) -> CampaignFile:
     """Checks what was parsed: builtin values, dates and times."""
     if isinstance(parsed, dict) and "accounts" in parsed and "campaigns" not in parsed:
         return CampaignFile([], [_NO_CAMPAIGNS])
-    return _of_both(parsed)
+    return _of_both(parsed, routes)
 
 
-def _of_both(parsed: object) -> CampaignFile:
+def _of_both(parsed: object, routes: Collection[str] = ()) -> CampaignFile:
     accounts: Sequence[Account] = ()
     problems: list[Problem] = []
     if isinstance(parsed, dict) and "accounts" in parsed:
         accounts, problems = accounts_in(parsed["accounts"])
         parsed = {name: value for name, value in parsed.items() if name != "accounts"}
-    placed, faults = ([], []) if parsed == {} and (accounts or problems) else _campaigns(parsed)
+    placed, faults = ([], []) if parsed == {} and (accounts or problems) else _campaigns(parsed, routes)
     problems += faults + shared_money_problems(placed, accounts)
     return CampaignFile([campaign.settings for campaign in placed], problems, accounts)
 
 
-def _campaigns(parsed: object) -> tuple[list[Placed], list[Problem]]:
+def _campaigns(parsed: object, routes: Collection[str]) -> tuple[list[Placed], list[Problem]]:
     documents = _documents(parsed)
     if isinstance(documents, Problem):
         return [], [documents]
@@ -98,7 +100,7 @@ def _campaigns(parsed: object) -> tuple[list[Placed], list[Problem]]:
     problems: list[Problem] = []
     first_at: dict[tuple[str, int | None], str] = {}
     for where, document in documents:
-        found, faults = _campaign(document)
+        found, faults = _campaign(document, routes)
         if found is not None:
             earlier = first_at.setdefault((found.campaign_id, found.valid_from_ms), where)
             if earlier != where:
@@ -135,12 +137,23 @@ def _documents(parsed: object) -> list[tuple[str, object]] | Problem:
     return [(f"campaigns[{i}]", document) for i, document in enumerate(parsed)]
 
 
-def _campaign(document: object) -> tuple[CampaignSettings | None, list[Problem]]:
+def _campaign(document: object, routes: Collection[str]) -> tuple[CampaignSettings | None, list[Problem]]:
     if not isinstance(document, dict):
         return None, problems_of(document)
     plain, faults = _with_epoch_times(document)
     faults += problems_of(plain)
+    faults += _route_problems(document.get("alerts"), routes)
     return (None if faults else msgspec.convert(plain, CampaignSettings)), faults
+
+
+def _route_problems(alerts: object, routes: Collection[str]) -> list[Problem]:
+    """Names of `alerts.routes` that no route has; whether they are names at all is judged elsewhere."""
+    named = alerts.get("routes") if isinstance(alerts, dict) else None
+    if not routes or not isinstance(named, list):
+        return []
+    text = f"is none of the routes in [delivery.routes]; known are {', '.join(sorted(routes))}"
+    unknown = [(i, name) for i, name in enumerate(named) if isinstance(name, str) and name not in routes]
+    return [Problem(f"alerts.routes[{i}]", f"{name!r} {text}") for i, name in unknown]
 
 
 def _with_epoch_times(document: dict[str, object]) -> tuple[dict[str, object], list[Problem]]:

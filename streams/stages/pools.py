@@ -322,6 +322,7 @@ class Pools:
                     limit_micros=_bounded(limit),
                     day_start_ms=day,
                     left_micros=_bounded(left),
+                    pool_micros=budget.daily_micros,
                     burn_micros_per_h=burn,
                     baseline_micros=_bounded(limit),
                     as_of_ms=self._sequence,

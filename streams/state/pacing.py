@@ -15,7 +15,7 @@ from streams.events import Input
 from streams.records import Row, Table
 from streams.signals import Alert, AlertState, Allowance, Control, LiveSession, PoolKind, SpendReport
 from streams.stages.alerting.campaign import CampaignAlerts
-from streams.stages.alerting.facts import AlertFacts, PartitionFacts
+from streams.stages.alerting.facts import AlertFacts, InvalidCounts, PartitionFacts
 from streams.stages.alerting.partition import PartitionAlerts
 from streams.stages.pacing.campaign import CampaignPacer
 from streams.stages.pacing.facts import Added, Decision, Facts
@@ -361,8 +361,11 @@ class PacingDesk:
             held.alerts.restore(alerts)
 
 
-def _invalid(hour: Sequence[int]) -> tuple[int, int]:
-    """(invalid, gross) clicks and impressions of the last hour."""
-    valid = sum(hour[WINDOW_INDEX[name]] for name in ("impressions", "clicks"))
-    gross = sum(hour[WINDOW_INDEX[name]] for name in ("gross_impressions", "gross_clicks"))
+def _invalid(hour: Sequence[int]) -> InvalidCounts:
+    return InvalidCounts(clicks=_invalid_of(hour, "clicks"), impressions=_invalid_of(hour, "impressions"))
+
+
+def _invalid_of(hour: Sequence[int], name: str) -> tuple[int, int]:
+    """(invalid, gross) of the last hour."""
+    valid, gross = hour[WINDOW_INDEX[name]], hour[WINDOW_INDEX[f"gross_{name}"]]
     return min(gross, max(0, gross - valid)), gross

@@ -13,7 +13,7 @@ from streams.events import Input
 from streams.signals import Alert, AlertState, Allowance, PoolKind, RateReason
 from streams.stages.alerting.campaign import CampaignAlerts
 from streams.stages.alerting.evidence import edge_evidence, log_evidence, natural_evidence
-from streams.stages.alerting.facts import AlertFacts
+from streams.stages.alerting.facts import AlertFacts, InvalidCounts
 from streams.stages.pacing.facts import Added, Decision, Forecast, Money
 from streams.terms import Billing, BillingModel, Budget
 from tests.property.histories import BOUNDED, seeds
@@ -69,7 +69,9 @@ def looks(seed: int, days: int = 9) -> list[Look]:
             is_catching_up=trouble == "history" or not live,
             decision=decision(now, spent, exhausted),
             allowances=(balance(10 if trouble == "empty" else 10_000),),
-            invalid=(rng.randrange(500), 1_000) if trouble == "over" else (10, 1_000),
+            invalid=InvalidCounts(
+                clicks=(rng.randrange(500) if trouble == "over" else 10, 1_000), impressions=(10, 9_000)
+            ),
         )
         found.append(Look(adds, cohorts, facts))
     return found

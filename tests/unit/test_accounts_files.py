@@ -139,6 +139,9 @@ campaigns:
         ("time_zone: Mars/Base", "time_zone"),
         ("billing: {model: cpc}", "billing.price_micros"),
         ("alerts: {quiet_hours: {begins: '24:00', ends: '07:00'}}", "alerts.quiet_hours.begins"),
+        ("alerts: {quiet_hours: {begins: '07:00', ends: '07:00'}}", "alerts.quiet_hours.ends"),
+        ("alerts: {push: [stalled], 'off': [stalled]}", "alerts.off"),
+        ("alerts: {ladder_percent: [50, 50]}", "alerts.ladder_percent"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_with_the_path_of_the_field(

@@ -10,7 +10,7 @@ from streams.campaigns import CampaignSettings
 from streams.events import Input
 from streams.signals import Alert, AlertState, Allowance, Audience, PoolKind, RateReason
 from streams.stages.alerting.campaign import CampaignAlerts
-from streams.stages.alerting.facts import AlertFacts
+from streams.stages.alerting.facts import AlertFacts, InvalidCounts
 from streams.stages.pacing.facts import Added, Decision, Forecast, Money
 from streams.terms import Alerting, AlertKind, Billing, BillingModel, Budget
 from tests.unit.given import DAY, HOUR, MINUTE
@@ -522,7 +522,7 @@ def test_hours_with_something_unknown_are_neither_judged_nor_learned() -> None:
 @pytest.mark.parametrize(("invalid", "is_told"), [(300, True), (210, False)])
 def test_a_share_of_invalid_traffic_over_its_limit_goes_to_operations(invalid: int, is_told: bool) -> None:
     watched = Watched()
-    watched.run(10, decision_of(spend=0.4, target=0.4), invalid=(invalid, 1_000))
+    watched.run(10, decision_of(spend=0.4, target=0.4), invalid=InvalidCounts((invalid, 1_000), (0, 0)))
     assert [(a.kind, a.audience) for a in watched.told] == (
         [(K.INVALID_TRAFFIC, Audience.OPERATIONS)] if is_told else []
     )

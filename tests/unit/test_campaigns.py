@@ -63,6 +63,13 @@ def test_fields_that_a_later_version_brings_are_tolerated_in_the_topic() -> None
         (encoded(time_zone="Asia/Shangri-La"), Reason.UNKNOWN_VALUE, "$.time_zone"),
         (encoded(flight_end_ms=1_000), Reason.OUT_OF_RANGE, "$.flight_end_ms"),
         (encoded(flight_start_ms=-1), Reason.OUT_OF_RANGE, "$.flight_start_ms"),
+        (encoded(alerts={"ladder_percent": [75, 50]}), Reason.OUT_OF_RANGE, "$.alerts.ladder_percent"),
+        (encoded(alerts={"push": ["stalled"], "off": ["stalled"]}), Reason.OUT_OF_RANGE, "$.alerts.off"),
+        (
+            encoded(alerts={"quiet_hours": {"begins": "08:00", "ends": "08:00"}}),
+            Reason.OUT_OF_RANGE,
+            "$.alerts.quiet_hours.ends",
+        ),
     ],
 )
 def test_what_is_no_settings_is_rejected_with_its_reason_and_path(raw: bytes | None, reason: Reason, path: str) -> None:
@@ -87,6 +94,46 @@ def test_all_problems_of_a_document_are_found_at_once() -> None:
         "time_zone": "'Asia/Shangai' is no IANA time zone; did you mean Asia/Shanghai?",
         "flight_end_ms": "must be after flight_start_ms",
     }
+
+
+def test_alerts_that_contradict_themselves_are_refused_each_with_its_path() -> None:
+    alerts = {
+        "ladder_percent": [50, 90, 75, 90],
+        "push": ["stalled", "exhausted"],
+        "off": ["ctr_anomaly", "exhausted", "stalled", "stalled"],
+        "quiet_hours": {"begins": "23:00", "ends": "23:00"},
+    }
+    problems = problems_of({**GOOD, "flight_end_ms": 1, "alerts": alerts})
+    assert problems == [
+        Problem("flight_end_ms", "must be after flight_start_ms"),
+        Problem("alerts.ladder_percent", "must rise from step to step; did you mean 50, 75, 90?"),
+        Problem("alerts.off", "exhausted is in alerts.push as well; leave it in one of them"),
+        Problem("alerts.off", "stalled is in alerts.push as well; leave it in one of them"),
+        Problem(
+            "alerts.quiet_hours.ends",
+            "is when they begin: so none would be quiet; leave quiet_hours out, or put what is not to be pushed in off",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    "alerts",
+    [
+        {"off": ["stalled", "ctr_anomaly"]},
+        {"push": ["exhausted"], "off": ["stalled"]},
+        {"ladder_percent": []},
+        {"ladder_percent": [1, 100]},
+        {"quiet_hours": {"begins": "23:00", "ends": "08:00"}},
+        {"quiet_hours": {"begins": "00:00", "ends": "23:59"}},
+        {"routes": ["anything"]},
+    ],
+)
+def test_alerts_that_make_sense_are_taken(alerts: dict[str, object]) -> None:
+    """A kind that is off is not pushed by default either: also in a version that was read and written again."""
+    assert problems_of({**GOOD, "alerts": alerts}) == []
+    settings = decode_campaign(encoded(alerts=alerts))
+    assert isinstance(settings, CampaignSettings)
+    assert decode_campaign(encode_campaign(settings)) == settings
 
 
 def test_a_good_document_has_no_problems() -> None:

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from streams.cli import app
 from streams.documents import Problem
 from streams.errors import ConfigurationError
 from streams.jobs.campaign_files import read_campaign_file
+from streams.settings import CONFIG_VARIABLE
 
 
 def written(tmp_path: Path, name: str, text: str) -> Path:
@@ -111,3 +114,38 @@ def test_an_absent_file_and_an_unknown_format_name_the_remedy(tmp_path: Path) ->
     path.write_bytes(b"name: \xe9\n")
     with pytest.raises(ConfigurationError, match="UTF-8"):
         read_campaign_file(path)
+
+
+ROUTED = """
+campaigns:
+  - {campaign_id: a, currency: CNY, alerts: {routes: [ops, opps]}}
+  - {campaign_id: b, currency: CNY, time_zone: Mars/Base, alerts: {routes: [nowhere]}}
+  - {campaign_id: c, currency: CNY, alerts: {routes: [3]}}
+  - {campaign_id: d, currency: CNY, alerts: {routes: [ops]}}
+"""
+
+
+def test_routes_that_do_not_exist_are_refused_where_routes_are_known(tmp_path: Path) -> None:
+    path = written(tmp_path, "c.yaml", ROUTED)
+    found = read_campaign_file(path, routes=("ops", "default"))
+    assert [problem.path for problem in found.problems] == [
+        "campaigns[0].alerts.routes[1]",
+        "campaigns[1].time_zone",
+        "campaigns[1].alerts.routes[0]",
+        "campaigns[2].alerts.routes[0]",
+    ]
+    assert "'opps' is none of the routes in [delivery.routes]; known are default, ops" in found.problems[0].problem
+    assert [campaign.campaign_id for campaign in found.campaigns] == ["d"]
+    unknown = read_campaign_file(path)
+    assert [problem.path for problem in unknown.problems] == ["campaigns[1].time_zone", "campaigns[2].alerts.routes[0]"]
+
+
+def test_campaigns_put_knows_the_routes_of_the_settings(tmp_path: Path) -> None:
+    file = written(tmp_path, "c.yaml", "campaigns: [{campaign_id: a, currency: CNY, alerts: {routes: [opps]}}]")
+    config = written(tmp_path, "s.toml", '[delivery.routes.ops]\nurl = "https://example.org/x"\nsecret = "s"\n')
+    words = ("campaigns", "put", str(file), "--check")
+    env = {"COLUMNS": "160"}
+    assert CliRunner().invoke(app, words, env=env).exit_code == 0
+    refused = CliRunner().invoke(app, words, env={**env, CONFIG_VARIABLE: str(config)})
+    assert refused.exit_code == 2
+    assert "campaigns[0].alerts.routes[0]: 'opps' is none of the routes" in refused.output

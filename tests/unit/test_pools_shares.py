@@ -88,6 +88,7 @@ def test_a_shared_budget_is_divided_evenly_where_nothing_is_known() -> None:
     bench = settled(BUDGET, c1={}, c2={}, c3={"day_spend_micros": 100_000})
     assert bench.limits() == {"c1": 300_000, "c2": 300_000, "c3": 400_000}
     assert {allowance.left_micros for allowance in bench.held.values()} == {900_000}
+    assert {allowance.pool_micros for allowance in bench.held.values()} == {1_000_000}
     assert {allowance.day_start_ms for allowance in bench.held.values()} == {DAY}
 
 

@@ -18,7 +18,15 @@ from streams.campaigns import CampaignSettings
 from streams.events import Input
 from streams.rules import HOUR_MS, MINUTE_MS
 from streams.signals import Alert, AlertState, Audience, PoolKind, RateReason
-from streams.stages.alerting.delivery import delivery, exhausted, expected_under, ladder, pool_exhausted, unit_micros
+from streams.stages.alerting.delivery import (
+    ToldStep,
+    delivery,
+    exhausted,
+    expected_under,
+    ladder,
+    pool_exhausted,
+    unit_micros,
+)
 from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, AlertFacts, Condition, Finding, Signal
 from streams.stages.alerting.figures import Place
 from streams.stages.alerting.hours import (
@@ -97,7 +105,7 @@ class CampaignAlerts:
         self._stall = StallWatch()
         self._balance = BalanceWatch()
         self._lives: dict[tuple[AlertKind, str], Life] = {}
-        self._ladder = ("", 0)
+        self._ladder = ToldStep()
         self._hour_ms = -1
         self._looked_ms = -1
         self._conversions = 0
@@ -206,7 +214,8 @@ class CampaignAlerts:
             found.append(Finding(AlertKind.STALLED, own, self._stalled(settings, facts)))
         found += self._about_quality(settings, facts, own)
         if facts.invalid is not None and facts.unknown.isdisjoint(_NEEDS_CLICKS):
-            found.append(Finding(AlertKind.INVALID_TRAFFIC, own, invalid_share(settings, facts.invalid)))
+            told = self._invalid_told(own)
+            found.append(Finding(AlertKind.INVALID_TRAFFIC, own, invalid_share(settings, facts.invalid, told)))
         return [finding for finding in found if finding.kind not in off] if off else found
 
     def _about_pools(self, settings: CampaignSettings, facts: AlertFacts, is_spend_known: bool) -> list[Finding]:
@@ -217,11 +226,8 @@ class CampaignAlerts:
             if allowance.pool is PoolKind.BALANCE:
                 signal = self._balance.look(allowance, facts.now_ms, settings.alerts, unit_micros(settings))
                 found.append(Finding(AlertKind.BALANCE_LOW, f"account:{allowance.pool_id}", signal))
-        empty = dict(pool_exhausted(facts))
-        for allowance in facts.allowances:
-            if allowance.pool is PoolKind.SHARED_BUDGET:
-                signal = empty.get(allowance.pool_id, CLEAR)
-                found.append(Finding(AlertKind.EXHAUSTED, f"shared:{allowance.pool_id}", signal))
+        for pool, signal in pool_exhausted(settings, facts):
+            found.append(Finding(AlertKind.EXHAUSTED, f"shared:{pool}", signal))
         return found
 
     def _stalled(self, settings: CampaignSettings, facts: AlertFacts) -> Signal:
@@ -248,6 +254,11 @@ class CampaignAlerts:
             if facts.unknown.isdisjoint(_QUALITY_NEEDS[kind])
         ]
 
+    def _invalid_told(self, own: str) -> str:
+        """What an alert about invalid traffic that fires tells of: clicks or impressions."""
+        life = self._lives.get((AlertKind.INVALID_TRAFFIC, own))
+        return str(dict(life.fired.figures).get("inputs", "")) if life is not None and life.fired is not None else ""
+
     def _told_until(self, kind: AlertKind, own: str) -> int:
         """When what a kind tells of was last over: hours before it have been told, by it or by what explains it."""
         lives = (self._lives.get((told, own)) for told in (kind, *_SILENCED_BY.get(kind, ())))
@@ -266,7 +277,7 @@ class CampaignAlerts:
         if life is None:
             if signal.condition != Condition.MET:
                 return []
-            life = self._lives[kind, subject] = Life(kind, subject)
+            life = self._lives[kind, subject] = Life(kind, subject, self._named_by(subject))
             self._bound_lives()
         if signal.condition == Condition.MET and self._is_silenced(kind):
             if life.is_firing and self._is_stopped(kind):
@@ -274,6 +285,10 @@ class CampaignAlerts:
             signal = UNKNOWN if life.is_firing else BETWEEN
         changes = life.look(signal, facts.now_ms)
         return [self._alert(settings, facts, life, change, "") for change in changes] if changes else []
+
+    def _named_by(self, subject: str) -> str:
+        """What an alert's id is made of beside its subject: a pool's name is the same for all of its campaigns."""
+        return "" if subject == f"campaign:{self.campaign_id}" else self.campaign_id
 
     def _is_silenced(self, kind: AlertKind) -> bool:
         by = _SILENCED_BY.get(kind)
@@ -356,9 +371,9 @@ class CampaignAlerts:
         self.quality.restore(snapshot["quality"])
         self._stall.restore(snapshot["stall"])
         self._balance.restore(snapshot["balance"])
-        lives = [Life.restored(held) for held in snapshot["lives"]]
+        lives = [Life.restored(held, self._named_by(held[1])) for held in snapshot["lives"]]
         self._lives = {(life.kind, life.subject): life for life in lives}
-        self._ladder = (snapshot["ladder"][0], snapshot["ladder"][1])
+        self._ladder = ToldStep(*snapshot["ladder"])
         self._hour_ms, self._looked_ms, self._conversions = snapshot["times"]
 
 

@@ -1,12 +1,17 @@
-"""Rules about a budget: how much of it is spent, against its plan, and how its period will end."""
+"""Rules about a budget: how much of it is spent, against its plan, and how its period will end.
+
+A campaign that lives on a shared budget alone has no budget to judge: what the pool allots is what it may draw for now,
+is moved every few seconds, and running through it ends nothing. `pool_exhausted` tells when the pool itself is spent.
+"""
 
 from math import sqrt
-from typing import Final
+from typing import Final, NamedTuple
 
 from streams.campaigns import CampaignSettings
 from streams.rules import HOUR_MS
-from streams.signals import PoolKind, RateReason
+from streams.signals import Allowance, PoolKind, RateReason
 from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, AlertFacts, Condition, Signal
+from streams.stages.pacing.amounts import is_shared_only
 from streams.stages.pacing.facts import Decision
 from streams.terms import PPM, AlertKind, BillingModel
 
@@ -16,6 +21,13 @@ OPEN_PERIOD_MS: Final = 400 * 24 * HOUR_MS
 """A longer period has no end that exhaustion could be early for."""
 NOISE_SIGMAS: Final = 4.0
 """Distance from plan that the number of billable events alone explains, standard deviations."""
+POOL_SPENT_PPM: Final = 20_000
+"""What is left of a shared budget below this share is crumbs: its campaigns have less each than one more event costs,
+or less than can be steered, and stand still."""
+POOL_OPEN_PPM: Final = 2 * POOL_SPENT_PPM
+"""Above this share there is something to spend again."""
+LEAST_RAISE_PPM: Final = 50_000
+"""A budget that is raised by less than this share goes up the ladder that it is on."""
 SETTLED_SHARE: Final = 0.1
 """Of the period: before it, a forecast rests on yesterday."""
 UNSTEERED: Final = frozenset(
@@ -26,9 +38,12 @@ _PER_MILLE: Final = frozenset({BillingModel.CPM, BillingModel.OCPM})
 
 
 def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind, Signal]:
-    """Exhausted, or exhausted early: one of the two; by the time at which the spend reached its budget."""
+    """Exhausted, or exhausted early: one of the two; by the time at which the spend reached what it may.
+
+    Told is the budget as the advertiser knows it; how far a day went beyond it is told as spend, in a form of its own.
+    """
     at_ms = decision.exhausted_at_ms
-    if at_ms is None or decision.budget_micros <= 0:
+    if at_ms is None or decision.budget_micros <= 0 or is_shared_only(settings):
         return AlertKind.EXHAUSTED, CLEAR
     length = decision.period_end_ms - decision.period_start_ms
     share_ppm = (at_ms - decision.period_start_ms) * PPM // max(1, length)
@@ -36,14 +51,16 @@ def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind
     if share_ppm >= NEAR_END_PPM and not is_open:
         return AlertKind.EXHAUSTED, CLEAR
     is_early = share_ppm < settings.alerts.early_share_ppm and not is_open
+    budget = min(decision.plan_micros, decision.budget_micros)
+    is_beyond = decision.period_kind == "day" and budget < decision.budget_micros
     signal = Signal(
         Condition.MET,
         seen=decision.spend.valid / 1_000,
-        expected=float(decision.budget_micros),
+        expected=float(budget),
         unit="micros",
         figures=(
             ("spend", decision.spend.valid // 1_000),
-            ("budget", decision.budget_micros),
+            ("budget", budget),
             ("at", at_ms),
             ("ends", None if is_open else decision.period_end_ms),
             ("left_ms", None if is_open else decision.period_end_ms - at_ms),
@@ -51,7 +68,7 @@ def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind
         ),
         began_ms=at_ms,
         step=f"{decision.period_kind}:{decision.period_start_ms}:{at_ms}",
-        form=decision.period_kind,
+        form="day_beyond" if is_beyond else decision.period_kind,
     )
     return (AlertKind.EXHAUSTED_EARLY if is_early else AlertKind.EXHAUSTED), signal
 
@@ -62,6 +79,8 @@ def delivery(settings: CampaignSettings, decision: Decision) -> tuple[Signal, Si
     What is in flight is no spend yet, but it is delivered: a campaign that is billed by conversions is behind its plan
     for hours each morning without anything to be done about it. So it is behind with both.
     """
+    if is_shared_only(settings):
+        return CLEAR, CLEAR
     if decision.reason in UNSTEERED:
         return UNKNOWN, UNKNOWN
     if decision.reason is RateReason.AS_SOON_AS_POSSIBLE or decision.plan_micros <= 0:
@@ -95,6 +114,8 @@ def _off_plan(decision: Decision, off: float, limit: float, spend: int) -> Signa
 
 def expected_under(settings: CampaignSettings, decision: Decision, now_ms: int) -> Signal:
     """The forecast's upper end misses the budget."""
+    if is_shared_only(settings):
+        return CLEAR
     forecast, budget = decision.forecast, decision.plan_micros
     if forecast is None or decision.reason in UNSTEERED or budget <= 0:
         return UNKNOWN
@@ -121,45 +142,76 @@ def expected_under(settings: CampaignSettings, decision: Decision, now_ms: int) 
     )
 
 
-def ladder(settings: CampaignSettings, decision: Decision, told: tuple[str, int]) -> tuple[tuple[str, int], Signal]:
-    """The highest step that is reached and higher than what was told in this period (period, percent).
+class ToldStep(NamedTuple):
+    """The highest step of the ladder that was told in a period."""
 
-    Steps that are passed between two looks are told as one. A credit takes no step back.
+    period: str = ""
+    percent: int = 0
+    """0: none was."""
+    budget_micros: int = 0
+    """The budget that it was a share of; 0: not known."""
+
+
+def ladder(settings: CampaignSettings, decision: Decision, told: ToldStep) -> tuple[ToldStep, Signal]:
+    """The highest step that is reached and higher than what was told in this period, of this budget.
+
+    Steps that are passed between two looks are told as one. A credit takes no step back; a raised budget does.
     """
+    if is_shared_only(settings):
+        return told, CLEAR
     period = f"{decision.period_kind}:{decision.period_start_ms}"
-    if told[0] != period:
-        told = (period, 0)
-    spend = decision.spend.valid // 1_000
-    if decision.plan_micros <= 0:
+    spend, budget = decision.spend.valid // 1_000, decision.plan_micros
+    if told.period != period or _is_raised(told, spend, budget):
+        told = ToldStep(period)
+    if budget <= 0:
         return told, UNKNOWN
-    reached = max((s for s in settings.alerts.ladder_percent if spend * 100 >= s * decision.plan_micros), default=0)
+    reached = max((s for s in settings.alerts.ladder_percent if spend * 100 >= s * budget), default=0)
     if reached == 0:
         return told, CLEAR
-    if reached <= told[1]:
+    if reached <= told.percent:
         return told, BETWEEN
     signal = Signal(
         Condition.MET,
-        seen=spend * 100 / decision.plan_micros,
+        seen=spend * 100 / budget,
         expected=float(reached),
         unit="percent",
-        figures=(("step", reached), ("spend", spend), ("budget", decision.plan_micros)),
-        step=f"{period}:{reached}",
+        figures=(("step", reached), ("spend", spend), ("budget", budget)),
+        step=f"{period}:{reached}:{budget}",
         form=decision.period_kind,
     )
-    return (period, reached), signal
+    return ToldStep(period, reached, budget), signal
 
 
-def pool_exhausted(facts: AlertFacts) -> list[tuple[str, Signal]]:
-    """Shared budgets of which nothing is left, by pool: the campaign stands still until its pool's next day."""
-    found = []
-    for allowance in facts.allowances:
-        if allowance.pool is not PoolKind.SHARED_BUDGET or allowance.left_micros > 0:
-            continue
-        figures = (("pool", allowance.pool_id),)
-        step = f"{allowance.pool_id}:{allowance.day_start_ms}"
-        signal = Signal(Condition.MET, 0.0, None, "micros", figures, None, step, "shared")
-        found.append((allowance.pool_id, signal))
-    return found
+def _is_raised(told: ToldStep, spend: int, budget: int) -> bool:
+    """Whether the told step is no longer reached because the budget is a larger one: its ladder begins anew.
+
+    Not by less than `LEAST_RAISE_PPM`: who raises a budget little by little would hear of the same step each time.
+    """
+    is_larger = told.budget_micros > 0 and budget * PPM >= told.budget_micros * (PPM + LEAST_RAISE_PPM)
+    return is_larger and spend * 100 < told.percent * budget
+
+
+def pool_exhausted(settings: CampaignSettings, facts: AlertFacts) -> list[tuple[str, Signal]]:
+    """Each shared budget by its id: nothing of it is left, or the campaign stands still for the crumbs that are."""
+    shared = [allowance for allowance in facts.allowances if allowance.pool is PoolKind.SHARED_BUDGET]
+    return [(allowance.pool_id, _pool_signal(settings, facts.decision, allowance)) for allowance in shared]
+
+
+def _pool_signal(settings: CampaignSettings, decision: Decision | None, allowance: Allowance) -> Signal:
+    left, total = allowance.left_micros, allowance.pool_micros
+    is_spent = left <= 0 or (left * PPM <= POOL_SPENT_PPM * total and _stands_still(settings, decision))
+    if not is_spent:
+        return BETWEEN if left * PPM <= POOL_OPEN_PPM * total else CLEAR
+    figures = (("pool", allowance.pool_id),)
+    step = f"{allowance.pool_id}:{allowance.day_start_ms}"
+    return Signal(Condition.MET, float(max(0, left)), None, "micros", figures, None, step, "shared")
+
+
+def _stands_still(settings: CampaignSettings, decision: Decision | None) -> bool:
+    """For want of what its pools allot, not because its own budget is spent."""
+    if decision is None or decision.rate > 0:
+        return False
+    return decision.exhausted_at_ms is None or is_shared_only(settings)
 
 
 def unit_micros(settings: CampaignSettings) -> float:

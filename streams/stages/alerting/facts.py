@@ -13,6 +13,13 @@ Figures = tuple[tuple[str, int | float | str | None], ...]
 """Named numbers that a sentence tells: plain values, formatted where the sentence is made."""
 
 
+class InvalidCounts(NamedTuple):
+    """(invalid, gross) of the last hour, of what is judged apart: few clicks are billed beside many impressions."""
+
+    clicks: tuple[int, int]
+    impressions: tuple[int, int]
+
+
 class AlertFacts(NamedTuple):
     """The world of one campaign at one look, about every 5 to 10 s of wall time."""
 
@@ -31,8 +38,8 @@ class AlertFacts(NamedTuple):
     """The latest of each pool that the campaign draws on."""
     partition_is_alive: bool = True
     """Impressions of other campaigns keep coming."""
-    invalid: tuple[int, int] | None = None
-    """(invalid, gross) clicks and impressions of the last hour; None: nothing judges them."""
+    invalid: InvalidCounts | None = None
+    """None: nothing judges them."""
 
 
 class PartitionFacts(NamedTuple):

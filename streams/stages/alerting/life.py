@@ -61,22 +61,27 @@ class Change(NamedTuple):
     """What was told when it fired."""
 
 
-def alert_id_of(kind: AlertKind, subject: str, step: str, began_ms: int) -> str:
-    """Deterministic: the same occurrence has the same id in every run over the same log. 128 bits, hex."""
-    return xxhash.xxh3_128_hexdigest("\0".join((kind.value, subject, step, str(began_ms))).encode())
+def alert_id_of(kind: AlertKind, subject: str, step: str, began_ms: int, campaign_id: str = "") -> str:
+    """Deterministic: the same occurrence has the same id in every run over the same log. 128 bits, hex.
+
+    `campaign_id`: of whom it is told, where the subject is not the campaign itself: a pool is the subject of many.
+    """
+    parts = (kind.value, subject, step, str(began_ms), *((campaign_id,) if campaign_id else ()))
+    return xxhash.xxh3_128_hexdigest("\0".join(parts).encode())
 
 
 class Life:
-    """One kind of alert about one subject: at most one occurrence is alive."""
+    """One kind of alert about one subject: at most one occurrence is alive. `campaign_id`: as of `alert_id_of`."""
 
     __slots__ = (
-        *("alert_id", "began_ms", "clear_since_ms", "cool_until_ms"),
+        *("alert_id", "began_ms", "campaign_id", "clear_since_ms", "cool_until_ms"),
         *("fired", "kind", "last_step", "since_ms", "subject"),
     )
 
-    def __init__(self, kind: AlertKind, subject: str) -> None:
+    def __init__(self, kind: AlertKind, subject: str, campaign_id: str = "") -> None:
         self.kind = kind
         self.subject = subject
+        self.campaign_id = campaign_id
         self.alert_id = ""
         """Of the occurrence that fires; empty: none does."""
         self.fired: Signal | None = None
@@ -134,7 +139,7 @@ class Life:
             return []
         began = self.since_ms if signal.began_ms is None else signal.began_ms
         self.began_ms = max(began, self.began_ms + 1)
-        self.alert_id = alert_id_of(self.kind, self.subject, signal.step, self.began_ms)
+        self.alert_id = alert_id_of(self.kind, self.subject, signal.step, self.began_ms, self.campaign_id)
         self.fired, self.last_step = signal, signal.step
         self.since_ms = self.clear_since_ms = NEVER
         return [Change(AlertState.FIRING, self.alert_id, self.began_ms, signal, signal)]
@@ -158,10 +163,10 @@ class Life:
         ]
 
     @classmethod
-    def restored(cls, snapshot: list[Any]) -> "Life":
+    def restored(cls, snapshot: list[Any], campaign_id: str = "") -> "Life":
         """The life of which `snapshot` was taken."""
         kind, subject, alert_id, fired, began, since, clear_since, cool_until, last_step = snapshot
-        life = cls(AlertKind(kind), subject)
+        life = cls(AlertKind(kind), subject, campaign_id)
         life.alert_id, life.began_ms, life.since_ms = alert_id, began, since
         life.clear_since_ms, life.cool_until_ms, life.last_step = clear_since, cool_until, last_step
         if fired is not None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from streams.campaigns import CampaignSettings
 from streams.rules import DAY_MS, HOUR_MS
 from streams.stages.alerting.evidence import natural_evidence
-from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, Condition, Figures, Signal
+from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, Condition, Figures, InvalidCounts, Signal
 from streams.stages.alerting.hours import (
     CLICKS,
     CONVERSIONS,
@@ -240,13 +240,28 @@ def _spends_as_usual(hours: Hours, window: Window, zone: str) -> bool:
     return window.exposure >= FLAT_SPEND * usual
 
 
-def invalid_share(settings: CampaignSettings, counted: tuple[int, int] | None) -> Signal:
-    """Share of invalid clicks and impressions of the last hour: its Wilson bound at four sigma exceeds the limit."""
-    if counted is None or counted[1] < INVALID_LEAST:
+def invalid_share(settings: CampaignSettings, counted: InvalidCounts, told: str) -> Signal:
+    """The worse of the share of invalid clicks and that of impressions, each judged by itself.
+
+    `told`: of which of them an alert that fires tells (clicks, impressions; empty: none does). It stays while the other
+    is over the limit, and is over when what it tells of is.
+    """
+    limit = settings.alerts.invalid_share_ppm / PPM
+    signals = {name: _share_of(name, pair, limit) for name, pair in counted._asdict().items()}
+    over = [signal for signal in signals.values() if signal.condition is Condition.MET]
+    if over:
+        return max(over, key=lambda signal: signal.seen or 0.0)
+    return signals.get(told) or max(signals.values(), key=lambda signal: signal.condition)
+
+
+def _share_of(name: str, pair: tuple[int, int], limit: float) -> Signal:
+    """Over its limit where its Wilson bound at four sigma is."""
+    invalid, gross = pair
+    if gross < INVALID_LEAST:
         return UNKNOWN
-    rate, limit = wilson(*counted, z=INVALID_Z), settings.alerts.invalid_share_ppm / PPM
+    rate = wilson(invalid, gross, z=INVALID_Z)
     assert rate is not None
     if rate.low <= limit:
         return CLEAR if rate.value <= INVALID_RESOLVED * limit else BETWEEN
-    figures = (("invalid", counted[0]), ("gross", counted[1]), ("seen", rate.value), ("limit", limit))
+    figures = (("inputs", name), ("invalid", invalid), ("gross", gross), ("seen", rate.value), ("limit", limit))
     return Signal(Condition.MET, rate.value, limit, "ratio", figures)

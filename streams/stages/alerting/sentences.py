@@ -20,6 +20,12 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "Raise the budget if it should go on today.",
         "广告计划“{name}”今天的预算{budget}已于{at}用完，投放已停止。如需今天继续投放，请提高预算。",
     ),
+    (AlertKind.EXHAUSTED, "day_beyond"): Text(
+        "Campaign “{name}” has spent its budget for today, {budget}, and as much beyond it as a day may: {spend} by "
+        "{at}. It no longer delivers. Raise the budget if it should go on today.",
+        "广告计划“{name}”今天的预算{budget}以及允许超出的部分已于{at}用完，共消耗{spend}，投放已停止。"
+        "如需今天继续投放，请提高预算。",
+    ),
     (AlertKind.EXHAUSTED, "live_session"): Text(
         "Campaign “{name}” has spent its budget for this live session, {budget}, at {at} and no longer delivers. "
         "Raise the budget if it should go on.",
@@ -40,6 +46,13 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "and no longer delivers. Raise the budget if it should go on today.",
         "广告计划“{name}”今天的预算{budget}在{at}就已用完，距离今天结束还有{left_ms}，投放已停止。"
         "如需今天继续投放，请提高预算。",
+    ),
+    (AlertKind.EXHAUSTED_EARLY, "day_beyond"): Text(
+        "Campaign “{name}” has already spent its budget for today, {budget}, and as much beyond it as a day may: "
+        "{spend} by {at}, {left_ms} before the day ends. It no longer delivers. Raise the budget if it should go on "
+        "today.",
+        "广告计划“{name}”今天的预算{budget}以及允许超出的部分在{at}就已用完，共消耗{spend}，距离今天结束还有{left_ms}，"
+        "投放已停止。如需今天继续投放，请提高预算。",
     ),
     (AlertKind.EXHAUSTED_EARLY, "live_session"): Text(
         "Campaign “{name}” has already spent its budget for this live session, {budget}, at {at}, about {left_ms} "
@@ -146,9 +159,9 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "请检查落地页以及转化数据是否正常回传。",
     ),
     (AlertKind.INVALID_TRAFFIC, ""): Text(
-        "In the last hour, {seen} of the clicks and impressions of campaign “{name}” were invalid: {invalid} of "
-        "{gross}. The limit is {limit}. Check where its traffic comes from.",
-        "最近一小时，广告计划“{name}”的点击和展示中有{seen}为无效流量（{gross}次中有{invalid}次），超过上限{limit}。"
+        "In the last hour, {seen} of the {inputs_en} of campaign “{name}” were invalid: {invalid} of {gross}. "
+        "The limit is {limit}. Check where its traffic comes from.",
+        "最近一小时，广告计划“{name}”的{inputs_zh}中有{seen}为无效流量（{gross}次中有{invalid}次），超过上限{limit}。"
         "请检查流量来源。",
     ),
     (AlertKind.INPUT_SILENT, ""): Text(
@@ -162,8 +175,8 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
 
 RESOLVED: Final[dict[AlertKind, Text]] = {
     AlertKind.EXHAUSTED: Text(
-        "Campaign “{name}” has budget again: a new period has begun, or the budget was raised.",
-        "广告计划“{name}”又有可用预算：新的预算周期已开始，或预算已提高。",
+        "Campaign “{name}” has budget again: a new period has begun, the budget was raised, or spend was credited.",
+        "广告计划“{name}”又有可用预算：新的预算周期已开始，预算已提高，或有消耗被退回。",
     ),
     AlertKind.STALLED: Text(
         "Campaign “{name}” has impressions again, as of {now}.", "广告计划“{name}”已于{now}恢复展示。"
@@ -182,8 +195,9 @@ RESOLVED: Final[dict[AlertKind, Text]] = {
         "Campaign “{name}” may spend its budget after all.", "广告计划“{name}”的预算现在有望花完。"
     ),
     AlertKind.BUDGET_LADDER: Text(
-        "The {step} step of the budget of campaign “{name}” is over: a later step or a new period has begun.",
-        "广告计划“{name}”的预算{step}提醒已结束：已到下一档，或新的预算周期已开始。",
+        "The {step} step of the budget of campaign “{name}” is over: a later step or a new period has begun, "
+        "the budget was raised, or spend was credited.",
+        "广告计划“{name}”的预算{step}提醒已结束：已到下一档，新的预算周期已开始，预算已提高，或有消耗被退回。",
     ),
     AlertKind.CTR_ANOMALY: Text(
         "The click-through rate of campaign “{name}” is as usual again.", "广告计划“{name}”的点击率已恢复正常。"
@@ -198,8 +212,8 @@ RESOLVED: Final[dict[AlertKind, Text]] = {
         "Campaign “{name}” brings conversions again.", "广告计划“{name}”已恢复转化。"
     ),
     AlertKind.INVALID_TRAFFIC: Text(
-        "The share of invalid traffic of campaign “{name}” is below the limit again.",
-        "广告计划“{name}”的无效流量占比已回到上限以下。",
+        "The share of invalid {inputs_en} of campaign “{name}” is below the limit again.",
+        "广告计划“{name}”的无效{inputs_zh}占比已回到上限以下。",
     ),
     AlertKind.INPUT_SILENT: Text(
         "Partition {partition} receives {inputs_en} again.", "分区{partition}已恢复接收{inputs_zh}数据。"
@@ -286,6 +300,8 @@ def figures_of(kind: AlertKind, signal: Signal, place: Place) -> dict[str, Text]
             told[key] = _FORMATS[key](value, place)
     if kind is AlertKind.CPA_ANOMALY and "seen" not in told:
         told["seen"] = Text("more than was spent", "超过总消耗")
+    if kind is AlertKind.INVALID_TRAFFIC and "inputs_en" not in told:
+        told |= _inputs("clicks,impressions")  # of an alert of an earlier version, which took both together
     return told
 
 
