@@ -1,6 +1,7 @@
 """Where a replay was interrupted: the state of each of its partitions, so that it goes on instead of beginning anew.
 
-One file for each partition, replaced atomically. Its rows were inserted before; what is inserted again is harmless.
+One file for each partition, replaced atomically, and only when the rows of all that it takes for granted have been
+inserted; what is inserted again is harmless.
 """
 
 import contextlib
@@ -35,6 +36,12 @@ class Saved(NamedTuple):
     """Of a partition that is done: the oldest event time that it has seen."""
 
 
+def encoded(state: PartitionState, saved: Saved) -> bytes:
+    """A partition's state, to be kept."""
+    segments = {} if saved.is_done else capture(state, (), {}).changed
+    return msgspec.msgpack.encode([FORMAT, list(saved), segments])
+
+
 class ReplayFolder:
     """The files of one run below the worker's state directory."""
 
@@ -43,11 +50,9 @@ class ReplayFolder:
             raise ConfigurationError(f"--run: {run!r} is no name; use letters, digits, dots, dashes, at most 64")
         self.path = state_dir / "runs" / run
 
-    def save(self, state: PartitionState, saved: Saved) -> None:
-        """Keeps a partition's state."""
-        segments = {} if saved.is_done else capture(state, (), {}).changed
-        data = msgspec.msgpack.encode([FORMAT, list(saved), segments])
-        self._write(f"{state.partition}.state", data)
+    def keep(self, partition: int, data: bytes) -> None:
+        """Keeps what `encoded` gave of a partition, once its rows are in."""
+        self._write(f"{partition}.state", data)
 
     def _write(self, name: str, data: bytes) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
