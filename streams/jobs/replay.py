@@ -42,11 +42,13 @@ class Progress(NamedTuple):
     events: int
     total: int
     seconds: float
+    before: int = 0
+    """Of the events: read before the run was interrupted."""
 
     @property
     def events_per_s(self) -> float:
         """Since this process began."""
-        return self.events / self.seconds if self.seconds else 0.0
+        return (self.events - self.before) / self.seconds if self.seconds else 0.0
 
 
 class Summary(NamedTuple):
@@ -60,6 +62,13 @@ class Summary(NamedTuple):
     read_from_ms: int
     """Event time that it reached back to; 0: there was no event."""
     starts: tuple[Start, ...] = ()
+    before: int = 0
+    """Of the events: read before the run was interrupted."""
+
+    @property
+    def events_per_s(self) -> float:
+        """Since this process began."""
+        return Progress(self.events, self.events, self.seconds, self.before).events_per_s
 
 
 class Done(NamedTuple):
@@ -120,7 +129,7 @@ class Worker:
         begun = await self._begun(empty_state(partition, partitions, log_epoch))
         state, saved = begun.state, begun.saved
         if saved is not None and saved.is_done:
-            await self.put(("began", partition, begun.start, saved.events))
+            await self.put(("began", partition, begun.start, saved.events, saved.events))
             await self.put(("done", partition, Done(saved.events, saved.lost, saved.first_ms)))
             return
         recorded = await recorded_behind(self.history, partition, begun.behind)
@@ -129,7 +138,7 @@ class Worker:
         replay = PartitionReplay(self.history, state, self.plan.wanted, self._emitting(partition))
         replay.events, replay.lost = (saved.events, saved.lost) if saved else (0, 0)
         total = await expected(self.history, partition, state.positions(), recorded.ends, self.plan.wanted.to_ms)
-        await self.put(("began", partition, begun.start, replay.events + total))
+        await self.put(("began", partition, begun.start, replay.events + total, replay.events))
         told = kept = time.monotonic()
         async for place in replay.run(ticks(self.history, partition, recorded), recorded.ends):
             now = time.monotonic()
@@ -248,6 +257,7 @@ def collect(
     starts: dict[int, Start] = {}
     totals: dict[int, int] = {}
     events: dict[int, int] = {}
+    before: dict[int, int] = {}
     done: dict[int, Done] = {}
     busy = list(peers)
     while len(done) < partitions:
@@ -266,13 +276,15 @@ def collect(
             elif kind == "failed":
                 raise CampaignStreamsError(str(rest[0]))
             elif kind == "began":
-                starts[partition], totals[partition] = rest
+                starts[partition], totals[partition], before[partition] = rest
+                events[partition] = before[partition]
             elif kind == "done":
                 done[partition] = rest[0]
                 events[partition] = totals[partition] = rest[0].events
             else:
                 events[partition] = rest[0]
-            tell(Progress(sum(events.values()), sum(totals.values()), time.monotonic() - began))
+            read, total, already = (sum(each.values()) for each in (events, totals, before))
+            tell(Progress(read, total, time.monotonic() - began, already))
     firsts = [each.first_ms for each in done.values() if each.first_ms >= 0]
     return Summary(
         events=sum(events.values()),
@@ -281,6 +293,7 @@ def collect(
         lost=sum(each.lost for each in done.values()),
         read_from_ms=reach_back(list(starts.values()), min(firsts, default=0)),
         starts=tuple(starts[partition] for partition in sorted(starts)),
+        before=sum(before.values()),
     )
 
 
@@ -351,7 +364,9 @@ async def _replay_share(task: Task, connection: Connection) -> None:
     await sending.flush()
 
 
-def info_of(plan: ReplayPlan, kind: str, state: str, created_ms: int, summary: Summary | None = None) -> RunInfo:
+def info_of(
+    plan: ReplayPlan, kind: str, state: str, created_ms: int, summary: Summary | None = None, note: str = ""
+) -> RunInfo:
     """What is told of a run."""
     return RunInfo(
         run=plan.run,
@@ -365,4 +380,5 @@ def info_of(plan: ReplayPlan, kind: str, state: str, created_ms: int, summary: S
         lost=summary.lost if summary else 0,
         created_s=created_ms // 1000,
         changed_ms=time.time_ns() // 1_000_000,
+        note=note,
     )

@@ -77,13 +77,13 @@ async def check(history: History, wanted: Range) -> int:
     Raises:
         ConfigurationError: there is no journal, or nothing happened in the range.
     """
+    if wanted.from_ms > time.time() * 1000:
+        raise ConfigurationError("--from lies in the future; give a time that has passed")
     partitions = await history.partitions(JOURNAL)
     walls = [await first_wall_ms(history, partition) for partition in range(partitions)]
     first_ms = min((wall_ms for wall_ms in walls if wall_ms is not None), default=None)
     if first_ms is None:
         raise ConfigurationError("the journal is empty: no worker has run yet, so there is nothing to replay")
-    if wanted.from_ms > time.time() * 1000:
-        raise ConfigurationError("--from lies in the future; give a time that has passed")
     if wanted.to_ms <= first_ms - YEAR_MS:
         raise ConfigurationError("--to lies over a year before the journal begins; nothing is known of that time")
     return partitions

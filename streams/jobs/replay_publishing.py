@@ -7,13 +7,12 @@ away, or give back, twice. Rows do not name events, so this is judged by key and
 too little.
 """
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
 from streams.errors import ConfigurationError
 from streams.events import Input
-from streams.jobs.replay_compare import LIVE, range_of, rows_of
+from streams.jobs.replay_compare import LIVE, range_of, rows_of, utc_text
 from streams.records import MEASURES_OF, Table
 from streams.state.effects import JOURNAL_INPUT
 from streams.state.traces import FLAGGED_MS, RECENT_MS
@@ -49,7 +48,7 @@ def check_frozen(runs: ClickHouseRuns, info: RunInfo) -> None:
     reached = min(by_partition.values(), default=0)
     if reached < info.to_s:
         raise ConfigurationError(
-            f"panes up to {_text(info.to_s)} UTC can still change; publish a range that ended by {_text(reached)}"
+            f"panes up to {utc_text(info.to_s)} UTC can still change; publish a range that ended by {utc_text(reached)}"
         )
 
 
@@ -76,7 +75,7 @@ def _behind(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
     more = f" and {len(behind) - MAX_NAMED} more" if len(behind) > MAX_NAMED else ""
     return [
         f"{named}{more} stand before the range's end, and what comes late for them would not be shown; "
-        f"wait until they have passed it, or publish a range that ended by {_text(behind[0][0])}"
+        f"wait until they have passed it, or publish a range that ended by {utc_text(behind[0][0])}"
     ]
 
 
@@ -123,7 +122,7 @@ def _corrected(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
     open_ones = runs.ask(reach, parameters)
     if open_ones:
         found.append(
-            f"until events of {_text(int(open_ones[0][0]))} UTC are read, later words can reach what the run counts "
+            f"until events of {utc_text(int(open_ones[0][0]))} UTC are read, later words can reach what the run counts "
             "otherwise than the live rows: such a correction would count twice; publish after that"
         )
     before = f"""
@@ -181,7 +180,3 @@ def check_campaigns(runs: ClickHouseRuns, wanted: tuple[str, ...], also: set[str
             raise ConfigurationError(
                 f"--campaign: there is no campaign {campaign}; `campaigns list` shows those that there are"
             )
-
-
-def _text(at_s: int) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M")

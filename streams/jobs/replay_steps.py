@@ -106,7 +106,12 @@ async def replay_changed(
     shares = [tuple(range(partitions))[n :: plan.processes] for n in range(min(plan.processes, partitions))]
     generation = kept.generation if kept else None
     peers = [_Peer(_Task(settings, plan, change, tuple(found), generation, share)) for share in shares]
-    run = _Run(peers, folder, plan, runs, lambda events, began: tell(Progress(events, total, time.monotonic() - began)))
+    before = kept.pace.events if kept else 0
+
+    def told(events: int, began: float) -> None:
+        tell(Progress(events, total, time.monotonic() - began, before))
+
+    run = _Run(peers, folder, plan, runs, told)
     try:
         return await asyncio.to_thread(run.drive, tuple(found), kept)
     finally:
@@ -192,6 +197,7 @@ class _Run:
         """Steps until nothing is left."""
         pace, generation = (kept.pace, kept.generation) if kept else (Pace(), 0)
         began = told = saved = time.monotonic()
+        before = pace.events
         letters: list[Letter] = []
         upcoming: list[int | None] = self._all("begin")
         if kept is None:
@@ -214,7 +220,7 @@ class _Run:
         firsts = [each.first_ms for each in ends if each.first_ms >= 0]
         read_from_ms = reach_back(starts, min(firsts, default=0))
         seconds, lost = time.monotonic() - began, sum(each.lost for each in ends)
-        return Summary(pace.events, seconds, self.rows, lost, read_from_ms, starts)
+        return Summary(pace.events, seconds, self.rows, lost, read_from_ms, starts, before)
 
     def _all(self, *question: Any) -> list[Any]:
         try:
