@@ -33,7 +33,10 @@ SAVE_EVERY_S: Final = 30.0
 """An interrupted replay repeats at most so much work."""
 TELL_EVERY_S: Final = 0.5
 QUEUED: Final = 2
-"""Messages of a process (of up to `FLUSH_AT` rows) that wait to be taken; beyond it the process waits itself."""
+"""Messages of a process (of up to `FLUSH_AT` rows) that wait to be taken; beyond it the process waits itself.
+
+So a process holds at most (1 + QUEUED) * FLUSH_AT rows, and those of one tick.
+"""
 
 
 class Progress(NamedTuple):

@@ -323,8 +323,8 @@ class Lanes:
             events += lane.read_own(now_ms) if is_first else await lane.read(now_ms)
         for lane in self.lanes:
             told += lane.tick(now_ms, self.rules, self.partitions)
-            if len(lane.replay.rows) > FLUSH_AT:
-                await lane.replay.flush()
+            if sum(len(each.replay.rows) for each in self.lanes) > FLUSH_AT:
+                await self.flush()
         return Stepped(events, await self.upcoming_ms(), told, await self.is_beyond(now_ms))
 
     async def flush(self) -> None:
