@@ -68,6 +68,9 @@ def replay(
     archive: Annotated[
         list[Path] | None, typer.Option(help="Reads this archive instead of the topics; repeat it.")
     ] = None,
+    with_topics: Annotated[
+        bool, typer.Option("--with-topics", help="Reads on in the topics where the archive ends.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Only says what would be read.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:
@@ -91,7 +94,7 @@ def replay(
     compare = compare or ("live" if report else None)
     wanted = _wanted(from_time, to_time) if resume is None else Range(0, 0)
     plan = _plan(wanted, resume or run_name, processes, resume is not None, tuple(campaign or ()))
-    plan = plan._replace(archives=tuple(archive or ()))
+    plan = plan._replace(archives=tuple(archive or ()), with_topics=with_topics)
     change = _change(settings, rules, campaign_settings)
     if dry_run and resume is None:  # needs no ClickHouse
         _say_what(plan, _look(settings, plan, change))
