@@ -286,19 +286,21 @@ def _report(
     paths: Sequence[Path],
 ) -> None:
     from streams.jobs.replay_compare import compare
+    from streams.jobs.replay_kept import forgotten
     from streams.jobs.replay_report import rules_of
 
     info = runs.find(plan.run)
     differences = compare(runs, info, other) if other else []
+    remarks = forgotten(runs, info, other) if other else []
     rate = summary.events_per_s
     if as_json:
         starts = [start._asdict() for start in summary.starts]
         document = {"run": plan.run, **summary._asdict(), "events_per_s": rate, "starts": starts}
-        print_json({**document, "campaigns": documents(differences)})
+        print_json({**document, "remarks": remarks, "campaigns": documents(differences)})
     else:
         _tell(plan, summary, rate)
         if other:
-            show_differences(differences, other, rules_of(runs, info, other)[1], info.campaigns)
+            show_differences(differences, other, rules_of(runs, info, other)[1], info.campaigns, remarks)
     if other:
         write_reports(runs, info, other, differences, paths)
 
@@ -343,6 +345,7 @@ def show(
     def look(runs: "ClickHouseRuns") -> None:
         from streams.commands.replay_words import told_of
         from streams.jobs.replay_compare import check_other, compare, rows_differing
+        from streams.jobs.replay_kept import forgotten
         from streams.jobs.replay_report import rules_of
 
         info = runs.find(name)
@@ -353,7 +356,8 @@ def show(
             out().print(line, soft_wrap=True)
         told = ", ".join(f"{table} {count:,}" for table, count in rows.items())
         out().print(f"rows differing: {told}", soft_wrap=True)
-        show_differences(differences, other, rules_of(runs, info, other)[1], info.campaigns)
+        changes, remarks = rules_of(runs, info, other)[1], forgotten(runs, info, other)
+        show_differences(differences, other, changes, info.campaigns, remarks)
         write_reports(runs, info, other, differences, report or ())
 
     _with_runs(look)

@@ -6,9 +6,21 @@ from typing import Any, Final, NamedTuple
 
 from streams.adapters.clickhouse_runs import TIMED_BY, ClickHouseRuns, RunInfo
 from streams.errors import ConfigurationError
-from streams.records import COLUMNS, Table
+from streams.events import Input
+from streams.records import COLUMNS, MEASURES_OF, Table
 
 LIVE: Final = "live"
+_EVENTS: Final = {
+    Input.IMPRESSIONS: ("impressions",),
+    Input.PLAYS: ("plays_started", "loop_plays"),
+    Input.CLICKS: tuple(name for name in MEASURES_OF[Input.CLICKS] if name != "clicks"),
+    Input.CONVERSIONS: MEASURES_OF[Input.CONVERSIONS][4:10],
+    Input.ADJUSTMENTS: MEASURES_OF[Input.ADJUSTMENTS][:4],
+    Input.ENGAGEMENTS: MEASURES_OF[Input.ENGAGEMENTS],
+}
+"""Measures whose sum is the number of an input's events."""
+COUNTED: Final = {source: " + ".join(names) for source, names in _EVENTS.items()}
+"""The same as SQL."""
 COMPARED: Final = (Table.PANES, Table.REPORTS, Table.COHORTS, Table.PACING, Table.ALERTS, Table.FLAGS)
 
 

@@ -12,22 +12,13 @@ from typing import Any, Final
 from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
 from streams.errors import ConfigurationError
 from streams.events import Input
-from streams.jobs.replay_compare import LIVE, range_of, rows_of, utc_text
-from streams.records import MEASURES_OF, Table
+from streams.jobs.replay_compare import COUNTED, LIVE, range_of, rows_of, utc_text
+from streams.jobs.replay_kept import forgotten
+from streams.records import Table
 from streams.state.effects import JOURNAL_INPUT
 from streams.state.traces import FLAGGED_MS, RECENT_MS
 
 _KEY: Final = "campaign_id, ad_unit_id, creative_id, variant, currency"
-_EVENTS: Final = {
-    Input.IMPRESSIONS: ("impressions",),
-    Input.PLAYS: ("plays_started", "loop_plays"),
-    Input.CLICKS: tuple(name for name in MEASURES_OF[Input.CLICKS] if name != "clicks"),
-    Input.CONVERSIONS: MEASURES_OF[Input.CONVERSIONS][4:10],
-    Input.ADJUSTMENTS: MEASURES_OF[Input.ADJUSTMENTS][:4],
-    Input.ENGAGEMENTS: MEASURES_OF[Input.ENGAGEMENTS],
-}
-"""Measures whose sum is the number of an input's events."""
-_COUNTED: Final = {source: " + ".join(names) for source, names in _EVENTS.items()}
 _MONEY: Final = "toInt128(spend_millimicros) - credited_millimicros"
 MAX_NAMED: Final = 3
 
@@ -54,7 +45,7 @@ def check_frozen(runs: ClickHouseRuns, info: RunInfo) -> None:
 
 def doubts(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
     """Why figures might be lost or count twice once it is published; empty: they cannot. Each names the remedy."""
-    return [*_behind(runs, info), *_grown(runs, info), *_corrected(runs, info)]
+    return [*forgotten(runs, info), *_behind(runs, info), *_grown(runs, info), *_corrected(runs, info)]
 
 
 def _reached(runs: ClickHouseRuns) -> list[tuple[int, str, int]]:
@@ -82,7 +73,7 @@ def _behind(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
 def _grown(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
     """Events that only one of both has counted."""
     found = []
-    for source, counted in _COUNTED.items():
+    for source, counted in COUNTED.items():
         live, own = (_events(runs, info, side, source, counted) for side in (LIVE, info.run))
         if live != own:
             found.append(
@@ -142,8 +133,8 @@ def _newest(runs: ClickHouseRuns) -> int:
 
 def _differing(info: RunInfo) -> str:
     """Keys and origin panes whose net figures by validity are not the same on both sides."""
-    conversions, clicks = _COUNTED[Input.CONVERSIONS], _COUNTED[Input.CLICKS]
-    rest = " + ".join(_COUNTED[source] for source in Input if source not in (Input.CLICKS, Input.CONVERSIONS))
+    conversions, clicks = COUNTED[Input.CONVERSIONS], COUNTED[Input.CLICKS]
+    rest = " + ".join(COUNTED[source] for source in Input if source not in (Input.CLICKS, Input.CONVERSIONS))
     columns = f"{_KEY}, validity, origin_pane, input, {conversions} AS v, {clicks} AS c, {rest} AS o, {_MONEY} AS m"
     return f"""
         SELECT {_KEY}, origin_pane, max(any_v) > 0 AS has_conversions, max(any_c) > 0 AS has_clicks,
