@@ -7,6 +7,7 @@ processes.
 
 import asyncio
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -238,13 +239,14 @@ class _Run:
 
 
 def _serve(task: _Task, connection: Connection) -> None:
-    """A process: answers until it is ended."""
+    """A process: answers until it is ended. Ctrl-C reaches it too, but whoever began it ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     collect_rarely()
     try:
         asyncio.run(_answer(task, connection))
     except CampaignStreamsError as error:
         connection.send(("failed", str(error)))
-    except (EOFError, OSError, KeyboardInterrupt):
+    except (EOFError, OSError):
         return
 
 
