@@ -5,6 +5,8 @@ replay's first process starting until its rows are in; on the same records, the 
 
 Twelve partitions, as the runbook advises: of four, one holds 43% of the standard workload, and two processes could not
 be more than 1.75 times as fast as one.
+
+`parent_peak_mb`, `process_peak_mb`: the most resident memory of the command, and of the largest of its processes.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.memory import Peaks
 from bench.pipeline import DENSE_PER_S, Figures, fill
 from bench.workload import Workload, produce
 from streams.adapters.clickhouse_runs import ClickHouseRuns
@@ -46,12 +49,14 @@ async def run(quick: bool) -> Figures:
         "replay_to_live": one["events_per_s"] / live,
         "two_process_ratio": two["events_per_s"] / one["events_per_s"],
         "rows": one["rows"],
+        "parent_peak_mb": max(one["parent_peak_mb"], two["parent_peak_mb"]),
+        "process_peak_mb": max(one["process_peak_mb"], two["process_peak_mb"]),
         "rows_differing": differing,
     }
 
 
 async def replayed(system: EmbeddedSystem, name: str, processes: int) -> dict[str, Any]:
-    """The summary of one replay by the command line."""
+    """The summary of one replay by the command line, and what memory it took."""
     arguments = ("replay", *WHOLE, "--run", name, "--processes", str(processes), "--json")
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "streams.cli", *arguments),
@@ -59,10 +64,11 @@ async def replayed(system: EmbeddedSystem, name: str, processes: int) -> dict[st
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    out, _ = await asyncio.wait_for(child.communicate(), 1_800)
+    async with Peaks(child.pid).followed() as peaks:
+        out, _ = await asyncio.wait_for(child.communicate(), 1_800)
     assert child.returncode == 0, f"the replay ended with {child.returncode}"
     summary: dict[str, Any] = json.loads(out)
-    return summary
+    return {**summary, "parent_peak_mb": peaks.first, "process_peak_mb": peaks.largest_other}
 
 
 def differences(system: EmbeddedSystem) -> int:

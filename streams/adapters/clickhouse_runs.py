@@ -95,6 +95,11 @@ class ClickHouseRuns:
             )
             self._guarded(partial(self._client.insert, context=context))
 
+    def has_rows(self, run: str) -> bool:
+        """Whether any row of a run is there."""
+        counted = (f"SELECT count() FROM run_{table.value} WHERE run = {{run:String}}" for table in TABLES)
+        return any(int(self.ask(sql, {"run": run})[0][0]) for sql in counted)
+
     def _types_of(self, table: str) -> dict[str, str]:
         known = self._types.get(table)
         if known is None:

@@ -1,11 +1,12 @@
 """`campaign-streams replay` and `runs …`: history again, beside the live rows."""
 
+import contextlib
 import getpass
 import time
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -14,14 +15,15 @@ from rich.table import Table as Grid
 from streams.commands.options import notes, out, print_json, run, time_ms, time_text
 from streams.commands.publishing import EVEN_SO, put_in_place
 from streams.commands.run_reports import documents, show_differences, write_reports
-from streams.errors import ConfigurationError
+from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from streams.adapters.clickhouse_runs import ClickHouseRuns
+    from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
     from streams.jobs.replay import Summary
     from streams.jobs.replay_partition import Range
     from streams.jobs.replay_plan import Outlook, ReplayPlan
+    from streams.jobs.replay_progress import ReplayFolder
     from streams.jobs.replay_what_if import Change
 
 EPILOG: Final = """
@@ -32,6 +34,8 @@ Examples:
   campaign-streams runs list
 """
 MINUTE_MS: Final = 60_000
+MAX_NOTE: Final = 500
+"""Characters of an error that a run's note keeps."""
 T = TypeVar("T")
 ReportOption = Annotated[
     list[Path] | None,
@@ -64,6 +68,9 @@ def replay(
     archive: Annotated[
         list[Path] | None, typer.Option(help="Reads this archive instead of the topics; repeat it.")
     ] = None,
+    with_topics: Annotated[
+        bool, typer.Option("--with-topics", help="Reads on in the topics where the archive ends.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Only says what would be read.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:
@@ -71,9 +78,13 @@ def replay(
 
     The range is in event time, by effect pane, rounded to whole minutes. Alerts, controls and webhooks are computed,
     and not sent; the live group and its offsets are not touched. Ctrl-C leaves a run that `--resume` goes on with.
+
+    Memory: each process holds the state of the partition that it replays (of all of its partitions, where rules or
+    settings are changed) and at most 300,000 rows of about 1 KB; the command itself holds 100,000.
     """
-    from streams.adapters.clickhouse_runs import WHAT_IF, ClickHouseRuns
+    from streams.adapters.clickhouse_runs import ClickHouseRuns
     from streams.jobs.replay import info_of
+    from streams.jobs.replay_compare import check_other
     from streams.jobs.replay_partition import Range
     from streams.jobs.replay_publishing import check_campaigns, check_frozen
     from streams.jobs.report_files import check_paths
@@ -83,33 +94,31 @@ def replay(
     compare = compare or ("live" if report else None)
     wanted = _wanted(from_time, to_time) if resume is None else Range(0, 0)
     plan = _plan(wanted, resume or run_name, processes, resume is not None, tuple(campaign or ()))
-    plan = plan._replace(archives=tuple(archive or ()))
+    plan = plan._replace(archives=tuple(archive or ()), with_topics=with_topics)
     change = _change(settings, rules, campaign_settings)
-    if resume is not None:
-        change = _change_of(settings, resume, change)
-    if dry_run:
+    if dry_run and resume is None:  # needs no ClickHouse
         _say_what(plan, _look(settings, plan, change))
         return
     runs = ClickHouseRuns(settings.clickhouse)
     runs.open()
+    created_ms = time.time_ns() // 1_000_000
     try:
         if resume is not None:
             known = runs.find(resume)
-            if known.kind == WHAT_IF and change is None:
-                raise ConfigurationError(
-                    f"--resume: {settings.worker.state_dir} does not hold what run {resume} was asked for; resume it "
-                    "where it was begun, or begin another run"
-                )
-            plan = plan._replace(wanted=Range(known.from_s * 1000, known.to_s * 1000), campaigns=known.campaigns)
+            plan, change = _taken_up(settings, plan, known, change)
+            created_ms = known.created_s * 1000
+            if dry_run:
+                _say_what(plan, _look(settings, plan, change))
+                return
         elif plan.run in {known.run for known in runs.runs()}:
             raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
-        if compare not in (None, "live"):
-            runs.find(str(compare))
+        if compare is not None:
+            check_other(runs, compare, plan.wanted.from_ms // 1000, plan.wanted.to_ms // 1000)
         check_campaigns(runs, plan.campaigns, {each.campaign_id for each in change.settings} if change else set())
         if publish_it:
             check_frozen(runs, info_of(plan, "", "done", 0))
         _look(settings, plan, change)  # whatever speaks against it is told before anything is left behind
-        summary = _replay(settings, plan, runs, change)
+        summary = _replay(settings, plan, runs, change, created_ms)
         _report(plan, summary, runs, compare, as_json, report or ())
         if publish_it:
             put_in_place(runs, runs.find(plan.run), yes, even_so, is_shown=not as_json)
@@ -167,17 +176,35 @@ def _change(settings: Settings, rules: Path | None, campaigns: Path | None) -> "
     return Change(changed, tuple(found.campaigns) if found else ())
 
 
-def _change_of(settings: Settings, name: str, asked: "Change | None") -> "Change | None":
-    """What is different in a run that is taken up: as it was begun."""
+def _taken_up(
+    settings: Settings, plan: "ReplayPlan", known: "RunInfo", asked: "Change | None"
+) -> "tuple[ReplayPlan, Change | None]":
+    """The plan of a run that goes on, and what is different in it: as it was begun."""
+    from streams.adapters.clickhouse_runs import WHAT_IF
+    from streams.jobs.replay_partition import Range
     from streams.jobs.replay_progress import ReplayFolder
 
-    begun = ReplayFolder(settings.worker.state_dir, name).change()
-    if asked is not None and asked != begun:
+    name = known.run
+    if known.state == "done":
+        also = " and published" if known.is_published else ""
+        raise ConfigurationError(
+            f"--resume: run {name} is finished{also}; `runs show {name}` shows it; to replay its range again, begin "
+            "another run (--run)"
+        )
+    begun = ReplayFolder(settings.worker.state_dir, name).begun(known.created_s)
+    if known.kind == WHAT_IF and begun is None:
+        raise ConfigurationError(
+            f"--resume: {settings.worker.state_dir} does not hold what run {name} was asked for; resume it "
+            "where it was begun, or begin another run"
+        )
+    change = begun.change if begun else None
+    if asked is not None and asked != change:
         raise ConfigurationError(
             f"--resume: run {name} was begun with other rules or settings; leave --rules and --settings out, for it "
             "knows its own, or begin another run"
         )
-    return begun
+    wanted = Range(known.from_s * 1000, known.to_s * 1000)
+    return plan._replace(wanted=wanted, campaigns=known.campaigns, resume=begun is not None), change
 
 
 def _look(settings: Settings, plan: "ReplayPlan", change: "Change | None") -> "list[Outlook]":
@@ -193,20 +220,23 @@ def _say_what(plan: "ReplayPlan", outlooks: "list[Outlook]") -> None:
 
     span = f"{time_text(plan.wanted.from_ms)} to {time_text(plan.wanted.to_ms)} UTC"
     total = sum(each.records for each in outlooks)
-    out().print(f"{span}: {total:,} records of {len(outlooks)} partitions would be read", soft_wrap=True)
+    less = ", less what the run has kept" if plan.resume else ""
+    out().print(f"{span}: {total:,} records of {len(outlooks)} partitions would be read{less}", soft_wrap=True)
     for line in began_at([each.start for each in outlooks], plan.wanted.from_ms):
         out().print(line, soft_wrap=True)
 
 
-def _replay(settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", change: "Change | None") -> "Summary":
+def _replay(
+    settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", change: "Change | None", created_ms: int
+) -> "Summary":
     from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF
     from streams.jobs import replay as job
     from streams.jobs.replay_progress import ReplayFolder
     from streams.jobs.replay_steps import replay_changed
 
-    if change is not None and not plan.resume:
-        ReplayFolder(settings.worker.state_dir, plan.run).describe(change)
-    created_ms = time.time_ns() // 1_000_000
+    folder = ReplayFolder(settings.worker.state_dir, plan.run)
+    if not plan.resume:
+        folder.begin(created_ms // 1000, change)
     kind = IDENTICAL if change is None else WHAT_IF
     runs.tell(job.info_of(plan, kind, "running", created_ms))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
@@ -225,8 +255,26 @@ def _replay(settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", chan
         except KeyboardInterrupt:
             notes().print(f"stopped; campaign-streams replay … --resume {plan.run} goes on")
             raise
+        except Exception as error:
+            with contextlib.suppress(CampaignStreamsError):  # it may be ClickHouse that does not answer
+                runs.tell(job.info_of(plan, kind, "failed", created_ms, note=str(error)[:MAX_NOTE]))
+            raise
+    if not summary.rows and not runs.has_rows(plan.run):
+        _forget(plan, runs, folder, summary)
     runs.tell(job.info_of(plan, kind, "done", created_ms, summary))
     return summary
+
+
+def _forget(plan: "ReplayPlan", runs: "ClickHouseRuns", folder: "ReplayFolder", summary: "Summary") -> NoReturn:
+    """A run without any row says nothing: it is taken away again."""
+    runs.drop(runs.find(plan.run), time.time_ns() // 1_000_000)
+    folder.remove()
+    span = f"{time_text(plan.wanted.from_ms)} to {time_text(plan.wanted.to_ms)} UTC"
+    lost = f", and retention has removed {summary.lost:,} before they could be read" if summary.lost else ""
+    raise ConfigurationError(
+        f"no row is of {span}: nothing happened then ({summary.events:,} records were read{lost}); give a range in "
+        "which there were events"
+    )
 
 
 def _report(
@@ -238,19 +286,21 @@ def _report(
     paths: Sequence[Path],
 ) -> None:
     from streams.jobs.replay_compare import compare
+    from streams.jobs.replay_kept import forgotten
     from streams.jobs.replay_report import rules_of
 
     info = runs.find(plan.run)
     differences = compare(runs, info, other) if other else []
-    rate = summary.events / summary.seconds if summary.seconds else 0.0
+    remarks = forgotten(runs, info, other) if other else []
+    rate = summary.events_per_s
     if as_json:
         starts = [start._asdict() for start in summary.starts]
         document = {"run": plan.run, **summary._asdict(), "events_per_s": rate, "starts": starts}
-        print_json({**document, "campaigns": documents(differences)})
+        print_json({**document, "remarks": remarks, "campaigns": documents(differences)})
     else:
         _tell(plan, summary, rate)
         if other:
-            show_differences(differences, other, rules_of(runs, info, other)[1], info.campaigns)
+            show_differences(differences, other, rules_of(runs, info, other)[1], info.campaigns, remarks)
     if other:
         write_reports(runs, info, other, differences, paths)
 
@@ -294,19 +344,20 @@ def show(
 
     def look(runs: "ClickHouseRuns") -> None:
         from streams.commands.replay_words import told_of
-        from streams.jobs.replay_compare import LIVE, compare, rows_differing
+        from streams.jobs.replay_compare import check_other, compare, rows_differing
+        from streams.jobs.replay_kept import forgotten
         from streams.jobs.replay_report import rules_of
 
         info = runs.find(name)
-        if other != LIVE:
-            runs.find(other)
+        check_other(runs, other, info.from_s, info.to_s)
         differences, rows = compare(runs, info, other), rows_differing(runs, info, other)
         out().print(f"{info.run}: {info.kind}, {info.state}, {info.records:,} records", soft_wrap=True)
         for line in told_of(info):
             out().print(line, soft_wrap=True)
         told = ", ".join(f"{table} {count:,}" for table, count in rows.items())
         out().print(f"rows differing: {told}", soft_wrap=True)
-        show_differences(differences, other, rules_of(runs, info, other)[1], info.campaigns)
+        changes, remarks = rules_of(runs, info, other)[1], forgotten(runs, info, other)
+        show_differences(differences, other, changes, info.campaigns, remarks)
         write_reports(runs, info, other, differences, report or ())
 
     _with_runs(look)

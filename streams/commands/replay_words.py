@@ -43,6 +43,8 @@ def read_back(summary: "Summary", from_ms: int) -> Iterator[str]:
 
 def told_of(info: "RunInfo") -> Iterator[str]:
     """What is known of a run that has ended."""
+    if info.note:
+        yield info.note
     if info.read_from_s:
         back = info.from_s - info.read_from_s
         before = f", {length_text(back * 1000)} before its range" if back > 0 else ""

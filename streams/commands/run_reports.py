@@ -22,9 +22,18 @@ _INVALID: Final = ("invalid_clicks", "invalid_spend_micros")
 
 
 def show_differences(
-    differences: "Sequence[Difference]", other: str, changes: "Sequence[RulesChange]" = (), only: Sequence[str] = ()
+    differences: "Sequence[Difference]",
+    other: str,
+    changes: "Sequence[RulesChange]" = (),
+    only: Sequence[str] = (),
+    remarks: Sequence[str] = (),
 ) -> None:
-    """The campaigns that differ, the largest differences in money first; and where rules changed on the way."""
+    """The campaigns that differ, the largest differences in money first; and where rules changed on the way.
+
+    `remarks`: what has to be known before the figures are believed.
+    """
+    for remark in remarks:
+        out().print(f"mind: {remark}", soft_wrap=True)
     if only:
         out().print(f"compared: only {', '.join(only)}; the run itself counts all campaigns", soft_wrap=True)
     _tell_changes(changes)

@@ -6,11 +6,13 @@ not sent. Partitions are independent, so several processes share them. Whoever s
 
 import asyncio
 import multiprocessing
-import queue
+import signal
 import time
-from collections.abc import Callable, Sequence
-from multiprocessing.queues import Queue, SimpleQueue
-from pathlib import Path
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection, wait
+from multiprocessing.queues import SimpleQueue
 from typing import Any, Final, NamedTuple
 
 from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
@@ -19,7 +21,7 @@ from streams.errors import CampaignStreamsError
 from streams.jobs.replay_journal import Anchor, prepare, recorded_behind, tick_at, ticks
 from streams.jobs.replay_partition import PartitionReplay
 from streams.jobs.replay_plan import Outlook, ReplayPlan, Sources, check, expected, outlook, sources_of
-from streams.jobs.replay_progress import ReplayFolder, Saved
+from streams.jobs.replay_progress import ReplayFolder, Saved, encoded
 from streams.jobs.replay_start import Start, begin, candidates, empty_state, first_event_ms, missing, reach_back
 from streams.ports import History
 from streams.records import Row, Table
@@ -30,8 +32,11 @@ from streams.topics import INPUT_TOPICS
 SAVE_EVERY_S: Final = 30.0
 """An interrupted replay repeats at most so much work."""
 TELL_EVERY_S: Final = 0.5
-QUEUED: Final = 64
-"""Messages of the processes that wait; beyond it they wait themselves."""
+QUEUED: Final = 2
+"""Messages of a process (of up to `FLUSH_AT` rows) that wait to be taken; beyond it the process waits itself.
+
+So a process holds at most (1 + QUEUED) * FLUSH_AT rows, and those of one tick.
+"""
 
 
 class Progress(NamedTuple):
@@ -40,11 +45,13 @@ class Progress(NamedTuple):
     events: int
     total: int
     seconds: float
+    before: int = 0
+    """Of the events: read before the run was interrupted."""
 
     @property
     def events_per_s(self) -> float:
         """Since this process began."""
-        return self.events / self.seconds if self.seconds else 0.0
+        return (self.events - self.before) / self.seconds if self.seconds else 0.0
 
 
 class Summary(NamedTuple):
@@ -58,6 +65,13 @@ class Summary(NamedTuple):
     read_from_ms: int
     """Event time that it reached back to; 0: there was no event."""
     starts: tuple[Start, ...] = ()
+    before: int = 0
+    """Of the events: read before the run was interrupted."""
+
+    @property
+    def events_per_s(self) -> float:
+        """Since this process began."""
+        return Progress(self.events, self.events, self.seconds, self.before).events_per_s
 
 
 class Done(NamedTuple):
@@ -70,6 +84,9 @@ class Done(NamedTuple):
 
 
 Tell = Callable[[Progress], None]
+Message = tuple[Any, ...]
+"""("began" | "rows" | "events" | "keep" | "done" | "failed", partition, …)."""
+Put = Callable[[Message], Awaitable[None]]
 Left = SimpleQueue["int | None"]
 
 
@@ -94,24 +111,29 @@ class Begun(NamedTuple):
 
 
 class Worker:
-    """Replays some partitions, one after the other. `put` takes messages: ("began" | "rows" | "events" | "done", …)."""
+    """Replays some partitions, one after the other. `put` takes messages, in order.
+
+    What is to be kept for a resumption is a message itself, behind the rows that it takes for granted: whoever has
+    inserted those writes it.
+    """
 
     def __init__(
-        self, sources: Sources, folder: ReplayFolder, plan: ReplayPlan, put: Callable[[tuple[Any, ...]], Any]
+        self, sources: Sources, folder: ReplayFolder, plan: ReplayPlan, put: Put, save_every_s: float = SAVE_EVERY_S
     ) -> None:
         self.history: History = sources.history
         self.reader = sources.reader
         self.folder = folder
         self.plan = plan
         self.put = put
+        self.save_every_s = save_every_s
 
     async def run(self, partition: int, partitions: int, log_epoch: int) -> None:
         """One partition, from where it was left, from a checkpoint, or from its beginning."""
         begun = await self._begun(empty_state(partition, partitions, log_epoch))
         state, saved = begun.state, begun.saved
         if saved is not None and saved.is_done:
-            self.put(("began", partition, begun.start, saved.events))
-            self.put(("done", partition, Done(saved.events, saved.lost, saved.first_ms)))
+            await self.put(("began", partition, begun.start, saved.events, saved.events))
+            await self.put(("done", partition, Done(saved.events, saved.lost, saved.first_ms)))
             return
         recorded = await recorded_behind(self.history, partition, begun.behind)
         prepare(state, recorded)
@@ -119,25 +141,29 @@ class Worker:
         replay = PartitionReplay(self.history, state, self.plan.wanted, self._emitting(partition))
         replay.events, replay.lost = (saved.events, saved.lost) if saved else (0, 0)
         total = await expected(self.history, partition, state.positions(), recorded.ends, self.plan.wanted.to_ms)
-        self.put(("began", partition, begun.start, replay.events + total))
+        await self.put(("began", partition, begun.start, replay.events + total, replay.events))
         told = kept = time.monotonic()
         async for place in replay.run(ticks(self.history, partition, recorded), recorded.ends):
             now = time.monotonic()
             if now - told > TELL_EVERY_S:
-                self.put(("events", partition, place.events))
+                await self.put(("events", partition, place.events))
                 told = now
-            if now - kept > SAVE_EVERY_S:
+            if now - kept > self.save_every_s:
                 await replay.flush()
-                offset = place.journal_offset
-                self.folder.save(state, Saved(offset, place.events, False, tuple(begun.start), replay.lost))
+                await self._keep(
+                    state, Saved(place.journal_offset, place.events, False, tuple(begun.start), replay.lost)
+                )
                 kept = time.monotonic()
         done = Done(replay.events, replay.lost, first_event_ms(state))
-        self.folder.save(state, Saved(0, done.events, True, tuple(begun.start), done.lost, done.first_ms))
-        self.put(("done", partition, done))
+        await self._keep(state, Saved(0, done.events, True, tuple(begun.start), done.lost, done.first_ms))
+        await self.put(("done", partition, done))
+
+    async def _keep(self, state: PartitionState, saved: Saved) -> None:
+        await self.put(("keep", state.partition, encoded(state, saved)))
 
     def _emitting(self, partition: int) -> Any:
         async def emit(table: Table, rows: Sequence[Row]) -> None:
-            await asyncio.to_thread(self.put, ("rows", partition, table.value, rows))
+            await self.put(("rows", partition, table.value, rows))
 
         return emit
 
@@ -178,61 +204,90 @@ async def replay(settings: Settings, plan: ReplayPlan, runs: ClickHouseRuns, tel
         order = await _largest_first(sources.history, partitions)
     folder = ReplayFolder(settings.worker.state_dir, plan.run)
     context = multiprocessing.get_context("spawn")
-    messages: Queue[tuple[Any, ...]] = context.Queue(QUEUED)
     left: Left = context.SimpleQueue()
-    task = Task(settings, plan, folder.path, partitions, left, messages)
-    children = [
-        context.Process(target=_child, args=(task,), daemon=True) for _ in range(min(plan.processes, partitions))
-    ]
-    for item in (*order, *(None for _ in children)):
+    task = Task(settings, plan, partitions, left, SAVE_EVERY_S)
+    peers = [Peer(task) for _ in range(min(plan.processes, partitions))]
+    for item in (*order, *(None for _ in peers)):
         left.put(item)
-    for child in children:
-        child.start()
     try:
-        return await asyncio.to_thread(_collect, children, messages, plan, runs, partitions, tell)
+        return await asyncio.to_thread(collect, peers, folder, plan, runs, partitions, tell)
     finally:
-        for child in children:
-            child.terminate()
-            child.join(10)
+        for peer in peers:
+            peer.close()
 
 
-def _collect(
-    children: Sequence[Any],
-    messages: "Queue[tuple[Any, ...]]",
-    plan: ReplayPlan,
-    runs: ClickHouseRuns,
-    partitions: int,
-    tell: Tell,
+class Peer:
+    """A process of the replay. Where it ends, and be it in the middle of a message, its connection tells."""
+
+    def __init__(self, task: "Task") -> None:
+        context = multiprocessing.get_context("spawn")
+        self.messages, theirs = context.Pipe(duplex=False)
+        self._process = context.Process(target=_child, args=(task, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def take(self, run: str) -> Message | None:
+        """The next message; None: it has gone home.
+
+        Raises:
+            CampaignStreamsError: it has ended otherwise.
+        """
+        try:
+            message: Message = self.messages.recv()
+        except (EOFError, OSError):
+            self._process.join(10)
+            if self._process.exitcode == 0:
+                return None
+            raise CampaignStreamsError(
+                f"a process of the replay ended with {self._process.exitcode}; --resume {run} goes on"
+            ) from None
+        return message
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.terminate()
+        self._process.join(10)
+
+
+def collect(
+    peers: Sequence[Peer], folder: ReplayFolder, plan: ReplayPlan, runs: ClickHouseRuns, partitions: int, tell: Tell
 ) -> Summary:
-    """Inserts what the processes find, in this one: the embedded engine is held by one process."""
+    """Inserts what the processes find, in this one: the embedded engine is held by one process.
+
+    A process's messages come in order: what it wants to be kept is written when the rows before it are in.
+    """
     began, rows = time.monotonic(), 0
     starts: dict[int, Start] = {}
     totals: dict[int, int] = {}
     events: dict[int, int] = {}
+    before: dict[int, int] = {}
     done: dict[int, Done] = {}
+    busy = list(peers)
     while len(done) < partitions:
-        try:
-            kind, partition, *rest = messages.get(timeout=1.0)
-        except queue.Empty:
-            dead = [child for child in children if child.exitcode not in (None, 0)]
-            if dead and messages.empty():
-                raise CampaignStreamsError(
-                    f"a process of the replay ended with {dead[0].exitcode}; --resume {plan.run} goes on"
-                ) from None
-            continue
-        if kind == "rows":
-            runs.insert(plan.run, Table(rest[0]), rest[1])
-            rows += len(rest[1])
-        elif kind == "failed":
-            raise CampaignStreamsError(str(rest[0]))
-        elif kind == "began":
-            starts[partition], totals[partition] = rest
-        elif kind == "done":
-            done[partition] = rest[0]
-            events[partition] = totals[partition] = rest[0].events
-        else:
-            events[partition] = rest[0]
-        tell(Progress(sum(events.values()), sum(totals.values()), time.monotonic() - began))
+        ready = set(wait([peer.messages for peer in busy]))
+        for peer in [peer for peer in busy if peer.messages in ready]:
+            message = peer.take(plan.run)
+            if message is None:
+                busy.remove(peer)
+                continue
+            kind, partition, *rest = message
+            if kind == "rows":
+                runs.insert(plan.run, Table(rest[0]), rest[1])
+                rows += len(rest[1])
+            elif kind == "keep":
+                folder.keep(partition, rest[0])
+            elif kind == "failed":
+                raise CampaignStreamsError(str(rest[0]))
+            elif kind == "began":
+                starts[partition], totals[partition], before[partition] = rest
+                events[partition] = before[partition]
+            elif kind == "done":
+                done[partition] = rest[0]
+                events[partition] = totals[partition] = rest[0].events
+            else:
+                events[partition] = rest[0]
+            read, total, already = (sum(each.values()) for each in (events, totals, before))
+            tell(Progress(read, total, time.monotonic() - began, already))
     firsts = [each.first_ms for each in done.values() if each.first_ms >= 0]
     return Summary(
         events=sum(events.values()),
@@ -241,6 +296,7 @@ def _collect(
         lost=sum(each.lost for each in done.values()),
         read_from_ms=reach_back(list(starts.values()), min(firsts, default=0)),
         starts=tuple(starts[partition] for partition in sorted(starts)),
+        before=sum(before.values()),
     )
 
 
@@ -259,30 +315,61 @@ class Task(NamedTuple):
 
     settings: Settings
     plan: ReplayPlan
-    path: Path
     partitions: int
     left: Left
     """Partitions that nobody has taken yet; None: go home."""
-    messages: "Queue[tuple[Any, ...]]"
+    save_every_s: float
 
 
-def _child(task: Task) -> None:
-    """A process of the replay."""
+class Sending:
+    """Messages on their way, in order, behind the computing: at most `QUEUED` wait to be taken."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._thread = ThreadPoolExecutor(1)
+        self._sent: deque[Awaitable[None]] = deque()
+
+    async def put(self, message: Message) -> None:
+        """Sends it.
+
+        Raises:
+            OSError: nobody takes messages any more.
+        """
+        while len(self._sent) >= QUEUED:
+            await self._sent.popleft()
+        self._sent.append(asyncio.get_running_loop().run_in_executor(self._thread, self._connection.send, message))
+
+    async def flush(self) -> None:
+        """Waits until everything has been taken."""
+        while self._sent:
+            await self._sent.popleft()
+
+
+def _child(task: Task, connection: Connection) -> None:
+    """A process of the replay. Ctrl-C reaches it too, but whoever began it ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     collect_rarely()
     try:
-        asyncio.run(_replay_share(task))
+        asyncio.run(_replay_share(task, connection))
+    except BrokenPipeError:
+        raise SystemExit(1) from None
+
+
+async def _replay_share(task: Task, connection: Connection) -> None:
+    sending, folder = Sending(connection), ReplayFolder(task.settings.worker.state_dir, task.plan.run)
+    try:
+        async with sources_of(task.settings, task.plan) as sources:
+            worker = Worker(sources, folder, task.plan, sending.put, task.save_every_s)
+            while (partition := task.left.get()) is not None:
+                await worker.run(partition, task.partitions, task.settings.worker.log_epoch)
     except CampaignStreamsError as error:
-        task.messages.put(("failed", -1, str(error)))
+        await sending.put(("failed", -1, str(error)))
+    await sending.flush()
 
 
-async def _replay_share(task: Task) -> None:
-    async with sources_of(task.settings, task.plan) as sources:
-        worker = Worker(sources, ReplayFolder(task.path.parent.parent, task.path.name), task.plan, task.messages.put)
-        while (partition := task.left.get()) is not None:
-            await worker.run(partition, task.partitions, task.settings.worker.log_epoch)
-
-
-def info_of(plan: ReplayPlan, kind: str, state: str, created_ms: int, summary: Summary | None = None) -> RunInfo:
+def info_of(
+    plan: ReplayPlan, kind: str, state: str, created_ms: int, summary: Summary | None = None, note: str = ""
+) -> RunInfo:
     """What is told of a run."""
     return RunInfo(
         run=plan.run,
@@ -296,4 +383,5 @@ def info_of(plan: ReplayPlan, kind: str, state: str, created_ms: int, summary: S
         lost=summary.lost if summary else 0,
         created_s=created_ms // 1000,
         changed_ms=time.time_ns() // 1_000_000,
+        note=note,
     )

@@ -1,12 +1,26 @@
 """A run against the live rows, or against another run: per campaign, the largest differences in money first."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from streams.adapters.clickhouse_runs import TIMED_BY, ClickHouseRuns, RunInfo
-from streams.records import COLUMNS, Table
+from streams.errors import ConfigurationError
+from streams.events import Input
+from streams.records import COLUMNS, MEASURES_OF, Table
 
 LIVE: Final = "live"
+_EVENTS: Final = {
+    Input.IMPRESSIONS: ("impressions",),
+    Input.PLAYS: ("plays_started", "loop_plays"),
+    Input.CLICKS: tuple(name for name in MEASURES_OF[Input.CLICKS] if name != "clicks"),
+    Input.CONVERSIONS: MEASURES_OF[Input.CONVERSIONS][4:10],
+    Input.ADJUSTMENTS: MEASURES_OF[Input.ADJUSTMENTS][:4],
+    Input.ENGAGEMENTS: MEASURES_OF[Input.ENGAGEMENTS],
+}
+"""Measures whose sum is the number of an input's events."""
+COUNTED: Final = {source: " + ".join(names) for source, names in _EVENTS.items()}
+"""The same as SQL."""
 COMPARED: Final = (Table.PANES, Table.REPORTS, Table.COHORTS, Table.PACING, Table.ALERTS, Table.FLAGS)
 
 
@@ -53,6 +67,27 @@ class Difference(NamedTuple):
     def has_money(self) -> bool:
         """Whether either side bills anything."""
         return any(side.spend_micros or side.invalid_spend_micros for side in (self.before, self.after))
+
+
+def check_other(runs: ClickHouseRuns, other: str, from_s: int, to_s: int) -> None:
+    """Before a range is compared with another side.
+
+    Raises:
+        ConfigurationError: there is no such run, or its range does not cover this one.
+    """
+    if other == LIVE:
+        return
+    info = runs.find(other)
+    if info.from_s > from_s or info.to_s < to_s:
+        raise ConfigurationError(
+            f"--compare: run {other} is of {utc_text(info.from_s)} to {utc_text(info.to_s)} UTC, which does not cover "
+            f"{utc_text(from_s)} to {utc_text(to_s)}; compare with live, or with a run whose range does"
+        )
+
+
+def utc_text(at_s: int) -> str:
+    """An epoch (s) by its minute, UTC."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def compare(runs: ClickHouseRuns, info: RunInfo, other: str = LIVE) -> list[Difference]:

@@ -132,10 +132,11 @@ class Lane:
         cursors: dict[str, TimedCursor],
         own: dict[str, OwnLog],
         begins: dict[str, int],
+        ends: dict[str, int],
         place: int,
         quiet: dict[str, int] | None = None,
     ) -> None:
-        """`begins`: where recorded topics that the run arranges are read from.
+        """`begins`: where recorded topics that the run arranges are read from. `ends`: how far every topic is read.
 
         `place`: versions of its rows, and sequences of what it tells, go on from it.
         """
@@ -144,6 +145,7 @@ class Lane:
         self.cursors = cursors
         self.own = own
         self.begins = begins
+        self.ends = ends
         self.place = place
         self.quiet = quiet or dict.fromkeys(TOPICS, 0)
 
@@ -194,6 +196,15 @@ class Lane:
         """Timestamp of the next record; None: everything is read."""
         found = [at for cursor in self.cursors.values() if (at := await cursor.next_ms()) is not None]
         return min(found, default=None)
+
+    def is_beyond(self) -> bool:
+        """Whether none of its own records can change a row of the range any more."""
+        return self.replay.is_beyond(self.ends)
+
+    def stands_in_range(self) -> bool:
+        """Whether what it is told makes rows of the range: of the pane of its newest event time."""
+        pane_ms, wanted = self.state.rules.report_pane_ms, self.replay.wanted
+        return wanted.from_ms <= self.state.newest_ms() // pane_ms * pane_ms < wanted.to_ms
 
     def saved(self) -> SavedLane:
         """For whoever goes on with it."""

@@ -23,7 +23,7 @@ from streams.state.partition import Output, PartitionState
 from streams.topics import INPUT_TOPICS
 
 FLUSH_AT: Final = 100_000
-"""Rows that wait for their insertion; beyond it they go out."""
+"""Rows of a process that wait for their insertion; beyond it they go out. One takes about 1 KB."""
 _TIME: Final = {table: COLUMNS[table].index(name) for table, name in TIMED_BY.items()}
 
 Emit = Callable[[Table, Sequence[Row]], Awaitable[None]]

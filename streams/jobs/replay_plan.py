@@ -4,8 +4,9 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from streams.adapters.chained_history import ChainedHistory
 from streams.adapters.kafka_history import KafkaHistory
 from streams.errors import ConfigurationError
 from streams.jobs.replay_journal import first_wall_ms, last_tick
@@ -15,6 +16,9 @@ from streams.ports import CheckpointReader, History
 from streams.rules import DAY_MS
 from streams.settings import Settings
 from streams.topics import INPUT_TOPICS, JOURNAL
+
+if TYPE_CHECKING:
+    from streams.adapters.archive_history import ArchiveHistory
 
 YEAR_MS: Final = 366 * DAY_MS
 
@@ -29,6 +33,8 @@ class ReplayPlan(NamedTuple):
     campaigns: tuple[str, ...] = ()
     archives: tuple[Path, ...] = ()
     """Directories to read from instead of the topics."""
+    with_topics: bool = False
+    """Reads on in the topics where the archives end."""
 
 
 class Sources(NamedTuple):
@@ -36,7 +42,7 @@ class Sources(NamedTuple):
 
     history: History
     reader: CheckpointReader | None
-    """Pinned checkpoints belong to the topics: with archives there are none."""
+    """Pinned checkpoints belong to the topics: with archives alone there are none."""
 
 
 class Outlook(NamedTuple):
@@ -49,15 +55,14 @@ class Outlook(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def sources_of(settings: Settings, plan: ReplayPlan) -> AsyncIterator[Sources]:
-    """What the plan reads from: archives, or the topics and their checkpoints.
+    """What the plan reads from: archives, or the topics and their checkpoints, or what both hold together.
 
     Raises:
-        ConfigurationError: an archive cannot be read, or a topic is missing.
+        ConfigurationError: an archive cannot be read, or does not continue in the topics, or a topic is missing.
     """
-    if plan.archives:
-        from streams.adapters.archive_history import ArchiveHistory
-
-        yield Sources(ArchiveHistory(*plan.archives), None)
+    archived = _archived(settings, plan)
+    if archived is not None and not plan.with_topics:
+        yield Sources(archived, None)
         return
     from streams.adapters.checkpoint_stores import store_of
 
@@ -65,10 +70,31 @@ async def sources_of(settings: Settings, plan: ReplayPlan) -> AsyncIterator[Sour
     try:
         if settings.worker.checkpoint_store == "kafka":
             await reader.start()
-        yield Sources(history, reader)
+        yield Sources(ChainedHistory(archived, history) if archived is not None else history, reader)
     finally:
         await reader.stop()
         await history.stop()
+
+
+def _archived(settings: Settings, plan: ReplayPlan) -> "ArchiveHistory | None":
+    from streams.adapters.archive_history import ArchiveHistory
+
+    if not plan.archives:
+        if plan.with_topics:
+            raise ConfigurationError("--with-topics: reads on where archives end; give one with --archive")
+        return None
+    archived = ArchiveHistory(*plan.archives)
+    if plan.with_topics and any(head.log_epoch != settings.worker.log_epoch for head in archived.heads):
+        raise ConfigurationError(
+            f"--with-topics: the archive is of another log epoch than worker.log_epoch ({settings.worker.log_epoch}), "
+            "so the topics do not continue it; read the archive alone"
+        )
+    if plan.with_topics and any(head.identifiers != "raw" for head in archived.heads):
+        raise ConfigurationError(
+            "--with-topics: the archive holds pseudonyms and the topics identifiers as they are: one user would be "
+            "two; read the archive alone, or one that `archive --raw` wrote"
+        )
+    return archived
 
 
 async def check(history: History, wanted: Range) -> int:
@@ -77,13 +103,13 @@ async def check(history: History, wanted: Range) -> int:
     Raises:
         ConfigurationError: there is no journal, or nothing happened in the range.
     """
+    if wanted.from_ms > time.time() * 1000:
+        raise ConfigurationError("--from lies in the future; give a time that has passed")
     partitions = await history.partitions(JOURNAL)
     walls = [await first_wall_ms(history, partition) for partition in range(partitions)]
     first_ms = min((wall_ms for wall_ms in walls if wall_ms is not None), default=None)
     if first_ms is None:
         raise ConfigurationError("the journal is empty: no worker has run yet, so there is nothing to replay")
-    if wanted.from_ms > time.time() * 1000:
-        raise ConfigurationError("--from lies in the future; give a time that has passed")
     if wanted.to_ms <= first_ms - YEAR_MS:
         raise ConfigurationError("--to lies over a year before the journal begins; nothing is known of that time")
     return partitions

@@ -1,6 +1,7 @@
 """Where a replay was interrupted: the state of each of its partitions, so that it goes on instead of beginning anew.
 
-One file for each partition, replaced atomically. Its rows were inserted before; what is inserted again is harmless.
+One file for each partition, replaced atomically, and only when the rows of all that it takes for granted have been
+inserted; what is inserted again is harmless.
 """
 
 import contextlib
@@ -35,6 +36,19 @@ class Saved(NamedTuple):
     """Of a partition that is done: the oldest event time that it has seen."""
 
 
+class Asked(NamedTuple):
+    """What a run was begun with."""
+
+    change: "Change | None"
+    """None: it is identical."""
+
+
+def encoded(state: PartitionState, saved: Saved) -> bytes:
+    """A partition's state, to be kept."""
+    segments = {} if saved.is_done else capture(state, (), {}).changed
+    return msgspec.msgpack.encode([FORMAT, list(saved), segments])
+
+
 class ReplayFolder:
     """The files of one run below the worker's state directory."""
 
@@ -43,11 +57,9 @@ class ReplayFolder:
             raise ConfigurationError(f"--run: {run!r} is no name; use letters, digits, dots, dashes, at most 64")
         self.path = state_dir / "runs" / run
 
-    def save(self, state: PartitionState, saved: Saved) -> None:
-        """Keeps a partition's state."""
-        segments = {} if saved.is_done else capture(state, (), {}).changed
-        data = msgspec.msgpack.encode([FORMAT, list(saved), segments])
-        self._write(f"{state.partition}.state", data)
+    def keep(self, partition: int, data: bytes) -> None:
+        """Keeps what `encoded` gave of a partition, once its rows are in."""
+        self._write(f"{partition}.state", data)
 
     def _write(self, name: str, data: bytes) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -114,16 +126,25 @@ class ReplayFolder:
         path = self.path / "step.state"
         return msgspec.msgpack.decode(path.read_bytes(), type=tuple[int, bytes]) if path.is_file() else None
 
-    def describe(self, change: "Change") -> None:
-        """Keeps what is different in a run."""
-        self._write("change.json", msgspec.json.encode(change))
+    # What is asked for
 
-    def change(self) -> "Change | None":
-        """What is different in a run; None: nothing."""
+    def begin(self, created_s: int, change: "Change | None") -> None:
+        """Empties the folder for a run that begins: what an earlier one of its name has left is not its own."""
+        self.remove()
+        document = {"created_s": created_s, "change": change}
+        self._write("begun.json", msgspec.json.encode(document))
+
+    def begun(self, created_s: int) -> "Asked | None":
+        """What the run that began then was asked for; None: the folder holds nothing of it."""
         from streams.jobs.replay_what_if import Change
 
-        path = self.path / "change.json"
-        return msgspec.json.decode(path.read_bytes(), type=Change) if path.is_file() else None
+        path = self.path / "begun.json"
+        if not path.is_file():
+            return None
+        document = msgspec.json.decode(path.read_bytes())
+        if document["created_s"] != created_s:
+            return None
+        return Asked(msgspec.convert(document["change"], Change | None))
 
     def remove(self) -> None:
         """Forgets the run."""

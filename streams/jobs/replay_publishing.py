@@ -7,28 +7,18 @@ away, or give back, twice. Rows do not name events, so this is judged by key and
 too little.
 """
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
 from streams.errors import ConfigurationError
 from streams.events import Input
-from streams.jobs.replay_compare import LIVE, range_of, rows_of
-from streams.records import MEASURES_OF, Table
+from streams.jobs.replay_compare import COUNTED, LIVE, range_of, rows_of, utc_text
+from streams.jobs.replay_kept import forgotten
+from streams.records import Table
 from streams.state.effects import JOURNAL_INPUT
 from streams.state.traces import FLAGGED_MS, RECENT_MS
 
 _KEY: Final = "campaign_id, ad_unit_id, creative_id, variant, currency"
-_EVENTS: Final = {
-    Input.IMPRESSIONS: ("impressions",),
-    Input.PLAYS: ("plays_started", "loop_plays"),
-    Input.CLICKS: tuple(name for name in MEASURES_OF[Input.CLICKS] if name != "clicks"),
-    Input.CONVERSIONS: MEASURES_OF[Input.CONVERSIONS][4:10],
-    Input.ADJUSTMENTS: MEASURES_OF[Input.ADJUSTMENTS][:4],
-    Input.ENGAGEMENTS: MEASURES_OF[Input.ENGAGEMENTS],
-}
-"""Measures whose sum is the number of an input's events."""
-_COUNTED: Final = {source: " + ".join(names) for source, names in _EVENTS.items()}
 _MONEY: Final = "toInt128(spend_millimicros) - credited_millimicros"
 MAX_NAMED: Final = 3
 
@@ -49,13 +39,13 @@ def check_frozen(runs: ClickHouseRuns, info: RunInfo) -> None:
     reached = min(by_partition.values(), default=0)
     if reached < info.to_s:
         raise ConfigurationError(
-            f"panes up to {_text(info.to_s)} UTC can still change; publish a range that ended by {_text(reached)}"
+            f"panes up to {utc_text(info.to_s)} UTC can still change; publish a range that ended by {utc_text(reached)}"
         )
 
 
 def doubts(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
     """Why figures might be lost or count twice once it is published; empty: they cannot. Each names the remedy."""
-    return [*_behind(runs, info), *_grown(runs, info), *_corrected(runs, info)]
+    return [*forgotten(runs, info), *_behind(runs, info), *_grown(runs, info), *_corrected(runs, info)]
 
 
 def _reached(runs: ClickHouseRuns) -> list[tuple[int, str, int]]:
@@ -76,14 +66,14 @@ def _behind(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
     more = f" and {len(behind) - MAX_NAMED} more" if len(behind) > MAX_NAMED else ""
     return [
         f"{named}{more} stand before the range's end, and what comes late for them would not be shown; "
-        f"wait until they have passed it, or publish a range that ended by {_text(behind[0][0])}"
+        f"wait until they have passed it, or publish a range that ended by {utc_text(behind[0][0])}"
     ]
 
 
 def _grown(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
     """Events that only one of both has counted."""
     found = []
-    for source, counted in _COUNTED.items():
+    for source, counted in COUNTED.items():
         live, own = (_events(runs, info, side, source, counted) for side in (LIVE, info.run))
         if live != own:
             found.append(
@@ -123,7 +113,7 @@ def _corrected(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
     open_ones = runs.ask(reach, parameters)
     if open_ones:
         found.append(
-            f"until events of {_text(int(open_ones[0][0]))} UTC are read, later words can reach what the run counts "
+            f"until events of {utc_text(int(open_ones[0][0]))} UTC are read, later words can reach what the run counts "
             "otherwise than the live rows: such a correction would count twice; publish after that"
         )
     before = f"""
@@ -143,8 +133,8 @@ def _newest(runs: ClickHouseRuns) -> int:
 
 def _differing(info: RunInfo) -> str:
     """Keys and origin panes whose net figures by validity are not the same on both sides."""
-    conversions, clicks = _COUNTED[Input.CONVERSIONS], _COUNTED[Input.CLICKS]
-    rest = " + ".join(_COUNTED[source] for source in Input if source not in (Input.CLICKS, Input.CONVERSIONS))
+    conversions, clicks = COUNTED[Input.CONVERSIONS], COUNTED[Input.CLICKS]
+    rest = " + ".join(COUNTED[source] for source in Input if source not in (Input.CLICKS, Input.CONVERSIONS))
     columns = f"{_KEY}, validity, origin_pane, input, {conversions} AS v, {clicks} AS c, {rest} AS o, {_MONEY} AS m"
     return f"""
         SELECT {_KEY}, origin_pane, max(any_v) > 0 AS has_conversions, max(any_c) > 0 AS has_clicks,
@@ -181,7 +171,3 @@ def check_campaigns(runs: ClickHouseRuns, wanted: tuple[str, ...], also: set[str
             raise ConfigurationError(
                 f"--campaign: there is no campaign {campaign}; `campaigns list` shows those that there are"
             )
-
-
-def _text(at_s: int) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M")

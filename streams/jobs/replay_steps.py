@@ -7,6 +7,7 @@ processes.
 
 import asyncio
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -106,7 +107,12 @@ async def replay_changed(
     shares = [tuple(range(partitions))[n :: plan.processes] for n in range(min(plan.processes, partitions))]
     generation = kept.generation if kept else None
     peers = [_Peer(_Task(settings, plan, change, tuple(found), generation, share)) for share in shares]
-    run = _Run(peers, folder, plan, runs, lambda events, began: tell(Progress(events, total, time.monotonic() - began)))
+    before = kept.pace.events if kept else 0
+
+    def told(events: int, began: float) -> None:
+        tell(Progress(events, total, time.monotonic() - began, before))
+
+    run = _Run(peers, folder, plan, runs, told)
     try:
         return await asyncio.to_thread(run.drive, tuple(found), kept)
     finally:
@@ -192,6 +198,7 @@ class _Run:
         """Steps until nothing is left."""
         pace, generation = (kept.pace, kept.generation) if kept else (Pace(), 0)
         began = told = saved = time.monotonic()
+        before = pace.events
         letters: list[Letter] = []
         upcoming: list[int | None] = self._all("begin")
         if kept is None:
@@ -214,7 +221,7 @@ class _Run:
         firsts = [each.first_ms for each in ends if each.first_ms >= 0]
         read_from_ms = reach_back(starts, min(firsts, default=0))
         seconds, lost = time.monotonic() - began, sum(each.lost for each in ends)
-        return Summary(pace.events, seconds, self.rows, lost, read_from_ms, starts)
+        return Summary(pace.events, seconds, self.rows, lost, read_from_ms, starts, before)
 
     def _all(self, *question: Any) -> list[Any]:
         try:
@@ -232,13 +239,14 @@ class _Run:
 
 
 def _serve(task: _Task, connection: Connection) -> None:
-    """A process: answers until it is ended."""
+    """A process: answers until it is ended. Ctrl-C reaches it too, but whoever began it ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     collect_rarely()
     try:
         asyncio.run(_answer(task, connection))
     except CampaignStreamsError as error:
         connection.send(("failed", str(error)))
-    except (EOFError, OSError, KeyboardInterrupt):
+    except (EOFError, OSError):
         return
 
 

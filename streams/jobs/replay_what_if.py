@@ -37,7 +37,7 @@ STEP_MS: Final = 5_000
 SILENT_STEPS: Final = 6
 """A gap of more steps without any record is skipped."""
 SETTLING_STEPS: Final = 4
-"""Behind the last record, for what is on its way between partitions."""
+"""Behind the last record, or the range's end, for what is on its way between partitions."""
 UNDER_WAY_MS: Final = 2_000
 """A verdict that was decided before a checkpoint stands in its topic so soon after it."""
 PLACES_APART: Final = 1_000_000
@@ -202,8 +202,8 @@ async def lane_of(course: Course, origin: Origin, state: PartitionState, saved: 
         state.poisoned.setdefault(topic, set()).update(recorded.poisoned[topic])
     begins = saved.begins if saved else state.positions() if is_pinned else recorded.starts
     cursors, own = {}, {}
-    for topic in TOPICS:
-        end = recorded.ends.get(topic, 0)
+    ends = {topic: recorded.ends.get(topic, 0) for topic in TOPICS}
+    for topic, end in ends.items():
         if topic in OWN_LOGS:
             stays = await _recorded(course, topic, state, begins.get(topic, 0), end)
             own[topic] = _own_log(topic, state, stays, course.change, saved)
@@ -213,7 +213,8 @@ async def lane_of(course: Course, origin: Origin, state: PartitionState, saved: 
     replay = PartitionReplay(history, state, course.wanted, course.emit)
     replay.lost = saved.lost if saved else 0
     kept = {topic: begins.get(topic, 0) for topic in OWN_LOGS}
-    return Lane(replay, cursors, own, kept, saved.place if saved else place, saved.quiet if saved else None)
+    place, quiet = (saved.place, saved.quiet) if saved else (place, None)
+    return Lane(replay, cursors, own, kept, ends, place, quiet)
 
 
 def _own_log(
@@ -276,6 +277,8 @@ class Stepped(NamedTuple):
     upcoming_ms: int | None
     """Timestamp of the next record; None: everything is read."""
     letters: list[Letter]
+    is_beyond: bool
+    """Whether no lane of the process can change a row of the range any more."""
 
 
 class Lanes:
@@ -292,6 +295,19 @@ class Lanes:
         found = [at for lane in self.lanes if (at := await lane.upcoming_ms()) is not None]
         return min(found, default=None)
 
+    async def is_beyond(self, now_ms: int) -> bool:
+        """Whether no lane can change a row of the range any more, but for what is on its way between partitions."""
+        return all([await self._is_beyond(lane, now_ms) for lane in self.lanes])
+
+    async def _is_beyond(self, lane: Lane, now_ms: int) -> bool:
+        """A lane that has read everything does not move on, but others may tell it of events that it has in the range.
+
+        They do as long as rules look back on those.
+        """
+        if lane.is_beyond() or await lane.upcoming_ms() is not None:
+            return lane.is_beyond()
+        return not lane.stands_in_range() or now_ms >= lane.replay.wanted.to_ms + reach_ms(self.rules)
+
     def deliver(self, letters: Sequence[Letter]) -> None:
         """What others told at the step before."""
         for letter in letters:
@@ -307,9 +323,9 @@ class Lanes:
             events += lane.read_own(now_ms) if is_first else await lane.read(now_ms)
         for lane in self.lanes:
             told += lane.tick(now_ms, self.rules, self.partitions)
-            if len(lane.replay.rows) > FLUSH_AT:
-                await lane.replay.flush()
-        return Stepped(events, await self.upcoming_ms(), told)
+            if sum(len(each.replay.rows) for each in self.lanes) > FLUSH_AT:
+                await self.flush()
+        return Stepped(events, await self.upcoming_ms(), told, await self.is_beyond(now_ms))
 
     async def flush(self) -> None:
         """Emits what waits."""
@@ -339,8 +355,9 @@ class Pace(msgspec.Struct):
         is_first, self.has_begun = not self.has_begun, True
         self.events += 0 if is_first else sum(step.events for step in steps)
         upcoming = [step.upcoming_ms for step in steps if step.upcoming_ms is not None]
+        is_over = not upcoming or all(step.is_beyond for step in steps)
         if not is_first:
-            self.settling = SETTLING_STEPS if upcoming else self.settling - 1
+            self.settling = self.settling - 1 if is_over else SETTLING_STEPS
             if upcoming and min(upcoming) > self.now_ms + STEP_MS * SILENT_STEPS:  # nobody was there: no steps either
                 self.now_ms = min(upcoming) - STEP_MS
         self.now_ms += STEP_MS

@@ -63,11 +63,12 @@ print(json.dumps([start._asdict() for start in summary.starts]))
 """`campaign-streams replay` rounds to minutes."""
 KEEPING_EVERY_STEP = """
 from streams.cli import main
-from streams.jobs import replay_steps
+from streams.jobs import replay, replay_steps
 
-replay_steps.SAVE_EVERY_S = 0.0
+replay.SAVE_EVERY_S = replay_steps.SAVE_EVERY_S = 0.0
 main()
 """
+KILLS = 2
 
 
 @asynccontextmanager
@@ -135,11 +136,15 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: 
             assert await worker.terminate() == 0
         await command(settings, "replay", *WHOLE, "--run", "one")
         await command(settings, "replay", *WHOLE, "--run", "two", "--processes", "2", "--json")
-        await killed_and_resumed(settings, server.dsn(), "three")
+        await interrupted_and_resumed(settings, server.dsn(), "three")
+        assert "three is finished" in await command(settings, "replay", "--resume", "three", code=2)
+        await nothing_is_left_of_a_range_without_events(settings)
         lines = ("--topics", "clicks,conversions", "--format", "ndjson")
-        for part in (lines, ()):  # the rest as Parquet
-            await command(settings, "archive", "--to", str(directory / "archive"), "--raw", *part)
-        await command(settings, "replay", *WHOLE, "--run", "four", "--archive", str(directory / "archive"))
+        archived = ("--archive", str(directory / "archive"))
+        await command(settings, "archive", "--to", str(directory / "archive"), "--raw", *lines)
+        await command(settings, "replay", *WHOLE, "--run", "both", *archived, "--with-topics")
+        await command(settings, "archive", "--to", str(directory / "archive"), "--raw")  # the rest as Parquet
+        await command(settings, "replay", *WHOLE, "--run", "four", *archived)
         async with runs_of(server.dsn()) as runs:
             infos = {info.run: info for info in runs.runs()}
             assert {info.state for info in infos.values()} == {"done"}
@@ -175,21 +180,55 @@ async def the_same_from_pinned_checkpoints(settings: dict[str, str], runs: Click
     assert "before its range" in shown
 
 
-async def killed_and_resumed(settings: dict[str, str], dsn: str, name: str) -> None:
-    """Killed a moment after it has begun, wherever it stands then."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "streams.cli", "replay", *WHOLE, "--run", name),
+async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str) -> None:
+    """By Ctrl-C when something has been kept, then killed at random moments behind that, at every tick of which it is.
+
+    What it is resumed from is therefore never the beginning.
+    """
+    rng, kept = Random(seed_of("replay")), Path(settings["WORKER__STATE_DIR"]) / "runs" / name
+    child = await begun(settings, "replay", *WHOLE, "--run", name)
+    await until(lambda: bool(states(kept)))
+    os.killpg(child.pid, signal.SIGINT)
+    _, errors = await asyncio.wait_for(child.communicate(), 30)
+    assert f"--resume {name} goes on" in errors.decode()
+    told = await command(settings, "replay", "--resume", name, "--dry-run")
+    assert "less what the run has kept" in told
+    for _ in range(KILLS):
+        before = states(kept)
+        child = await begun(settings, "replay", "--resume", name)
+        await until(lambda: states(kept) != before or child.returncode is not None)  # noqa: B023
+        await asyncio.sleep(rng.uniform(0.0, 0.1))
+        if child.returncode is None:
+            os.killpg(child.pid, signal.SIGKILL)
+        await child.communicate()
+    async with runs_of(dsn) as runs:
+        is_done = runs.find(name).state == "done"
+    if not is_done:
+        await command(settings, "replay", "--resume", name)
+
+
+def states(folder: Path) -> set[tuple[str, int]]:
+    """What is kept of a run's partitions, and since when."""
+    return {(file.name, file.stat().st_mtime_ns) for file in folder.glob("*.state")}
+
+
+async def begun(settings: dict[str, str], *arguments: str) -> asyncio.subprocess.Process:
+    """A replay that keeps every step, in a group of its own, as a terminal would have it."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KEEPING_EVERY_STEP, *arguments),
         env=environment(settings),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    async with runs_of(dsn) as runs:
-        await until(lambda: name in {info.run for info in runs.runs()})
-    await asyncio.sleep(Random(seed_of("replay")).uniform(0.3, 2.0))
-    os.killpg(child.pid, signal.SIGKILL)
-    await child.wait()
-    await command(settings, "replay", "--resume", name)
+
+
+async def nothing_is_left_of_a_range_without_events(settings: dict[str, str]) -> None:
+    """Of an hour before the first event; whoever looks at the runs afterwards does not see it."""
+    begin, end = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - hours * 3600)) for hours in (3, 2))
+    asked = ("replay", "--from", begin, "--to", end, "--run", "empty")
+    assert "nothing happened then" in await command(settings, *asked, code=2)
+    assert not (Path(settings["WORKER__STATE_DIR"]) / "runs" / "empty").exists()
 
 
 @pytest.mark.slow
@@ -234,17 +273,11 @@ async def test_what_other_rules_change_is_what_their_flags_explain_and_a_run_can
 
 async def killed_at_a_step(settings: dict[str, str], *arguments: str) -> None:
     """A what-if that keeps every step, killed as soon as it has kept one."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", KEEPING_EVERY_STEP, *arguments),
-        env=environment(settings),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    child = await begun(settings, *arguments)
     kept = Path(settings["WORKER__STATE_DIR"]) / "runs" / "without" / "step.state"
     await until(kept.is_file)
     os.killpg(child.pid, signal.SIGKILL)
-    await child.wait()
+    await child.communicate()
 
 
 def explained(runs: ClickHouseRuns, strict: str, lax: str) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF, ClickHouseRuns,
 from streams.cli import app
 from streams.commands.publishing import put_in_place
 from streams.errors import ConfigurationError
+from streams.jobs.replay_kept import DECISION_DAYS, REPORT_DAYS, forgotten
 from streams.jobs.replay_publishing import check_campaigns, check_frozen, doubts
 from streams.jobs.replay_report import Report, report_of, rules_changes
 from streams.records import Row, Table
@@ -28,7 +30,8 @@ pytest.importorskip("chdb", reason="the embedded ClickHouse needs campaign-strea
 BEGIN_S = PANE_S - PANE_S % 3600
 END_S = BEGIN_S + 3600
 DAY_S = 86_400
-TABLES = ("pane_rows", "run_pane_rows", "runs", "publications", "campaign_rows", "alert_rows")
+OLD_S = int(time.time()) // 3600 * 3600 - 40 * DAY_S
+TABLES = ("pane_rows", "report_rows", "run_pane_rows", "runs", "publications", "campaign_rows", "alert_rows")
 
 
 class World:
@@ -204,6 +207,40 @@ def test_a_finished_run_is_shown_and_reported_again(world: World, tmp_path: Path
     assert "no campaign differs from other (1 compared)" in beside.output
     refused = CliRunner().invoke(app, ["runs", "show", "again", "--report", "report.pdf"], env=env)
     assert "says no format" in str(refused.exception)
+
+
+def test_live_rows_that_have_gone_are_told_and_a_range_without_them_is_in_doubt(world: World) -> None:
+    """The report grain still counts twelve clicks; of the decision grain ten are left, all of them, or more."""
+    env = {"CAMPAIGN_STREAMS_CLICKHOUSE__DSN": world.settings.dsn.get_secret_value(), "COLUMNS": "200"}
+    old = partial(clicks, at_s=OLD_S, effect_s=OLD_S)
+    whole = {"input": "clicks", "origin_pane": OLD_S, "effect_pane": OLD_S, "clicks": 12, "clicks_card": 12}
+    info = world.run(old(12), from_s=OLD_S, to_s=OLD_S + 3600)
+    world.live(old(10), passed())
+    assert forgotten(world.runs, info) == []
+    world.live(make_row(Table.REPORTS, **whole), table=Table.REPORTS)
+    (told,) = forgotten(world.runs, info)
+    assert "10 of at least 12 events are left" in told
+    assert forgotten(world.runs, info, "again") == []  # runs are kept
+    assert told in doubts(world.runs, info)
+    shown = CliRunner().invoke(app, ["runs", "show", "again"], env=env)
+    assert f"mind: {told}" in shown.output
+    world.live(old(12, version=2))
+    assert forgotten(world.runs, info) == []
+
+
+def test_of_ranges_that_no_grain_keeps_it_is_told(world: World) -> None:
+    at_s = OLD_S - 400 * DAY_S
+    info = world.run(clicks(12, at_s, at_s), from_s=at_s, to_s=at_s + 3600)
+    assert "0 of at least 0 events are left" in forgotten(world.runs, info)[0]
+    world.live(clicks(12, at_s, at_s))  # loaded late
+    assert forgotten(world.runs, info) == []
+
+
+def test_days_are_those_of_the_schema() -> None:
+    schema = (Path(__file__).parents[2] / "schemas" / "clickhouse" / "0001_tables.sql").read_text()
+    for table, days in (("pane_rows", DECISION_DAYS), ("report_rows", REPORT_DAYS)):
+        definition = schema.split(f"CREATE TABLE IF NOT EXISTS {table}\n")[1].split("CREATE TABLE")[0]
+        assert f"TTL written_at + INTERVAL {days} DAY" in definition
 
 
 def test_an_unknown_campaign_is_refused(world: World) -> None:

@@ -15,7 +15,7 @@ from streams.invalid import InvalidRules, Mode, Rule
 from streams.jobs.replay_journal import Anchor, prepare, recorded_behind, ticks
 from streams.jobs.replay_lanes import OwnLog
 from streams.jobs.replay_partition import PartitionReplay, Place, Range
-from streams.jobs.replay_progress import ReplayFolder, Saved
+from streams.jobs.replay_progress import ReplayFolder, Saved, encoded
 from streams.jobs.replay_start import Candidates, Start, begin, candidates, empty_state, missing
 from streams.jobs.replay_what_if import (
     Change,
@@ -182,7 +182,7 @@ async def test_an_interrupted_replay_goes_on_where_it_was_kept(tmp_path: Path, s
                 break
     await first.flush()
     start = Start(0, remarks=("told",))
-    folder.save(first.state, Saved(last.journal_offset, last.events, False, tuple(start)))
+    folder.keep(0, encoded(first.state, Saved(last.journal_offset, last.events, False, tuple(start))))
     state = empty_state(0, 1, 1)
     saved = folder.load(state)
     assert saved is not None

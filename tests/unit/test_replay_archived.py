@@ -1,0 +1,124 @@
+"""Archives and topics as one history: what Kafka has forgotten from the archive, the rest from Kafka."""
+
+from pathlib import Path
+
+import pytest
+
+from streams.adapters import checkpoint_stores
+from streams.adapters.memory import MemoryCheckpointStore, MemoryHistory, MemoryLog
+from streams.errors import CampaignStreamsError, ConfigurationError
+from streams.jobs import replay_plan
+from streams.jobs.archive import Wish, archive
+from streams.jobs.identity import Identity
+from streams.jobs.replay import Message, Worker
+from streams.jobs.replay_partition import Range
+from streams.jobs.replay_plan import ReplayPlan, sources_of
+from streams.jobs.replay_progress import ReplayFolder
+from streams.jobs.replay_start import Start
+from streams.records import Table
+from streams.settings import Settings
+from streams.state.checkpoint import decode_manifest
+from streams.state.partition import TOPICS
+from streams.topics import JOURNAL
+from tests.unit.test_replay_partition import EVER, Kept, Lived, in_range, of_runs
+
+pytest.importorskip("pyarrow", reason="archives need campaign-streams[files]")
+
+
+class Store(MemoryCheckpointStore):
+    async def stop(self) -> None:
+        """Lives as long as its test."""
+
+
+class Broker(MemoryHistory):
+    async def stop(self) -> None:
+        """Lives as long as its test."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    worker = {"state_dir": tmp_path, "checkpoint_store": "directory", "log_epoch": 1}
+    return Settings.model_validate({"worker": worker})
+
+
+@pytest.fixture
+def lived(monkeypatch: pytest.MonkeyPatch) -> Lived:
+    """What the topics and the store of checkpoints hold."""
+    lived, store = Lived(3), Store()
+    store.data, store.named = lived.store.data, lived.store.named
+    monkeypatch.setattr(replay_plan, "KafkaHistory", lambda _: Broker(lived.log))
+    monkeypatch.setattr(checkpoint_stores, "store_of", lambda *_, **__: store)
+    return lived
+
+
+async def archived(lived: Lived, directory: Path, *, raw: bool = True, epoch: int = 1) -> None:
+    """The first two thirds of every topic; then the topics forget the first third."""
+    log = MemoryLog()
+    for topic in (*TOPICS, JOURNAL):
+        end = lived.log.end(topic, 0)
+        for record in lived.log.read(topic, 0, 0, 2 * end // 3):
+            log.append(topic, 0, record.value, key=record.key, timestamp_ms=record.timestamp)
+    wish = Wish(directory, topics=(*TOPICS, JOURNAL), are_named=False, raw=raw)
+    await archive(MemoryHistory(log), wish, Identity(b"k" * 32, "k1"), epoch)
+    for topic in (*TOPICS, JOURNAL):
+        lived.log.trim(topic, 0, lived.log.end(topic, 0) // 3)
+
+
+async def replayed(settings: Settings, plan: ReplayPlan) -> tuple[Kept, Start]:
+    """Its rows, and where it has begun."""
+    kept, starts = Kept(), list[Start]()
+
+    async def put(message: Message) -> None:
+        if message[0] == "rows":
+            await kept.emit(Table(message[2]), message[3])
+        elif message[0] == "began":
+            starts.append(message[2])
+
+    async with sources_of(settings, plan) as sources:
+        worker = Worker(sources, ReplayFolder(settings.worker.state_dir, plan.run), plan, put)
+        await worker.run(0, 1, settings.worker.log_epoch)
+    return kept, starts[0]
+
+
+async def test_archive_and_topics_together_give_what_the_topics_have_forgotten(
+    settings: Settings, lived: Lived, tmp_path: Path
+) -> None:
+    await archived(lived, tmp_path / "archive")
+    plan = ReplayPlan("r", EVER, archives=(tmp_path / "archive",), with_topics=True)
+    lived.store.named[0].clear()
+    kept, start = await replayed(settings, plan)
+    assert (kept.rows, start.checkpoint, start.missing) == (of_runs(lived.live), "", ())
+    with pytest.raises(CampaignStreamsError, match="its beginning has been removed"):
+        await replayed(settings, plan._replace(archives=(), with_topics=False))
+
+
+async def test_it_begins_at_a_checkpoint_whose_tick_only_the_archive_still_holds(
+    settings: Settings, lived: Lived, tmp_path: Path
+) -> None:
+    await archived(lived, tmp_path / "archive")
+    first_kept = lived.log.beginning(JOURNAL, 0)
+    manifest = decode_manifest(lived.store.named[0]["c/2"])
+    assert manifest.journal_offset < first_kept
+    lived.store.named[0] = {"c/2": lived.store.named[0]["c/2"]}
+    from_ms = manifest.newest_ms // 1000 * 1000 + 1000
+    plan = ReplayPlan("r", Range(from_ms, EVER.to_ms), archives=(tmp_path / "archive",), with_topics=True)
+    kept, start = await replayed(settings, plan)
+    assert (start.checkpoint, start.missing) == ("c/2", ())
+    assert kept.rows == in_range(lived.live, from_ms)
+
+
+@pytest.mark.parametrize(
+    ("raw", "epoch", "words"), [(False, 1, "the archive holds pseudonyms"), (True, 0, "of another log epoch")]
+)
+async def test_an_archive_that_the_topics_do_not_continue_is_refused(
+    settings: Settings, lived: Lived, tmp_path: Path, raw: bool, epoch: int, words: str
+) -> None:
+    await archived(lived, tmp_path / "archive", raw=raw, epoch=epoch)
+    plan = ReplayPlan("r", EVER, archives=(tmp_path / "archive",), with_topics=True)
+    with pytest.raises(ConfigurationError, match=words):
+        await replayed(settings, plan)
+
+
+async def test_topics_read_on_behind_an_archive_only(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="give one with --archive"):
+        await replayed(settings, ReplayPlan("r", EVER, with_topics=True))

@@ -1,0 +1,152 @@
+"""What `campaign-streams replay` does around a replay: it begins clean, ends by name, and is taken up as asked for."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF, RunInfo
+from streams.adapters.memory import MemoryHistory, MemoryLog
+from streams.commands import replay as command
+from streams.errors import CampaignStreamsError, ConfigurationError
+from streams.jobs import replay as job
+from streams.jobs.replay import Progress, Summary
+from streams.jobs.replay_compare import check_other
+from streams.jobs.replay_partition import Range
+from streams.jobs.replay_plan import ReplayPlan, check
+from streams.jobs.replay_progress import ReplayFolder
+from streams.jobs.replay_what_if import Change
+from streams.rules import Rules
+from streams.settings import Settings
+from tests.unit.test_replay_partition import Lived
+
+HOUR = Range(1_700_000_000_000, 1_700_003_600_000)
+PLAN = ReplayPlan("r", HOUR)
+
+
+class Runs:
+    """What is known of runs, in memory."""
+
+    def __init__(self, *infos: RunInfo, rows: bool = True) -> None:
+        self.told = list(infos)
+        self.rows = rows
+
+    def tell(self, info: RunInfo) -> None:
+        self.told.append(info)
+
+    def find(self, run: str) -> RunInfo:
+        return next(info for info in reversed(self.told) if info.run == run)
+
+    def has_rows(self, run: str) -> bool:
+        return self.rows
+
+    def drop(self, info: RunInfo, now_ms: int) -> None:
+        self.tell(info._replace(state="dropped"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.model_validate({"worker": {"state_dir": tmp_path}})
+
+
+def left(settings: Settings) -> list[str]:
+    """What is in the run's folder."""
+    return sorted(file.name for file in ReplayFolder(settings.worker.state_dir, "r").path.glob("*"))
+
+
+def ends_with(monkeypatch: pytest.MonkeyPatch, end: Summary | Exception, settings: Settings) -> list[list[str]]:
+    """The replay itself comes to this; what its folder held when it began."""
+    seen = []
+
+    async def replay(*_: Any) -> Summary:
+        seen.append(left(settings))
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    monkeypatch.setattr(job, "replay", replay)
+    return seen
+
+
+def test_a_run_that_begins_finds_nothing_of_an_earlier_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ReplayFolder(settings.worker.state_dir, "r")
+    folder.keep(0, b"of another run")
+    folder.commit(3, b"of another run")
+    seen = ends_with(monkeypatch, Summary(9, 1.0, 9, 0, 0), settings)
+    command._replay(settings, PLAN, Runs(), None, 5_000)  # type: ignore[arg-type]
+    folder.keep(0, b"its own")
+    command._replay(settings, PLAN._replace(resume=True), Runs(), None, 5_000)  # type: ignore[arg-type]
+    assert seen == [["begun.json"], ["0.state", "begun.json"]]
+
+
+def test_a_run_that_fails_is_told_and_can_be_resumed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs()
+    ends_with(monkeypatch, CampaignStreamsError("the broker does not answer"), settings)
+    with pytest.raises(CampaignStreamsError, match="does not answer"):
+        command._replay(settings, PLAN, runs, None, 5_000)  # type: ignore[arg-type]
+    assert [(info.state, info.note) for info in runs.told] == [
+        ("running", ""),
+        ("failed", "the broker does not answer"),
+    ]
+    plan, change = command._taken_up(settings, PLAN._replace(resume=True), runs.find("r"), None)
+    assert (plan.resume, plan.wanted, change) == (True, HOUR, None)
+
+
+def test_a_run_without_any_row_is_refused_and_leaves_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(rows=False)
+    ends_with(monkeypatch, Summary(40, 1.0, 0, 7, 0), settings)
+    with pytest.raises(ConfigurationError, match=r"nothing happened then \(40 records were read, and retention has"):
+        command._replay(settings, PLAN, runs, None, 5_000)  # type: ignore[arg-type]
+    assert runs.find("r").state == "dropped"
+    assert left(settings) == []
+    runs.rows = True  # inserted before it was interrupted
+    command._replay(settings, PLAN._replace(resume=True), runs, None, 5_000)  # type: ignore[arg-type]
+    assert runs.find("r").state == "done"
+
+
+def known(kind: str, state: str = "running", created_s: int = 5, **more: Any) -> RunInfo:
+    return RunInfo("r", kind, state, HOUR.from_ms // 1000, HOUR.to_ms // 1000, created_s=created_s, **more)
+
+
+def test_a_finished_run_is_not_resumed(settings: Settings) -> None:
+    for published, words in ((False, "r is finished; `runs show r`"), (True, "r is finished and published; ")):
+        with pytest.raises(ConfigurationError, match=words):
+            command._taken_up(settings, PLAN, known(IDENTICAL, "done", is_published=published), None)
+
+
+def test_a_run_is_taken_up_with_what_it_was_begun_with_and_never_with_another_s(settings: Settings) -> None:
+    change, plan = Change(Rules(pane_ms=5_000)), PLAN._replace(resume=True, wanted=Range(0, 0))
+    ReplayFolder(settings.worker.state_dir, "r").begin(5, change)
+    assert command._taken_up(settings, plan, known(WHAT_IF), None) == (plan._replace(wanted=HOUR), change)
+    with pytest.raises(ConfigurationError, match="was begun with other rules"):
+        command._taken_up(settings, plan, known(WHAT_IF), Change(Rules()))
+    with pytest.raises(ConfigurationError, match="does not hold what run r was asked for"):
+        command._taken_up(settings, plan, known(WHAT_IF, created_s=6), None)
+    anew, none = command._taken_up(settings, plan, known(IDENTICAL, created_s=6), None)
+    assert (anew.resume, none) == (False, None)  # another place has begun it: nothing here is of it
+
+
+def test_a_run_that_does_not_cover_the_range_is_not_compared() -> None:
+    runs: Any = Runs(known(IDENTICAL))
+    begin, end = HOUR.from_ms // 1000, HOUR.to_ms // 1000
+    check_other(runs, "live", 0, end)
+    check_other(runs, "r", begin, end)
+    check_other(runs, "r", begin + 60, end - 60)
+    for span in ((begin - 60, end), (begin, end + 60)):
+        with pytest.raises(ConfigurationError, match="which does not cover"):
+            check_other(runs, "r", *span)
+
+
+def test_the_rate_after_a_resumption_is_that_of_this_process() -> None:
+    assert Progress(1_500, 2_000, 5.0, 1_000).events_per_s == 100.0
+    assert Summary(1_500, 5.0, 0, 0, 0, (), 1_000).events_per_s == 100.0
+
+
+async def test_a_range_in_the_future_is_refused_whether_there_is_a_journal_or_not() -> None:
+    begin_ms = (int(time.time()) + 3_600) * 1_000
+    for log in (MemoryLog(), Lived(1).log):
+        with pytest.raises(ConfigurationError, match="--from lies in the future"):
+            await check(MemoryHistory(log), Range(begin_ms, begin_ms + 3_600_000))
