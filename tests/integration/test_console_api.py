@@ -367,6 +367,28 @@ async def test_streams_are_bounded_and_closed_places_are_free_again(filled: Clic
         pytest.fail("the place is still taken")
 
 
+async def test_one_token_leaves_streams_to_the_others(filled: ClickHouseSettings) -> None:
+    """A tenth each: whoever opens more is told so, and an operator still gets one."""
+    async with served(settings_with(OPERATOR, MINE, max_streams=20), filled) as client:
+        path = f"{API}/events"
+        mine = [await client.get(path, headers=bearer(MINE)) for _ in range(2)]
+        assert [response.status for response in mine] == [200, 200]
+        async with client.get(path, headers=bearer(MINE)) as third:
+            assert (third.status, third.content_type) == (429, "application/problem+json")
+            assert int(third.headers["Retry-After"]) > 0
+            problem = await third.json()
+            assert (problem["status"], problem["title"]) == (429, "Too Many Requests")
+            assert "streams" in problem["detail"]
+        async with client.get(path, headers=bearer(OPERATOR)) as another:
+            assert another.status == 200
+
+
+async def test_without_tokens_this_machine_may_have_every_stream(filled: ClickHouseSettings) -> None:
+    async with served(settings_with(max_streams=2), filled) as client:
+        found = [await client.get(f"{API}/events") for _ in range(3)]
+        assert [response.status for response in found] == [200, 200, 503]
+
+
 async def test_an_open_stream_does_not_hold_up_a_shutdown(filled: ClickHouseSettings) -> None:
     async with asyncio.timeout(10):
         async with served(settings_with(OPERATOR), filled) as client:
