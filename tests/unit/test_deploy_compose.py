@@ -231,15 +231,30 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
     assert all((REPOSITORY / path).exists() for path in copied)
 
 
+def extras() -> list[str]:
+    """The extras of the wheel that the image has."""
+    return dict(words.split("=", 1) for name, words in instructions() if name == "ARG")["EXTRAS"].split(",")
+
+
 def test_the_image_has_the_libraries_that_the_project_asks_for() -> None:
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (DEPLOY / "constraints.txt").read_text(), re.MULTILINE))
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    extras = re.search(r"^ARG EXTRAS=(\S+)$", DOCKERFILE, re.MULTILINE)
-    assert extras
-    wanted = [*project["dependencies"], *(r for e in extras[1].split(",") for r in project["optional-dependencies"][e])]
+    wanted = [*project["dependencies"], *(r for e in extras() for r in project["optional-dependencies"][e])]
     for requirement in wanted:
         name, version = re.split(r"[=>]=", requirement)
         assert pins[name] == version or ">=" in requirement, requirement
+
+
+def test_the_image_has_what_the_runbook_asks_of_its_commands() -> None:
+    """`archive` and `load` read and write Parquet unless told otherwise, and that is an extra."""
+    command = typer.main.get_command(app).commands["archive"]  # type: ignore[attr-defined]
+    (form,) = [parameter for parameter in command.params if parameter.name == "form"]
+    assert form.default == "parquet"
+    runbook = (DEPLOY / "RUNBOOK.md").read_text(encoding="utf-8")
+    calls = re.findall(r"campaign-streams archive ([^`\n]+)", runbook)
+    assert calls
+    if not all("--format ndjson" in words for words in calls):
+        assert "files" in extras()
 
 
 # The example of the settings
