@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 import pytest
 import typer
 import yaml  # type: ignore[import-untyped]
+from typer.testing import CliRunner
 
 from streams import __version__
 from streams.agents.app import STOPS_WITHIN_S
 from streams.cli import app
-from streams.settings import Settings, load_settings
+from streams.settings import ConsoleSettings, Settings, load_settings
+from tests.support.console import bearer, served
 from tests.support.tools import DEPLOY, REPOSITORY
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
@@ -62,7 +64,7 @@ def published(service: str) -> dict[int, int]:
 
 def test_the_file_is_as_the_specification_says() -> None:
     compose_spec = pytest.importorskip("compose_spec", reason="pip install compose-spec")
-    found = compose_spec.PyCompose.from_json(json.dumps(COMPOSE))
+    found = compose_spec.PyCompose.from_json(filled_in(json.dumps(COMPOSE)))
     assert set(found.service_names()) == SERVICES.keys()
 
 
@@ -115,6 +117,8 @@ def test_volumes_and_mounted_files_are_there() -> None:
     named = set()
     for service in SERVICES.values():
         for volume in service.get("volumes", ()):
+            if isinstance(volume, dict):
+                continue  # chosen by a variable: test_the_console_lets_nobody_in_until_a_token_is_made
             source = volume.split(":")[0]
             if source.startswith("."):
                 assert (DEPLOY / source).exists(), source
@@ -184,6 +188,43 @@ def test_what_our_containers_run_are_commands_with_their_options() -> None:
             command = command.commands[words[1]]
         options = {opt for parameter in command.params for opt in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, name
+
+
+async def test_the_console_lets_nobody_in_until_a_token_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No token by default. The line of the README makes one, into the file that the variable names."""
+    settings = settings_of("worker", monkeypatch, tmp_path).console
+    (mount,) = [volume for volume in SERVICES["worker"]["volumes"] if isinstance(volume, dict)]
+    assert (mount["type"], mount["read_only"]) == ("bind", True)
+    assert Path(mount["target"]) == settings.tokens_file
+    assert mount["source"] == "${CONSOLE_TOKENS:-/dev/null}"
+    nothing = settings.model_copy(update={"tokens_file": Path(filled_in(mount["source"]))})
+    assert await answers(nothing) == {"/console/": 200, "/metrics": 200, "/api/v1/session": 401}
+
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    compose = re.escape("docker compose -f deploy/compose.yaml")
+    line = re.search(rf"{compose} run --rm --no-deps -T worker (tokens .*) >> deploy/([\w.]+)$", readme, re.MULTILINE)
+    assert line
+    assert f"export CONSOLE_TOKENS=./{line[2]}" in readme
+    assert f"/deploy/{line[2]}" in (REPOSITORY / ".gitignore").read_text().splitlines()
+    made = CliRunner().invoke(app, line[1].split())
+    (token,) = (word for word in made.stderr.split() if word.startswith("cs_"))
+    file = tmp_path / line[2]
+    file.write_text(made.stdout)
+    found = await answers(settings.model_copy(update={"tokens_file": file}), token)
+    assert found == {"/console/": 200, "/metrics": 200, "/api/v1/session": 200}
+
+
+async def answers(settings: ConsoleSettings, token: str = "") -> dict[str, int]:
+    """What a worker with this console answers to another machine."""
+    found = {}
+    async with served(settings) as client:
+        for path in ("/console/", "/metrics", "/api/v1/session"):
+            headers = {"X-Forwarded-For": "192.0.2.1", **(bearer(token) if token else {})}
+            async with client.get(path, headers=headers) as response:
+                found[path] = response.status
+    return found
 
 
 def test_no_password_is_more_than_for_trying_out() -> None:
