@@ -119,7 +119,7 @@ async def test_a_login_ends_in_the_browser_and_the_token_ends_on_the_server() ->
             pass
         assert await status(client, SESSION, cookies={COOKIE: cookie.value}) == 200
     assert "The server ends none" in (ConsoleSettings.model_fields["session_ms"].description or "")
-    assert "no sessions on the server" in (REPOSITORY / "README.md").read_text()
+    assert "no login sessions on the server" in (REPOSITORY / "README.md").read_text()
 
 
 async def test_a_secure_cookie_is_a_setting() -> None:

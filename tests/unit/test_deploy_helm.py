@@ -197,6 +197,17 @@ def test_large_numbers_stay_whole(way: str, tmp_path: Path) -> None:
     assert json.loads(config["CAMPAIGN_STREAMS_RULES"]) == {"max_pane_keys": LARGE}
 
 
+@pytest.mark.parametrize(("written", "meant"), [(0, 0), (2, 2), ("3", 3), ("50%", "50%")])
+def test_a_disruption_budget_is_a_number_or_a_share(written: int | str, meant: int | str, tmp_path: Path) -> None:
+    """Kubernetes takes a text for a share: one without % is refused."""
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump({"worker": {"disruptionBudget": {"maxUnavailable": written}}}))
+    code, out, errors = template(file=file)
+    assert code == 0, errors
+    (budget,) = [each for each in yaml.safe_load_all(out) if each["kind"] == "PodDisruptionBudget"]
+    assert budget["spec"]["maxUnavailable"] == meant
+
+
 def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
     """Labels, and names of Secrets, are text; a Service's name begins with a letter."""
     values: dict[str, Any] = {
