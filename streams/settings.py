@@ -241,14 +241,21 @@ class ConsoleSettings(Section):
     open_metrics: bool = Field(
         False, description="/metrics without a token, also from other machines: where only Prometheus reaches the port."
     )
-    session_ms: int = Field(43_200_000, ge=60_000, le=2_592_000_000, description="A login in the page lasts so long.")
+    session_ms: int = Field(
+        43_200_000,
+        ge=60_000,
+        le=2_592_000_000,
+        description="A browser keeps a login so long. The server ends none: the token holds until it expires or goes.",
+    )
     refresh_ms: int = Field(2_000, ge=250, le=60_000, description="Live updates come about so often.")
     query_timeout_s: float = Field(10.0, gt=0, le=120, description="One question to ClickHouse may take this long.")
     requests_per_minute: int = Field(
         600, ge=10, le=100_000, description="Of one token, and of one address; beyond it 429 is answered."
     )
     failures_per_minute: int = Field(10, ge=1, le=1_000, description="Wrong tokens of one address in a minute.")
-    max_streams: int = Field(100, ge=1, le=10_000, description="Streams of live updates at the same time.")
+    max_streams: int = Field(
+        100, ge=1, le=10_000, description="Streams of live updates at the same time; of one token a tenth."
+    )
 
     @property
     def is_closed(self) -> bool:

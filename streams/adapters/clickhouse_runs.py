@@ -149,7 +149,7 @@ class ClickHouseRuns:
     def drop(self, info: RunInfo, now_ms: int) -> None:
         """Removes a run's rows. Refused while it is published."""
         if info.is_published:
-            raise ConfigurationError(f"run {info.run} is published; take it back first: runs withdraw {info.run}")
+            raise ConfigurationError(f"run {info.run} is published; take it back first: `runs withdraw {info.run}`")
         for table in TABLES:
             self._command(f"DELETE FROM run_{table.value} WHERE run = {{run:String}}", {"run": info.run})
         self.tell(info._replace(state="dropped", changed_ms=now_ms))

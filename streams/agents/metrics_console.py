@@ -24,7 +24,9 @@ class ConsoleCollector(Collector):
         for status, count in list(console.requests.items()):
             answered.add_metric([status], count)
         refused = CounterMetricFamily(
-            PREFIX + "web_refused", "Requests that were not let in: token, scope, rate, not_local.", labels=["reason"]
+            PREFIX + "web_refused",
+            "Requests that were not let in: token, scope, rate, streams, not_local.",
+            labels=["reason"],
         )
         for why, count in list(console.gate.refused.counts.items()):
             refused.add_metric([why], count)

@@ -39,7 +39,7 @@ app = typer.Typer(
 
 
 def put(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or TOML.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML, TOML or JSON.")],
     check: Annotated[bool, typer.Option("--check", help="Validate only; needs no broker.")] = False,
 ) -> None:
     """Put balances and shared budgets into ads.accounts; the latest of an id holds.
@@ -70,7 +70,9 @@ def _counted(count: int) -> str:
 
 
 def list_accounts(
-    as_json: Annotated[bool, typer.Option("--json", help="Print whole documents, as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print whole documents, as JSON that can be put again.")
+    ] = False,
 ) -> None:
     """Show every balance and shared budget in ads.accounts as it was put.
 

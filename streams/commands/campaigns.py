@@ -54,7 +54,7 @@ class KnownCampaign:
 
 
 def put(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or TOML.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML, TOML or JSON.")],
     check: Annotated[bool, typer.Option("--check", help="Validate only; needs no broker.")] = False,
 ) -> None:
     """Append settings to ads.campaigns, as new versions.
@@ -128,7 +128,9 @@ async def publish(kafka: KafkaSettings, records: "Sequence[Outgoing]") -> None:
 
 
 def list_campaigns(
-    as_json: Annotated[bool, typer.Option("--json", help="Print whole settings, as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print whole settings, as JSON that can be put again.")
+    ] = False,
 ) -> None:
     """Show the latest version of every campaign in ads.campaigns.
 
@@ -171,9 +173,11 @@ def _holds_from_ms(campaign: KnownCampaign) -> int:
 
 
 def _document(campaign: KnownCampaign) -> dict[str, object]:
+    from streams.jobs.campaign_files import LISTED
+
     settings: dict[str, object] = msgspec.to_builtins(campaign.settings)
-    place = {"partition": campaign.partition, "offset": campaign.offset}
-    return {**settings, "versions": campaign.versions, "holds_from_ms": _holds_from_ms(campaign), **place}
+    told = (campaign.versions, _holds_from_ms(campaign), campaign.partition, campaign.offset)
+    return settings | dict(zip(LISTED, told, strict=True))
 
 
 def _show(known: list[KnownCampaign]) -> None:

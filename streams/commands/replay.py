@@ -364,7 +364,7 @@ def show(
 
 
 def drop(name: Annotated[str, typer.Argument(help="The run.")]) -> None:
-    """Remove a run and its rows. A published one is taken back first."""
+    """Remove a run and its rows. Refused while it is published: `runs withdraw` takes it back."""
     from streams.jobs.replay_progress import ReplayFolder
 
     _with_runs(lambda runs: runs.drop(runs.find(name), time.time_ns() // 1_000_000))

@@ -108,3 +108,15 @@ def own_campaigns(principal: Principal) -> Condition:
             parts.append(f"{column} IN {{own_{kind}:Array(String)}}")
             values[f"own_{kind}"] = names
     return Condition(" OR ".join(parts) or "0", values)
+
+
+def for_advertisers(database: str = "") -> str:
+    """Which rows of the view `alerts` others than operators may see: meant for them, and firing or fired.
+
+    A pending alert may never fire, also one that was lost while it waited.
+    """
+    rows = f"{database}.alert_rows" if database else "alert_rows"
+    return (
+        "audience = 'advertiser' AND state != 'pending'"
+        f" AND alert_id IN (SELECT alert_id FROM {rows} WHERE state != 'pending')"
+    )

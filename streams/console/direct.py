@@ -7,7 +7,7 @@ run as who made them (SQL SECURITY DEFINER), so the reader needs no right on any
 import re
 from typing import Final
 
-from streams.console.access import Kind, Principal, Scope, own_campaigns
+from streams.console.access import Kind, Principal, Scope, for_advertisers, own_campaigns
 from streams.errors import ConfigurationError
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -19,9 +19,18 @@ _BILLED: Final = (
 VIEWS: Final = {
     "campaign_days": ("campaign_id", "time_zone", "day", "currency", *_BILLED),
     "campaign_totals": ("campaign_id", "campaign_name", "currency", *_BILLED),
+    "invalid_traffic": (
+        *("campaign_id", "campaign_name", "time_zone", "day", "currency", "is_provisional"),
+        *("impressions", "givt_impressions", "sivt_impressions", "clicks", "givt_clicks", "sivt_clicks"),
+        *("conversions", "givt_conversions", "sivt_conversions", "spend_micros", "credited_micros"),
+        *("given_back_micros", "invalid_impression_share", "invalid_click_share", "invalid_conversion_share"),
+    ),
     "alerts": ("alert_id", "kind", "state", "campaign_id", "text_en", "text_zh", "time_zone", "began", "changed"),
 }
-"""What a reader gets, by the view that it comes from."""
+"""What a reader gets, by the view that it comes from. Of invalid traffic its classes and what was given back: no gross
+spend, nor what it is the rest of."""
+_UNSETTLED: Final = "toBool(toDate(toString(now('UTC'), time_zone)) < day + 2)"
+"""Of a day in its own zone: it is settled once the next one has ended (T+1), as in the console."""
 
 
 def direct_access_sql(database: str, reader: str, scopes: tuple[Scope, ...]) -> list[str]:
@@ -38,23 +47,26 @@ def direct_access_sql(database: str, reader: str, scopes: tuple[Scope, ...]) -> 
     own = _literal(Principal(reader, scopes))
     views = [
         f"CREATE OR REPLACE VIEW {reader}.{view} DEFINER = CURRENT_USER SQL SECURITY DEFINER AS\n"
-        f"SELECT {', '.join(columns)}{_provisional(view)}\nFROM {database}.{view}\n"
-        f"WHERE campaign_id IN (SELECT campaign_id FROM {database}.campaigns WHERE {own}){_audience(view)}"
+        f"SELECT {', '.join(columns)}{_provisional(database, view)}\nFROM {database}.{view}\n"
+        f"WHERE campaign_id IN (SELECT campaign_id FROM {database}.campaigns WHERE {own}){_audience(database, view)}"
         for view, columns in VIEWS.items()
     ]
     rights = [f"CREATE ROLE IF NOT EXISTS {reader}", f"GRANT SELECT ON {reader}.* TO {reader}"]
     return [f"CREATE DATABASE IF NOT EXISTS {reader}", *views, *rights]
 
 
-def _audience(view: str) -> str:
-    return " AND audience = 'advertiser'" if view == "alerts" else ""
+def _audience(database: str, view: str) -> str:
+    return f" AND {for_advertisers(database)}" if view == "alerts" else ""
 
 
-def _provisional(view: str) -> str:
-    """Settled a whole day after a day's end (T+1); counted in UTC with the widest zone in mind, never too early."""
-    return (
-        ", toDateTime(day + 2, 'UTC') + INTERVAL 12 HOUR > now() AS is_provisional" if view == "campaign_days" else ""
-    )
+def _provisional(database: str, view: str) -> str:
+    """The column is_provisional, where the view has none. A total is while one of its days is."""
+    if view == "campaign_days":
+        return f", {_UNSETTLED} AS is_provisional"
+    if view == "campaign_totals":
+        days = f"SELECT campaign_id FROM {database}.campaign_days WHERE {_UNSETTLED}"
+        return f", toBool(campaign_id IN ({days})) AS is_provisional"
+    return ""
 
 
 def _literal(who: Principal) -> str:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 FIGURES: Final = 100
 """Campaigns of one update: the first page by spend."""
 WAITING_ALERTS: Final = 50
+SHARES: Final = 10
+"""One token has at most this part of all streams, and at least one: no single one shuts the others out."""
 REST: Final = 3.0
 """A loop rests at least so many times as long as it looked: where ClickHouse is busy, updates are rarer."""
 HEARTBEAT_S: Final = 15.0
@@ -84,6 +86,7 @@ class Hub:
         self._service = service
         self._every_s = every_ms / 1000
         self._most = most
+        self._most_of_one = max(1, most // SHARES)
         self._holds = holds
         self._listeners: dict[Key, set[Listener]] = {}
         self._loops: dict[Key, asyncio.Task[None]] = {}
@@ -98,6 +101,11 @@ class Hub:
     def is_full(self) -> bool:
         """Whether no further stream is taken."""
         return self.count >= self._most
+
+    def has_its_share(self, who: Principal) -> bool:
+        """Whether this token has as many streams as one may. Where none is needed, this machine may have all."""
+        own = sum(each.who.token_id == who.token_id for listeners in self._listeners.values() for each in listeners)
+        return bool(who.token_id) and own >= self._most_of_one
 
     def listen(self, who: Principal, window: Window) -> Listener:
         """A new stream. Give it back with `leave`."""

@@ -6,7 +6,7 @@ columns' names: ClickHouse would put one into the other.
 
 from typing import Final
 
-from streams.console.access import Condition
+from streams.console.access import Condition, for_advertisers
 
 COUNTED: Final = (
     *("impressions", "viewable_impressions", "measured_impressions", "plays_started", "plays_completed", "clicks"),
@@ -216,11 +216,11 @@ def firing(is_operator: bool) -> str:
 
 
 def alerts(own: Condition, is_further: bool) -> str:
-    """A page of alerts, the latest change first. Whoever is no operator sees what is meant for advertisers."""
+    """A page of alerts, the latest change first. Whoever is no operator sees what fires or fired for advertisers."""
     mine = (
         "1"
         if own.sql == "1"
-        else f"a.audience = 'advertiser' AND a.campaign_id IN (SELECT campaign_id FROM campaigns WHERE ({own.sql}))"
+        else f"{for_advertisers()} AND a.campaign_id IN (SELECT campaign_id FROM campaigns WHERE ({own.sql}))"
     )
     further = (
         " AND (changed_s < {after:Float64} OR (changed_s = {after:Float64} AND a.alert_id > {after_id:String}))"

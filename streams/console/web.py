@@ -223,6 +223,11 @@ class Console:
         _, hub = self._served()
         if hub.is_full:
             raise Trouble(HTTPStatus.SERVICE_UNAVAILABLE, "too many streams are open", {"Retry-After": "10"})
+        if hub.has_its_share(who):
+            self.gate.refused.add("streams")
+            raise Trouble(
+                HTTPStatus.TOO_MANY_REQUESTS, "this token has as many streams as one may", {"Retry-After": "10"}
+            )
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )

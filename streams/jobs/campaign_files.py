@@ -1,13 +1,16 @@
-"""Reads campaign settings from a YAML or TOML file and reports every fault of the file at once.
+"""Reads campaign settings from a YAML, TOML or JSON file and reports every fault of the file at once.
 
 A file holds one campaign (a table with `campaign_id`), a list of campaigns (YAML), or a list under `campaigns`.
 Besides the fields of `CampaignSettings` a file may give times as people write them: `flight_start`, `flight_end` and
 `valid_from` take a date or a date with a time. Without an offset they are in the campaign's time zone. A bare date is
 the begin of that day, and as `flight_end` its end: the last day of the flight is included.
 
+What `campaigns list --json` and `accounts list --json` print can be put again as it is.
+
 Beside `campaigns` may stand `accounts` (`streams.jobs.account_files`): both are then checked together.
 """
 
+import json
 import tomllib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -26,6 +29,8 @@ from streams.jobs.account_files import Placed, accounts_in, epoch_ms, shared_mon
 MAX_FILE_BYTES: Final = 32 * 1024 * 1024
 MAX_CAMPAIGNS: Final = 100_000
 WRITTEN_TIMES: Final = ("flight_start", "flight_end", "valid_from")
+LISTED: Final = ("versions", "holds_from_ms", "partition", "offset")
+"""What `campaigns list --json` tells of a version beside its settings; no part of it when it is put again."""
 _NO_CAMPAIGNS: Final = Problem("", "holds no campaigns: give one with `campaign_id`, or a list under `campaigns`")
 _NO_ACCOUNTS: Final = Problem("", "holds no accounts: give a list under `accounts`")
 
@@ -39,7 +44,7 @@ class CampaignFile(NamedTuple):
 
 
 def read_campaign_file(path: Path, routes: Collection[str] = ()) -> CampaignFile:
-    """Reads a file that ends in .yaml, .yml or .toml. Whoever appends must do so only if `problems` is empty.
+    """Reads a file that ends in .yaml, .yml, .toml or .json. Whoever appends must do so only if `problems` is empty.
 
     `routes`: those that there are, for alerts to name; none: not known here, any name will do.
 
@@ -51,7 +56,7 @@ def read_campaign_file(path: Path, routes: Collection[str] = ()) -> CampaignFile
 
 
 def read_account_file(path: Path) -> CampaignFile:
-    """Like `read_campaign_file`, of a file that must hold accounts and may hold campaigns.
+    """Like `read_campaign_file`, of a file that must hold accounts and may hold campaigns; a list is one of accounts.
 
     Raises:
         ConfigurationError: as there.
@@ -59,6 +64,8 @@ def read_account_file(path: Path) -> CampaignFile:
     parsed = _parsed(path)
     if isinstance(parsed, Problem):
         return CampaignFile([], [parsed])
+    if isinstance(parsed, list):
+        parsed = {"accounts": parsed}
     if not isinstance(parsed, dict) or "accounts" not in parsed:
         return CampaignFile([], [_NO_ACCOUNTS])
     return _of_both(parsed)
@@ -67,7 +74,9 @@ def read_account_file(path: Path) -> CampaignFile:
 def _parsed(path: Path) -> object | Problem:
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
-        raise ConfigurationError(f"{path}: campaigns are read from .yaml, .yml or .toml; rename or convert the file")
+        raise ConfigurationError(
+            f"{path}: settings are read from .yaml, .yml, .toml or .json; rename or convert the file"
+        )
     try:
         return parse(_text_of(path))
     except (yaml.YAMLError, tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
@@ -159,7 +168,7 @@ def _route_problems(alerts: object, routes: Collection[str]) -> list[Problem]:
 def _with_epoch_times(document: dict[str, object]) -> tuple[dict[str, object], list[Problem]]:
     """Replaces `flight_start` … by `flight_start_ms` …"""
     zone = _zone_of(document)
-    plain = {name: value for name, value in document.items() if name not in WRITTEN_TIMES}
+    plain = {name: value for name, value in document.items() if name not in (*WRITTEN_TIMES, *LISTED)}
     faults = []
     for name in WRITTEN_TIMES:
         if name not in document:
@@ -184,4 +193,5 @@ _PARSERS: Final[dict[str, Callable[[str], object]]] = {
     ".yaml": yaml.safe_load,
     ".yml": yaml.safe_load,
     ".toml": tomllib.loads,
+    ".json": json.loads,
 }

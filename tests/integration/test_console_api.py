@@ -12,10 +12,7 @@ from aiohttp.test_utils import TestClient
 
 from streams.adapters.clickhouse import connect
 from streams.adapters.clickhouse_migrations import migrate
-from streams.console.access import parse_scopes
-from streams.console.direct import VIEWS, direct_access_sql
 from streams.console.figures import day_start_s, settled_before_s
-from streams.errors import ConfigurationError
 from streams.records import Table
 from streams.settings import ClickHouseSettings
 from streams.stages.rates import wilson
@@ -73,6 +70,7 @@ async def fill(database: Database) -> None:
         Table.ALERTS,
         make_row(Table.ALERTS, alert_id="a1", campaign_id="c1", text_en="yours", changed=NOW, **alert),
         make_row(Table.ALERTS, alert_id="a2", campaign_id="c2", text_en=SECRET, changed=NOW - 1, **alert),
+        make_row(Table.ALERTS, alert_id="a5", campaign_id="c1", text_en=SECRET, state="pending", **alert),
         make_row(Table.ALERTS, alert_id="a3", campaign_id="c1", audience="operations", text_en=SECRET, **alert),
         make_row(
             Table.ALERTS,
@@ -215,7 +213,7 @@ async def test_a_search_is_a_text_whatever_it_holds(client: Client, text: str) -
 
 
 async def test_pages_of_alerts_and_flags_are_whole(client: Client) -> None:
-    for path, field, key, total in (("alerts", "alerts", "alert_id", 4), ("flags", "flags", "event", 5)):
+    for path, field, key, total in (("alerts", "alerts", "alert_id", 5), ("flags", "flags", "event", 5)):
         seen, cursor = [], ""
         for _ in range(total):
             page = await answer(client, f"{API}/{path}?limit=2{cursor}", OPERATOR)
@@ -285,6 +283,13 @@ async def test_cursors_of_another_lead_into_ones_own_list_only(client: Client) -
     cursor = page["next_cursor"]
     own = await answer(client, f"{API}/campaigns?window=total&cursor={cursor}", MINE)
     assert {line["campaign_id"] for line in own["campaigns"]} <= {"c1", "c3"}
+
+
+async def test_an_alert_that_may_never_fire_is_for_operators(client: Client) -> None:
+    for token, of_all, waiting in ((OPERATOR, {"a1", "a2", "a3", "a4", "a5"}, {"a5"}), (MINE, {"a1"}, set())):
+        for path, expected in (("alerts", of_all), ("alerts?state=pending", waiting)):
+            found = (await answer(client, f"{API}/{path}", token))["alerts"]
+            assert {alert["alert_id"] for alert in found} - {"new"} == expected
 
 
 INTERNAL: Final = {"rate", "reason", "reason_text", "in_flight_micros", "note", "rules", "evidence", "seen", "expected"}
@@ -367,39 +372,30 @@ async def test_streams_are_bounded_and_closed_places_are_free_again(filled: Clic
         pytest.fail("the place is still taken")
 
 
+async def test_one_token_leaves_streams_to_the_others(filled: ClickHouseSettings) -> None:
+    """A tenth each: whoever opens more is told so, and an operator still gets one."""
+    async with served(settings_with(OPERATOR, MINE, max_streams=20), filled) as client:
+        path = f"{API}/events"
+        mine = [await client.get(path, headers=bearer(MINE)) for _ in range(2)]
+        assert [response.status for response in mine] == [200, 200]
+        async with client.get(path, headers=bearer(MINE)) as third:
+            assert (third.status, third.content_type) == (429, "application/problem+json")
+            assert int(third.headers["Retry-After"]) > 0
+            problem = await third.json()
+            assert (problem["status"], problem["title"]) == (429, "Too Many Requests")
+            assert "streams" in problem["detail"]
+        async with client.get(path, headers=bearer(OPERATOR)) as another:
+            assert another.status == 200
+
+
+async def test_without_tokens_this_machine_may_have_every_stream(filled: ClickHouseSettings) -> None:
+    async with served(settings_with(max_streams=2), filled) as client:
+        found = [await client.get(f"{API}/events") for _ in range(3)]
+        assert [response.status for response in found] == [200, 200, 503]
+
+
 async def test_an_open_stream_does_not_hold_up_a_shutdown(filled: ClickHouseSettings) -> None:
     async with asyncio.timeout(10):
         async with served(settings_with(OPERATOR), filled) as client:
             response = await client.get(f"{API}/events", headers=bearer(OPERATOR))
             await response.content.readline()
-
-
-# Readers of ClickHouse itself
-
-
-async def test_a_direct_reader_gets_views_of_its_own_campaigns_only(filled: ClickHouseSettings) -> None:
-    """The embedded engine has no roles: that the role gets nothing else is read off the statements."""
-    keeper = connect(filled)
-    statements = direct_access_sql(keeper.database, "reader_1", parse_scopes(("advertiser:adv-1", "shop:o'\\x")))
-    rights = [each for each in statements if each.startswith(("CREATE ROLE", "GRANT"))]
-    assert rights == ["CREATE ROLE IF NOT EXISTS reader_1", "GRANT SELECT ON reader_1.* TO reader_1"]
-    for statement in statements:
-        if statement not in rights:
-            keeper.command(statement)
-    try:
-        for view in VIEWS:
-            found = keeper.query(f"SELECT campaign_id, * FROM reader_1.{view}")
-            assert {row[0] for row in found.result_rows} <= {"c1", "c3"}
-            assert SECRET not in str(found.result_rows)
-            assert not set(found.column_names) & (INTERNAL | INTERNAL_TOO)
-        days = keeper.query("SELECT impressions, is_provisional FROM reader_1.campaign_days WHERE campaign_id = 'c1'")
-        assert sorted(days.result_rows) == [(7, False), (1000, True)]
-    finally:
-        keeper.command("DROP DATABASE reader_1")
-        keeper.close()
-
-
-@pytest.mark.parametrize(("reader", "scope"), [("Reader", "shop:s"), ("a b", "shop:s"), ("reader", "operator")])
-def test_a_direct_reader_needs_a_plain_name_and_a_scope(reader: str, scope: str) -> None:
-    with pytest.raises(ConfigurationError):
-        direct_access_sql("campaign_streams", reader, parse_scopes((scope,)))

@@ -1,6 +1,7 @@
 """`accounts` and `sessions` on the embedded broker: what they publish, where, and how it is listed."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from streams.adapters.embedded_broker import EmbeddedBroker
 from streams.adapters.kafka_admin import create_topics
 from streams.adapters.kafka_outbox import KafkaOutbox
 from streams.cli import app
+from streams.jobs.campaign_files import LISTED
 from streams.ports import Outgoing
 from streams.settings import KafkaSettings
 from streams.signals import LiveSession, SessionState, decode_session
@@ -95,6 +97,34 @@ def test_the_latest_document_of_an_account_is_listed_and_campaigns_are_put_apart
     assert "gone" not in shown
 
 
+def test_what_is_listed_as_json_can_be_put_again(kafka: KafkaSettings, tmp_path: Path) -> None:
+    """As when partitions are added: the topics are made anew, and what was kept is put into them."""
+    given = tmp_path / "money.yaml"
+    given.write_text(FILE % 5)
+    later = tmp_path / "later.yaml"
+    later.write_text("{campaign_id: c2, currency: CNY, name: later, valid_from_ms: 4000000000000}")
+    invoke(kafka, "accounts", "put", str(given))
+    for file in (given, later):
+        invoke(kafka, "campaigns", "put", str(file))
+    kept: dict[str, Path] = {}
+    for kind in ("campaigns", "accounts"):
+        kept[kind] = tmp_path / f"{kind}.json"
+        kept[kind].write_text(invoke(kafka, kind, "list", "--json").stdout)
+    before = {topic: len(everything(kafka, topic)) for topic in (CAMPAIGNS, ACCOUNTS)}
+    for kind, file in kept.items():
+        assert "without a fault" in invoke(kafka, kind, "put", str(file), "--check").output
+        invoke(kafka, kind, "put", str(file))
+    for topic, kind in ((CAMPAIGNS, "campaigns"), (ACCOUNTS, "accounts")):
+        written = json.loads(kept[kind].read_text())
+        assert len(everything(kafka, topic)) == before[topic] + len(written)
+        again = json.loads(invoke(kafka, kind, "list", "--json").stdout)
+        assert [without(each, LISTED) for each in again] == [without(each, LISTED) for each in written]
+
+
+def without(document: dict[str, object], names: tuple[str, ...]) -> dict[str, object]:
+    return {name: value for name, value in document.items() if name not in names}
+
+
 def test_campaigns_are_listed_with_their_budgets_and_pacing(kafka: KafkaSettings, tmp_path: Path) -> None:
     file = tmp_path / "money.yaml"
     file.write_text(FILE % 5)
@@ -130,3 +160,20 @@ def test_a_session_is_told_to_every_campaign_in_its_own_partition(kafka: KafkaSe
         planned_end_ms=1_793_628_000_000,
     )
     assert started in sessions
+
+
+def test_live_sessions_that_run_can_be_read_and_told_again(kafka: KafkaSettings, tmp_path: Path) -> None:
+    """As when partitions are added: an archive of ads.sessions is a copy that people can read."""
+    words = ("sessions", "start", "c9", "--session", "live-9", "--creator", "host-9", "--at", "2026-11-03T20:00:00Z")
+    invoke(kafka, *words)
+    invoke(kafka, "archive", "--to", str(tmp_path / "cut"), "--topics", "ads.sessions", "--format", "ndjson", "--raw")
+    (line,) = [
+        line
+        for path in (tmp_path / "cut").rglob("*.ndjson.gz")
+        for line in gzip.decompress(path.read_bytes()).splitlines()
+        if b"live-9" in line
+    ]
+    assert b"host-9" in line
+    before = len(everything(kafka, SESSIONS))
+    invoke(kafka, *words)
+    assert len(everything(kafka, SESSIONS)) == before + 1

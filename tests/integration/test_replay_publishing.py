@@ -188,6 +188,20 @@ def test_no_answer_publishes_nothing(world: World, monkeypatch: pytest.MonkeyPat
     assert not world.runs.find("again").is_published
 
 
+def test_a_published_run_is_not_dropped_and_the_help_says_so(world: World) -> None:
+    run = world.run(clicks(1))
+    world.runs.publish(run, "me", 1)
+    with pytest.raises(ConfigurationError, match=f"`runs withdraw {run.run}`"):
+        world.runs.drop(world.runs.find(run.run), 2)
+    assert world.runs.find(run.run).state == "done"
+    told = " ".join(CliRunner().invoke(app, ["runs", "drop", "--help"]).stdout.split())
+    assert "Refused while it is published: `runs withdraw` takes it back." in told
+    world.runs.publish(run, "me", 3, is_published=False)
+    world.runs.drop(world.runs.find(run.run), run.changed_ms + 1)
+    with pytest.raises(ConfigurationError, match="there is no run"):
+        world.runs.find(run.run)
+
+
 def test_a_finished_run_is_shown_and_reported_again(world: World, tmp_path: Path) -> None:
     world.live(clicks(10), passed(BEGIN_S + 30), passed())
     world.run(clicks(9), clicks(1, validity="sivt"), passed(BEGIN_S + 30), campaigns=("c1",))

@@ -22,7 +22,8 @@ def test_a_single_campaign_and_a_list_are_read_alike(tmp_path: Path) -> None:
     one = read_campaign_file(written(tmp_path, "one.yaml", 'campaign_id: "1"\ncurrency: CNY\n'))
     bare = read_campaign_file(written(tmp_path, "bare.yml", '- {campaign_id: "1", currency: CNY}\n'))
     toml = read_campaign_file(written(tmp_path, "list.toml", '[[campaigns]]\ncampaign_id = "1"\ncurrency = "CNY"\n'))
-    assert one == bare == toml
+    as_json = read_campaign_file(written(tmp_path, "list.json", '[{"campaign_id": "1", "currency": "CNY"}]'))
+    assert one == bare == toml == as_json
     assert one.problems == []
     assert [campaign.campaign_id for campaign in one.campaigns] == ["1"]
 

@@ -8,7 +8,9 @@ from aiohttp.test_utils import TestClient
 
 from streams.console import gate
 from streams.console.gate import COOKIE
+from streams.settings import ConsoleSettings
 from tests.support.console import bearer, made_token, served, settings_with
+from tests.support.tools import REPOSITORY
 
 OPERATOR, ADVERTISER = made_token("operator"), made_token("advertiser:adv-1")
 SESSION = "/api/v1/session"
@@ -104,6 +106,20 @@ async def test_a_login_gives_a_cookie_that_scripts_cannot_read() -> None:
         async with client.delete(SESSION) as response:
             assert response.status == 204
             assert response.cookies[COOKIE]["max-age"] == "0"
+
+
+async def test_a_login_ends_in_the_browser_and_the_token_ends_on_the_server() -> None:
+    """What the setting and the README say: no session is kept, so none is ended here."""
+    async with served(settings_with(OPERATOR, session_ms=60_000)) as client:
+        async with client.post(SESSION, json={"token": OPERATOR.token}) as response:
+            cookie = response.cookies[COOKIE]
+        assert cookie.value == OPERATOR.token
+        assert cookie["max-age"] == "60"
+        async with client.delete(SESSION):
+            pass
+        assert await status(client, SESSION, cookies={COOKIE: cookie.value}) == 200
+    assert "The server ends none" in (ConsoleSettings.model_fields["session_ms"].description or "")
+    assert "no login sessions on the server" in (REPOSITORY / "README.md").read_text()
 
 
 async def test_a_secure_cookie_is_a_setting() -> None:

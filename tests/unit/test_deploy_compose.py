@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 import pytest
 import typer
 import yaml  # type: ignore[import-untyped]
+from typer.testing import CliRunner
 
 from streams import __version__
 from streams.agents.app import STOPS_WITHIN_S
 from streams.cli import app
-from streams.settings import Settings, load_settings
+from streams.settings import ConsoleSettings, Settings, load_settings
+from tests.support.console import bearer, served
 from tests.support.tools import DEPLOY, REPOSITORY
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
@@ -62,7 +64,7 @@ def published(service: str) -> dict[int, int]:
 
 def test_the_file_is_as_the_specification_says() -> None:
     compose_spec = pytest.importorskip("compose_spec", reason="pip install compose-spec")
-    found = compose_spec.PyCompose.from_json(json.dumps(COMPOSE))
+    found = compose_spec.PyCompose.from_json(filled_in(json.dumps(COMPOSE)))
     assert set(found.service_names()) == SERVICES.keys()
 
 
@@ -115,6 +117,8 @@ def test_volumes_and_mounted_files_are_there() -> None:
     named = set()
     for service in SERVICES.values():
         for volume in service.get("volumes", ()):
+            if isinstance(volume, dict):
+                continue  # chosen by a variable: test_the_console_lets_nobody_in_until_a_token_is_made
             source = volume.split(":")[0]
             if source.startswith("."):
                 assert (DEPLOY / source).exists(), source
@@ -186,6 +190,43 @@ def test_what_our_containers_run_are_commands_with_their_options() -> None:
         assert {word for word in words if word.startswith("--")} <= options, name
 
 
+async def test_the_console_lets_nobody_in_until_a_token_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No token by default. The line of the README makes one, into the file that the variable names."""
+    settings = settings_of("worker", monkeypatch, tmp_path).console
+    (mount,) = [volume for volume in SERVICES["worker"]["volumes"] if isinstance(volume, dict)]
+    assert (mount["type"], mount["read_only"]) == ("bind", True)
+    assert Path(mount["target"]) == settings.tokens_file
+    assert mount["source"] == "${CONSOLE_TOKENS:-/dev/null}"
+    nothing = settings.model_copy(update={"tokens_file": Path(filled_in(mount["source"]))})
+    assert await answers(nothing) == {"/console/": 200, "/metrics": 200, "/api/v1/session": 401}
+
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    compose = re.escape("docker compose -f deploy/compose.yaml")
+    line = re.search(rf"{compose} run --rm --no-deps -T worker (tokens .*) >> deploy/([\w.]+)$", readme, re.MULTILINE)
+    assert line
+    assert f"export CONSOLE_TOKENS=./{line[2]}" in readme
+    assert f"/deploy/{line[2]}" in (REPOSITORY / ".gitignore").read_text().splitlines()
+    made = CliRunner().invoke(app, line[1].split())
+    (token,) = (word for word in made.stderr.split() if word.startswith("cs_"))
+    file = tmp_path / line[2]
+    file.write_text(made.stdout)
+    found = await answers(settings.model_copy(update={"tokens_file": file}), token)
+    assert found == {"/console/": 200, "/metrics": 200, "/api/v1/session": 200}
+
+
+async def answers(settings: ConsoleSettings, token: str = "") -> dict[str, int]:
+    """What a worker with this console answers to another machine."""
+    found = {}
+    async with served(settings) as client:
+        for path in ("/console/", "/metrics", "/api/v1/session"):
+            headers = {"X-Forwarded-For": "192.0.2.1", **(bearer(token) if token else {})}
+            async with client.get(path, headers=headers) as response:
+                found[path] = response.status
+    return found
+
+
 def test_no_password_is_more_than_for_trying_out() -> None:
     text = (DEPLOY / "compose.yaml").read_text()
     assert set(re.findall(r"PASSWORD:-([^}]+)\}", text)) == {"only-for-trying-out"}
@@ -231,15 +272,30 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
     assert all((REPOSITORY / path).exists() for path in copied)
 
 
+def extras() -> list[str]:
+    """The extras of the wheel that the image has."""
+    return dict(words.split("=", 1) for name, words in instructions() if name == "ARG")["EXTRAS"].split(",")
+
+
 def test_the_image_has_the_libraries_that_the_project_asks_for() -> None:
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (DEPLOY / "constraints.txt").read_text(), re.MULTILINE))
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    extras = re.search(r"^ARG EXTRAS=(\S+)$", DOCKERFILE, re.MULTILINE)
-    assert extras
-    wanted = [*project["dependencies"], *(r for e in extras[1].split(",") for r in project["optional-dependencies"][e])]
+    wanted = [*project["dependencies"], *(r for e in extras() for r in project["optional-dependencies"][e])]
     for requirement in wanted:
         name, version = re.split(r"[=>]=", requirement)
         assert pins[name] == version or ">=" in requirement, requirement
+
+
+def test_the_image_has_what_the_runbook_asks_of_its_commands() -> None:
+    """`archive` and `load` read and write Parquet unless told otherwise, and that is an extra."""
+    command = typer.main.get_command(app).commands["archive"]  # type: ignore[attr-defined]
+    (form,) = [parameter for parameter in command.params if parameter.name == "form"]
+    assert form.default == "parquet"
+    runbook = (DEPLOY / "RUNBOOK.md").read_text(encoding="utf-8")
+    calls = re.findall(r"campaign-streams archive ([^`\n]+)", runbook)
+    assert calls
+    if not all("--format ndjson" in words for words in calls):
+        assert "files" in extras()
 
 
 # The example of the settings

@@ -1,7 +1,9 @@
 """deploy/helm: rendered with several sets of values, checked against Kubernetes' schemas and against the settings."""
 
+import json
 import os
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,9 +73,10 @@ HELD_BACK = {"CAMPAIGN_STREAMS_KAFKA__SASL_PASSWORD": "secret"}
 """What the Secret in `secrets.existing` would hold."""
 
 
-def template(*values: str) -> tuple[int, str, str]:
-    options = [option for value in values for option in ("--set", value)]
-    done = run("helm", "template", "ads", CHART, "--kube-version", KUBERNETES, *options)
+def template(*values: str, file: Path | None = None, release: str = "ads") -> tuple[int, str, str]:
+    options: list[str | Path] = [option for value in values for option in ("--set", value)]
+    options += ["--values", file] if file else []
+    done = run("helm", "template", release, CHART, "--kube-version", KUBERNETES, *options)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -130,6 +133,11 @@ def test_the_chart_is_without_a_fault() -> None:
         (("worker.replicas=13",), "only 12 workers can have a partition"),
         (("worker.terminationGracePeriodSeconds=10",), "terminationGracePeriodSeconds"),
         (("autoscaling.enabled=true", "autoscaling.maxReplicas=13"), "only 12 workers can have a partition"),
+        (("autoscaling.enabled=true", "autoscaling.minReplicas=13"), "minReplicas is 13, but at most 12 are allowed"),
+        (
+            ("autoscaling.enabled=true", "autoscaling.minReplicas=4", "autoscaling.maxReplicas=3"),
+            "minReplicas is 4, but at most 3 are allowed",
+        ),
         (("settings.kafka.security_protocol=SASL_SSL",), "CAMPAIGN_STREAMS_KAFKA__SASL_PASSWORD"),
         ((*SECURE, "autoscaling.enabled=true"), "autoscaling.sasl names no Secret"),
     ],
@@ -138,6 +146,122 @@ def test_values_that_make_no_sense_are_refused(values: tuple[str, ...], told: st
     code, _, errors = template(*values)
     assert code != 0
     assert told in errors
+
+
+LARGE = 10_000_000
+LARGE_NUMBERS: dict[str, dict[str, Any]] = {
+    "settings": {
+        "kafka": {"retention_bytes": 17_179_869_184},
+        "worker": {"max_dirty_rows": LARGE},
+        "delivery": {"lookback_ms": 604_800_000},
+        "rules": {"max_pane_keys": LARGE},
+    },
+    "worker": {"terminationGracePeriodSeconds": LARGE, "disruptionBudget": {"maxUnavailable": LARGE}},
+    "autoscaling": {
+        "enabled": True,
+        "lagThreshold": LARGE,
+        "pollingIntervalSeconds": LARGE,
+        "scaleDownStabilizationSeconds": LARGE,
+    },
+    "notifier": {"enabled": True, "terminationGracePeriodSeconds": LARGE},
+}
+"""Every number of the values that has no small bound."""
+
+
+def options_of(values: Any, path: str = "") -> list[str]:
+    """The same values as for --set."""
+    if not isinstance(values, dict):
+        return [f"{path}={json.dumps(values)}"]
+    return [option for name, value in values.items() for option in options_of(value, f"{path}.{name}".lstrip("."))]
+
+
+@pytest.mark.parametrize("way", ["file", "set"])
+def test_large_numbers_stay_whole(way: str, tmp_path: Path) -> None:
+    """Helm reads numbers of a file as floating point, and would print them as 1e+07."""
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(LARGE_NUMBERS))
+    code, out, errors = template(file=file) if way == "file" else template(*options_of(LARGE_NUMBERS))
+    assert code == 0, errors
+    assert "e+" not in out
+    found = {document["kind"]: document for document in yaml.safe_load_all(out)}
+    for kind in ("StatefulSet", "Deployment"):
+        assert found[kind]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == LARGE
+    assert found["PodDisruptionBudget"]["spec"]["maxUnavailable"] == LARGE
+    scaled = found["ScaledObject"]["spec"]
+    assert scaled["pollingInterval"] == LARGE
+    behavior = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == LARGE
+    assert scaled["triggers"][0]["metadata"]["lagThreshold"] == str(LARGE)
+    config = found["ConfigMap"]["data"]
+    assert config["CAMPAIGN_STREAMS_KAFKA__RETENTION_BYTES"] == "17179869184"
+    assert json.loads(config["CAMPAIGN_STREAMS_RULES"]) == {"max_pane_keys": LARGE}
+
+
+@pytest.mark.parametrize(("written", "meant"), [(0, 0), (2, 2), ("3", 3), ("50%", "50%")])
+def test_a_disruption_budget_is_a_number_or_a_share(written: int | str, meant: int | str, tmp_path: Path) -> None:
+    """Kubernetes takes a text for a share: one without % is refused."""
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump({"worker": {"disruptionBudget": {"maxUnavailable": written}}}))
+    code, out, errors = template(file=file)
+    assert code == 0, errors
+    (budget,) = [each for each in yaml.safe_load_all(out) if each["kind"] == "PodDisruptionBudget"]
+    assert budget["spec"]["maxUnavailable"] == meant
+
+
+def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+    """Labels, and names of Secrets, are text; a Service's name begins with a letter."""
+    values: dict[str, Any] = {
+        "settings": {"kafka": {"security_protocol": "SASL_SSL", "sasl_username": "ads"}},
+        "secrets": {"existing": ["123"]},
+        "tls": {"secretName": "456", "cert": "7", "key": "8"},
+        "image": {"pullSecrets": [{"name": "789"}]},
+        "autoscaling": {"enabled": True, "sasl": {"secretName": "12", "usernameKey": "1", "passwordKey": "2"}},
+        **{name: {"enabled": True} for name in ("notifier", "serviceMonitor", "networkPolicy")},
+    }
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    code, out, errors = template(file=file, release="123")
+    assert code == 0, errors
+    documents = list(yaml.safe_load_all(out))
+    for document in documents:
+        assert document["metadata"]["name"][0].isalpha()
+        assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == "123"
+        assert not [value for key, value in named(document) if key in NAMES and not isinstance(value, str)]
+    (monitor,) = [document for document in documents if document["kind"] == "ServiceMonitor"]
+    assert monitor["spec"]["selector"]["matchExpressions"][0]["values"] == ["123"]
+
+
+NAMES = {"name", "key", "secretName", "serviceAccountName", "app.kubernetes.io/instance"}
+
+
+def named(document: Any) -> Iterator[tuple[str, Any]]:
+    """Every field of a document that holds no further ones."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            yield from named(value) if isinstance(value, dict | list) else ((key, value),)
+    elif isinstance(document, list):
+        for each in document:
+            yield from named(each)
+
+
+@pytest.mark.parametrize(
+    ("values", "account"),
+    [
+        ((), "ads-campaign-streams"),
+        (("serviceAccount.name=mine",), "mine"),
+        (("serviceAccount.create=false",), "default"),
+        (("serviceAccount.create=false", "serviceAccount.name=theirs"), "theirs"),
+    ],
+)
+def test_pods_run_as_an_account_that_is_there(values: tuple[str, ...], account: str) -> None:
+    """The namespace's own, where none is made and none is named."""
+    code, out, errors = template(*values, "notifier.enabled=true")
+    assert code == 0, errors
+    documents = list(yaml.safe_load_all(out))
+    specs = [d["spec"]["template"]["spec"] for d in documents if d["kind"] in ("StatefulSet", "Deployment")]
+    assert [spec["serviceAccountName"] for spec in specs] == [account, account]
+    made = {d["metadata"]["name"] for d in documents if d["kind"] == "ServiceAccount"}
+    assert made == (set() if "serviceAccount.create=false" in values else {account})
 
 
 # By Kubernetes' schemas

@@ -25,9 +25,14 @@ def anchors() -> set[str]:
 
 
 def calls() -> list[list[str]]:
-    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL))
-    inline = re.findall(r"`campaign-streams ([^`]+)`", TEXT)
-    return [words.split() for words in (*inline, *re.findall(r"^campaign-streams (.+)$", blocks, re.MULTILINE))]
+    return calls_of(TEXT)
+
+
+def calls_of(text: str) -> list[list[str]]:
+    """The words of every command, in line or in a block."""
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    inline = re.findall(r"`campaign-streams ([^`]+)`", text)
+    return [words.split() for words in (*inline, *re.findall(r"^ *campaign-streams (.+)$", blocks, re.MULTILINE))]
 
 
 def test_every_call_names_a_command_and_its_options() -> None:
@@ -39,6 +44,18 @@ def test_every_call_names_a_command_and_its_options() -> None:
         options = {opt for parameter in command.params for opt in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, words
     assert len(calls()) > 20
+
+
+def test_what_a_drain_puts_again_was_kept_as_whole_documents() -> None:
+    """That what is listed so can be put again: tests/integration/test_pools_commands.py."""
+    section = TEXT.split("### Adding partitions\n")[1].split("\n### ")[0]
+    steps = [" ".join(words) for words in calls_of(section)]
+    for kind in ("campaigns", "accounts"):
+        assert [step for step in steps if step.startswith(f"{kind} list")] == [f"{kind} list --json > {kind}.json"]
+        assert f"{kind} put {kind}.json" in steps
+    kept = [step for step in steps if step.startswith("archive ")]
+    assert any("ads.sessions" in step for step in kept)
+    assert any(step.startswith("sessions start ") for step in steps)
 
 
 def test_every_setting_exists() -> None:

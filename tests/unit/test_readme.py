@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import typer
 import yaml  # type: ignore[import-untyped]
+from pydantic import SecretStr
 
 from streams import __version__
 from streams.adapters.clickhouse_query import ClickHouseReader
@@ -195,11 +196,13 @@ def test_the_rules_that_the_text_calls_on_are_and_sophisticated_ones_observe() -
 def test_the_variables_in_the_text_are_read(clean_environment: pytest.MonkeyPatch) -> None:
     variables = set(re.findall(r"CAMPAIGN_STREAMS_[A-Z_]+", TEXT))
     values = {"KAFKA__GROUP_ID": "mine", "RULES": '{"pane_ms": 5000}', "KAFKA__SASL_PASSWORD": "secret"}
+    values |= {"CONSOLE__TOKEN": "cs_0"}
     assert variables == {f"CAMPAIGN_STREAMS_{name}" for name in (*values, "CONFIG")}
     for name, value in values.items():
         clean_environment.setenv(f"CAMPAIGN_STREAMS_{name}", value)
     settings = load_settings()
     assert (settings.kafka.group_id, settings.parsed_rules().pane_ms) == ("mine", 5000)
+    assert settings.console.token == SecretStr("cs_0")
 
 
 # The command line

@@ -1,11 +1,13 @@
+{{/* Services must begin with a letter; releases need not. */}}
 {{- define "cs.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- if not (regexMatch "^[a-z]" .Release.Name) }}{{ printf "%s-%s" .Chart.Name .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}
 {{- else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
 {{/* Labels that select; `part` is worker or notifier. */}}
 {{- define "cs.selector" -}}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ quote .root.Release.Name }}
 app.kubernetes.io/component: {{ .part }}
 {{- end }}
 
@@ -19,7 +21,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
 {{- define "cs.account" -}}
-{{- .Values.serviceAccount.name | default (include "cs.name" .) }}
+{{- .Values.serviceAccount.name | default (ternary (include "cs.name" .) "default" .Values.serviceAccount.create) }}
 {{- end }}
 
 {{- define "cs.maxReplicas" -}}
@@ -27,6 +29,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- $wanted := int (.Values.autoscaling.maxReplicas | default $partitions) }}
 {{- if gt $wanted $partitions }}
 {{- fail (printf "autoscaling.maxReplicas is %d, but only %d workers can have a partition" $wanted $partitions) }}
+{{- end }}
+{{- $least := int .Values.autoscaling.minReplicas }}
+{{- if gt $least $wanted }}
+{{- fail (printf "autoscaling.minReplicas is %d, but at most %d are allowed, by maxReplicas and the partitions" $least $wanted) }}
 {{- end }}
 {{- $wanted }}
 {{- end }}
@@ -68,13 +74,13 @@ args: [{{ .part }}]
 envFrom:
   - configMapRef: {name: {{ include "cs.name" .root }}}
   {{- range .root.Values.secrets.existing }}
-  - secretRef: {name: {{ . }}}
+  - secretRef: {name: {{ quote . }}}
   {{- end }}
   {{- if .root.Values.secrets.create }}
   - secretRef: {name: {{ include "cs.name" .root }}}
   {{- end }}
 ports:
-  - {name: web, containerPort: {{ .port }}}
+  - {name: web, containerPort: {{ int .port }}}
 # It may start slowly: Kafka and its topics come first.
 startupProbe:
   httpGet: {path: /health/live, port: web}
@@ -111,7 +117,7 @@ volumeMounts:
 {{- end }}
 
 {{- define "cs.pod" -}}
-serviceAccountName: {{ include "cs.account" .root }}
+serviceAccountName: {{ include "cs.account" .root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .root.Values.image.pullSecrets }}
@@ -127,7 +133,7 @@ volumes: # nothing that must outlive the pod: journal and checkpoints are in Kaf
   - {name: state, emptyDir: {}}
   - {name: scratch, emptyDir: {}}
   {{- with .root.Values.tls.secretName }}
-  - {name: tls, secret: {secretName: {{ . }}}}
+  - {name: tls, secret: {secretName: {{ quote . }}}}
   {{- end }}
   {{- if eq .part "worker" }}
   {{- with .root.Values.worker.extraVolumes }}
