@@ -106,6 +106,36 @@ def test_a_silent_partition_holds_or_lowers_every_rate() -> None:
         last = evening.controls[-1].rate
 
 
+def test_clicks_that_die_at_a_low_volume_raise_no_rate() -> None:
+    """About 0.4 clicks a second; impressions go on, as many as the rate lets through."""
+    evening = Evening(budget={"daily_micros": 30_000_000})
+    evening.step()
+    for _ in range(720):
+        shown = int(200 * evening.controls[-1].rate)
+        evening.step(shown, clicks=shown // 10)
+    before, at = evening.controls[-1].rate, len(evening.controls)
+    assert 0.1 < before < 0.3
+    for _ in range(360):
+        evening.step(int(200 * evening.controls[-1].rate), clicks=0)
+    silent = evening.controls[at:]
+    assert all(after <= earlier for earlier, after in pairwise([before, *(control.rate for control in silent)]))
+    assert all(control.reason is RateReason.UNKNOWN_INPUT for control in silent[6:])
+
+
+def test_a_spent_budget_does_not_make_clicks_unknown_and_the_next_day_begins() -> None:
+    """The only campaign with clicks stops; a few impressions of others go on."""
+    evening = Evening(budget={"daily_micros": 1_000_000}, pacing={"mode": "as_soon_as_possible"})
+    evening.step()
+    for _ in range(350):  # midnight is an hour away
+        shown = int(200 * evening.controls[-1].rate)
+        evening.step(max(1, shown), clicks=shown // 10)
+    assert evening.controls[-1].rate == 0.0
+    assert evening.controls[-1].reason in (RateReason.CLOSING, RateReason.EXHAUSTED)
+    for _ in range(20):
+        evening.step(1, clicks=0)
+    assert evening.controls[-1].rate > 0.0
+
+
 def test_conversions_that_are_rare_are_not_unknown_when_none_comes() -> None:
     rates = UsualRates()
     consumed = dict.fromkeys(Input, 0)
