@@ -222,6 +222,35 @@ def test_an_allowance_caps_a_campaign_and_a_report_echoes_its_baseline() -> None
     assert report.spend_micros >= report.day_spend_micros >= 2_000
 
 
+def test_an_account_without_a_budget_is_limited_by_its_balance_alone() -> None:
+    evening = Evening(budget={}, account_id="a1", alerts={"ladder_percent": [50, 100]})
+    evening.step()
+    evening.notice(ALLOWANCES, balance(1_000_000_000_000))
+    rows = [row for _ in range(90) for row in evening.step(clicks=4).rows.get(Table.PACING, [])]
+    assert (evening.controls[-1].rate, evening.controls[-1].reason) == (1.0, RateReason.AS_SOON_AS_POSSIBLE)
+    assert {row[8:10] for row in rows} == {(0, 0)}  # budget and target: there is none
+    forecast, low, high, exhausts = rows[-1][16:20]
+    assert rows[-1][12] < low <= forecast <= high
+    assert exhausts is None
+    assert evening.alerts == []
+    evening.notice(ALLOWANCES, balance(100_000, sequence=2))
+    evening.step()
+    assert (evening.controls[-1].rate, evening.controls[-1].reason) == (0.0, RateReason.ALLOWANCE)
+
+
+def balance(limit_micros: int, sequence: int = 1) -> Document:
+    """An allowance of the account a1."""
+    return {
+        "campaign_id": "c1",
+        "pool": "balance",
+        "pool_id": "a1",
+        "currency": "USD",
+        "limit_micros": limit_micros,
+        "left_micros": limit_micros,
+        "sequence": sequence,
+    }
+
+
 def test_a_live_session_opens_its_campaign_and_its_end_closes_it() -> None:
     evening = Evening(budget={"session_micros": 10_000_000}, pacing={"period": "live_session"})
     evening.step()

@@ -17,7 +17,8 @@ from streams.stages.pacing.amounts import (
     day_limit,
     differs,
     is_shared_only,
-    shared_limit,
+    is_without_budget,
+    limit_without_own,
     valid_of,
 )
 from streams.stages.pacing.billing import is_optimised, kernel_of, watched_inputs
@@ -161,7 +162,7 @@ class CampaignPacer:
         self._close_before(period)
         if period.stage is Stage.RUNNING:
             self._think_over(settings, period, now, shape)
-            limit = shared_limit(facts, period.day_ms) if is_shared_only(settings) else 0
+            limit = limit_without_own(settings, facts, period.day_ms)
             if self._plan is None or self._is_stale or (limit != 0 and differs(limit, self._amounts.budget)):
                 self._make_plan(settings, period, now, shape, limit)
         elif period.kind == "live_session" and period.stage is Stage.ENDED:
@@ -221,7 +222,7 @@ class CampaignPacer:
         mode = settings.pacing.mode
         if mode is None:
             mode = PacingMode.AS_SOON_AS_POSSIBLE if is_session else PacingMode.TRAFFIC_SHAPED
-        if period.kind == "flight":
+        if period.kind == "flight" or is_without_budget(settings):
             return PacingMode.AS_SOON_AS_POSSIBLE
         if mode is PacingMode.TRAFFIC_SHAPED:
             is_known = shape.sessions.is_known(self._clock.creator_id) if is_session else self._is_shape_known(shape)
@@ -366,6 +367,8 @@ class CampaignPacer:
         self._note_exhaustion(look)
         self._excess = self._excess_now(settings, look, plan)
         share = self._traffic.share_within(max(1, look.end_ms - look.now_ms))
+        is_open, has_budget = period.kind == "flight", not is_without_budget(settings)
+        foreseen = look if has_budget else control.within_allowance(look)
         return Decision(
             rate=self.rate,
             rate_when_stale=control.stale_rate(look, self.rate),
@@ -373,12 +376,12 @@ class CampaignPacer:
             period_kind=period.kind,
             period_start_ms=period.start_ms,
             period_end_ms=period.end_ms,
-            budget_micros=look.budget // 1_000,
-            plan_micros=self._amounts.plan // 1_000,
-            target_micros=target // 1_000,
+            budget_micros=look.budget // 1_000 if has_budget else 0,
+            plan_micros=self._amounts.plan // 1_000 if has_budget else 0,
+            target_micros=target // 1_000 if has_budget else 0,
             spend=self.money(period.kind, period.day_ms),
             in_flight_millimicros=int(look.in_flight),
-            forecast=forecast_of(look, self.rate, share, self._spread, period.kind == "flight"),
+            forecast=forecast_of(foreseen, self.rate, share, self._spread, is_open),
             demand_micros_per_h=int(look.value * look.supply_now * HOUR_MS / 1_000),
             exhausted_at_ms=self._exhausted_ms,
             is_learning=self._is_learning(settings),

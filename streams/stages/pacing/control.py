@@ -96,6 +96,12 @@ def least_room(look: Look) -> float:
     return max(min(look.unit, 0.5 * look.budget), SPENT_SHARE * look.budget)
 
 
+def within_allowance(look: Look) -> Look:
+    """Of a campaign without a budget: what allowances leave is all that it can spend."""
+    most = int(min(look.budget, look.spent + look.in_flight + max(0.0, look.allowed)))
+    return look._replace(budget=most, aim=most)
+
+
 def finish_ms(look: Look) -> int:
     """When the budget is to be spent."""
     early = int(EARLY_SHARE * min(look.end_ms - look.start_ms, 24 * HOUR_MS))
