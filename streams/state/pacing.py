@@ -90,8 +90,6 @@ class Held(msgspec.Struct):
 
     pacer: CampaignPacer
     alerts: CampaignAlerts
-    ever_millimicros: int = 0
-    """Valid spend since ever."""
     decision: Decision | None = None
     told: Told = Told()
     reported_ms: int = 0
@@ -175,7 +173,6 @@ class PacingDesk:
         """What this tick adds to one campaign's origin pane."""
         held = self.held.get(campaign)
         if held is not None:
-            held.ever_millimicros += added.spend_millimicros - added.credited_millimicros
             held.pacer.add(settings[campaign].settings, added)
             held.alerts.add(added)
 
@@ -304,7 +301,7 @@ class PacingDesk:
                     currency=settings.currency,
                     pool=kind,
                     pool_id=pool,
-                    spend_micros=(held.ever_millimicros + in_flight) // 1000,
+                    spend_micros=(held.pacer.ledger.paced + in_flight) // 1000,
                     day_start_ms=day_start,
                     day_spend_micros=(day + in_flight) // 1000,
                     demand_micros_per_h=decision.demand_micros_per_h if decision else 0,
@@ -331,7 +328,7 @@ class PacingDesk:
             "sessions": [msgspec.to_builtins(session) for session in self._sessions.values()],
             "staged": [(type(n) is LiveSession, msgspec.to_builtins(n)) for n in self._staged],
             "campaigns": [
-                (campaign, h.ever_millimicros, h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
+                (campaign, h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
                 for campaign, h in self.held.items()
             ],
         }
@@ -354,8 +351,9 @@ class PacingDesk:
             for is_session, notice in snapshot["staged"]
         ]
         self.held = {}
-        for campaign, ever, told, reported_ms, pacer, alerts in snapshot["campaigns"]:
-            held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign), ever)
+        for campaign, *kept in snapshot["campaigns"]:
+            told, reported_ms, pacer, alerts = kept[-4:]  # an earlier version kept the spend since ever in front
+            held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
             held.told, held.reported_ms = Told(*told), reported_ms
             held.pacer.restore(pacer)
             held.alerts.restore(alerts)

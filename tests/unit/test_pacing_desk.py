@@ -9,6 +9,7 @@ import pytest
 from streams.events import Input
 from streams.records import Table
 from streams.signals import Alert, AlertState, Audience, Control, RateReason, SpendReport
+from streams.stages.pacing.facts import Added
 from streams.state import pacing
 from streams.state.journal import Tick
 from streams.state.outgoing import outgoing
@@ -236,6 +237,31 @@ def test_an_account_without_a_budget_is_limited_by_its_balance_alone() -> None:
     evening.notice(ALLOWANCES, balance(100_000, sequence=2))
     evening.step()
     assert (evening.controls[-1].rate, evening.controls[-1].reason) == (0.0, RateReason.ALLOWANCE)
+
+
+def test_a_report_of_spend_takes_no_credit_of_a_closed_day_off() -> None:
+    evening = Evening(account_id="a1")
+    for _ in range(400):  # midnight is an hour away
+        evening.step()
+    before = evening.reports[-1]
+    assert before.day_start_ms > T0
+    current = evening.state.campaigns.current
+    evening.state.desk.add("c1", Added(T0 + MINUTE, 0, 0, 0, 0, 0, credited_millimicros=50_000_000), current)
+    evening.step(impressions=0, clicks=0)
+    assert evening.reports[-1].spend_micros == before.spend_micros
+    evening.state.desk.add("c1", Added(evening.at_ms, 0, 0, 0, 0, 0, credited_millimicros=5_000_000), current)
+    evening.step(impressions=0, clicks=0)
+    assert evening.reports[-1].spend_micros == before.spend_micros - 5_000
+
+
+def test_campaigns_that_an_earlier_version_kept_are_taken_over() -> None:
+    evening = Evening(account_id="a1")
+    evening.step()
+    kept = msgspec.msgpack.decode(msgspec.msgpack.encode(evening.state.desk.snapshot()))
+    older = {**kept, "campaigns": [[campaign, 4_000, *rest] for campaign, *rest in kept["campaigns"]]}
+    desk = pacing.PacingDesk(0, 0)
+    desk.restore(older)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(desk.snapshot())) == kept
 
 
 def balance(limit_micros: int, sequence: int = 1) -> Document:

@@ -84,8 +84,8 @@ class CampaignPacer:
 
     def add(self, settings: CampaignSettings, added: Added) -> None:
         """One tick's amounts of one origin pane, in any order."""
-        self.ledger.add(settings, added)
-        self._traffic.add(settings.billing, added)
+        credited = self.ledger.add(settings, added)
+        self._traffic.add(settings.billing, added._replace(credited_millimicros=credited))
         self.conversions += added.conversions
 
     def settings_changed(self, before: CampaignSettings | None, after: CampaignSettings, now_ms: int) -> None:
@@ -320,7 +320,7 @@ class CampaignPacer:
         for allowance in facts.allowances:
             limit = allowance.limit_micros * 1_000
             if allowance.day_start_ms is None:
-                spent, flying = valid_of(self.ledger.ever), self._traffic.in_flight(inf)
+                spent, flying = self.ledger.paced, self._traffic.in_flight(inf)
             else:
                 spent, flying = self.ledger.money_of_day(period.day_ms).valid, in_flight
                 if allowance.day_start_ms < period.day_ms:
