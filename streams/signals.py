@@ -127,6 +127,7 @@ class RateReason(StrEnum):
     CLOSING = "closing"
     EXHAUSTED = "exhausted"
     ALLOWANCE = "allowance"
+    NO_ALLOWANCE = "no_allowance"
     UNKNOWN_INPUT = "unknown_input"
 
 

@@ -11,12 +11,14 @@ from zlib import crc32
 
 import msgspec
 
+from streams.campaigns import CampaignSettings
 from streams.events import Input
 from streams.records import Row, Table
 from streams.signals import Alert, AlertState, Allowance, Control, LiveSession, PoolKind, SpendReport
 from streams.stages.alerting.campaign import CampaignAlerts
 from streams.stages.alerting.facts import AlertFacts, InvalidCounts, PartitionFacts
 from streams.stages.alerting.partition import PartitionAlerts
+from streams.stages.pacing.amounts import is_paced
 from streams.stages.pacing.campaign import CampaignPacer
 from streams.stages.pacing.facts import Added, Decision, Facts
 from streams.stages.pacing.shape import TrafficShape
@@ -146,7 +148,7 @@ class PacingDesk:
 
     def _take_allowance(self, allowance: Allowance) -> None:
         pools = self._allowances.get(allowance.campaign_id, {})
-        name = f"{allowance.pool}:{allowance.pool_id}"
+        name = _name(allowance.pool, allowance.pool_id)
         is_full = name not in pools and len(pools) >= MAX_POOLS
         if is_full or (not pools and len(self._allowances) >= MAX_CAMPAIGNS):
             self.untracked += 1
@@ -164,8 +166,8 @@ class PacingDesk:
             held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
             heappush(self._turns, (wall_ms, campaign))
         held.pacer.settings_changed(before.settings if before else None, after.settings, now_ms)
-        used = {after.settings.account_id, after.settings.budget.shared_budget_id}
-        kept = {name: a for name, a in self._allowances.pop(campaign, {}).items() if a.pool_id in used}
+        used = _pools(after.settings)
+        kept = {name: a for name, a in self._allowances.pop(campaign, {}).items() if name in used}
         if kept:
             self._allowances[campaign] = kept
 
@@ -222,11 +224,11 @@ class PacingDesk:
 
     def _look_at(self, campaign: str, world: World, looked: Looked) -> None:
         held, settings = self.held[campaign], world.settings[campaign].settings
-        allowances = tuple(self._allowances.get(campaign, {}).values())
-        budget = settings.budget
+        known = self._allowances.get(campaign, {})
+        allowances = tuple(known[name] for name in _pools(settings) if name in known)
         decision = None
         unknown = world.unknown | {Input.IMPRESSIONS} if world.is_catching_up else world.unknown
-        if budget.daily_micros or budget.total_micros or budget.session_micros or budget.shared_budget_id or allowances:
+        if is_paced(settings):
             session = self._sessions.get(campaign)
             facts = Facts(world.now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, session)
             decision = held.pacer.evaluate(settings, facts, self.shape)
@@ -282,9 +284,8 @@ class PacingDesk:
     def _reports(self, campaign: str, held: Held, world: World) -> list[SpendReport]:
         """One for each pool that the campaign draws on."""
         settings = world.settings[campaign].settings
-        pools = [(PoolKind.BALANCE, settings.account_id), (PoolKind.SHARED_BUDGET, settings.budget.shared_budget_id)]
-        named = [(kind, pool) for kind, pool in pools if pool]
-        if not named:
+        pools = _pools(settings)
+        if not pools:
             return []
         decision = held.decision
         in_flight = decision.in_flight_millimicros if decision else 0
@@ -292,8 +293,8 @@ class PacingDesk:
         day = world.windows.totals(campaign, DAY)[_SPEND]
         known = self._allowances.get(campaign, {})
         found = []
-        for kind, pool in named:
-            allowance = known.get(f"{kind}:{pool}")
+        for name, (kind, pool) in pools.items():
+            allowance = known.get(name)
             found.append(
                 SpendReport(
                     campaign_id=campaign,
@@ -343,7 +344,7 @@ class PacingDesk:
         self._turns = [(due, campaign) for due, campaign in snapshot["turns"]]
         heapify(self._turns)  # an earlier version kept them in the order of their looks
         pools = [msgspec.convert(pools, list[Allowance]) for pools in snapshot["allowances"]]
-        self._allowances = {p[0].campaign_id: {f"{a.pool}:{a.pool_id}": a for a in p} for p in pools}
+        self._allowances = {p[0].campaign_id: {_name(a.pool, a.pool_id): a for a in p} for p in pools}
         sessions = msgspec.convert(snapshot["sessions"], list[LiveSession])
         self._sessions = {session.campaign_id: session for session in sessions}
         self._staged = [
@@ -357,6 +358,16 @@ class PacingDesk:
             held.told, held.reported_ms = Told(*told), reported_ms
             held.pacer.restore(pacer)
             held.alerts.restore(alerts)
+
+
+def _pools(settings: CampaignSettings) -> dict[str, tuple[PoolKind, str]]:
+    """The pools that a campaign draws on, by name."""
+    pools = [(PoolKind.BALANCE, settings.account_id), (PoolKind.SHARED_BUDGET, settings.budget.shared_budget_id)]
+    return {_name(kind, pool): (kind, pool) for kind, pool in pools if pool}
+
+
+def _name(kind: PoolKind, pool: str) -> str:
+    return f"{kind}:{pool}"
 
 
 def _invalid(hour: Sequence[int]) -> InvalidCounts:

@@ -239,6 +239,22 @@ def test_an_account_without_a_budget_is_limited_by_its_balance_alone() -> None:
     assert (evening.controls[-1].rate, evening.controls[-1].reason) == (0.0, RateReason.ALLOWANCE)
 
 
+def test_an_account_that_says_nothing_opens_no_campaign() -> None:
+    """It may be unknown to all, or of another currency: then it never does."""
+    evening = Evening(budget={}, account_id="a1")
+    for _ in range(60):
+        evening.step()
+    assert {control.rate for control in evening.controls} == {0.1}
+    assert evening.controls[-1].reason is RateReason.NO_ALLOWANCE
+    evening.notice(ALLOWANCES, {**balance(10**12), "pool_id": "another"})
+    evening.step()
+    assert (evening.controls[-1].rate, evening.controls[-1].reason) == (0.1, RateReason.NO_ALLOWANCE)
+    evening.notice(ALLOWANCES, balance(10**12))
+    for _ in range(30):
+        evening.step()
+    assert (evening.controls[-1].rate, evening.controls[-1].reason) == (1.0, RateReason.AS_SOON_AS_POSSIBLE)
+
+
 def test_a_report_of_spend_takes_no_credit_of_a_closed_day_off() -> None:
     evening = Evening(account_id="a1")
     for _ in range(400):  # midnight is an hour away

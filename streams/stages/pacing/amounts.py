@@ -154,6 +154,18 @@ def is_shared_only(settings: CampaignSettings) -> bool:
     return not _has_own(settings) and settings.budget.shared_budget_id is not None
 
 
+def is_paced(settings: CampaignSettings) -> bool:
+    """Whether anything limits what the campaign spends: a budget of its own or a shared one, or an account."""
+    budget = settings.budget
+    return bool(
+        budget.daily_micros
+        or budget.total_micros
+        or budget.session_micros
+        or budget.shared_budget_id
+        or settings.account_id
+    )
+
+
 def is_without_budget(settings: CampaignSettings) -> bool:
     """Whether nothing but an account's balance limits what the campaign spends."""
     return not _has_own(settings) and settings.budget.shared_budget_id is None
@@ -172,6 +184,13 @@ def _shared_limit(facts: Facts, day_ms: int) -> int:
         a.limit_micros for a in facts.allowances if a.pool is PoolKind.SHARED_BUDGET and a.day_start_ms is not None
     ]
     return max(0, min(limits)) * 1_000 if limits else 0
+
+
+def is_told(settings: CampaignSettings, facts: Facts) -> bool:
+    """Whether every pool that the campaign draws on has told it an allowance."""
+    told = {allowance.pool for allowance in facts.allowances}
+    is_balance_told = settings.account_id is None or PoolKind.BALANCE in told
+    return is_balance_told and (settings.budget.shared_budget_id is None or PoolKind.SHARED_BUDGET in told)
 
 
 def day_limit(facts: Facts, period: Period) -> int:

@@ -17,6 +17,7 @@ from streams.stages.pacing.amounts import (
     day_limit,
     differs,
     is_shared_only,
+    is_told,
     is_without_budget,
     limit_without_own,
     valid_of,
@@ -312,6 +313,7 @@ class CampaignPacer:
             curve=curve,
             lag_ms=lag,
             is_asap=mode is PacingMode.AS_SOON_AS_POSSIBLE,
+            is_told=is_told(settings, facts),
         )
 
     def _allowed(self, facts: Facts, period: Period, money: Money, in_flight: float) -> float:
@@ -357,6 +359,8 @@ class CampaignPacer:
         if most < rate:
             rate = most
             reason = RateReason.ALLOWANCE if look.room >= look.allowed else RateReason.CLOSING
+        if not look.is_told and rate > 0.0:
+            rate, reason = min(rate, control.START_RATE), RateReason.NO_ALLOWANCE
         if look.is_exhausted:
             reason = RateReason.ALLOWANCE if look.budget <= 0 and is_shared_only(settings) else RateReason.EXHAUSTED
         if (is_blind or self._silence.is_held(look.now_ms)) and rate >= before:

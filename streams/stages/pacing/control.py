@@ -69,6 +69,8 @@ class Look(NamedTuple):
     lag_ms: float
     """How long after its carrier spend comes, in the mean."""
     is_asap: bool
+    is_told: bool
+    """Whether all pools have told their allowance; until then the rate is that of a slow start, at most."""
 
     @property
     def committed(self) -> float:
