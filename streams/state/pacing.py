@@ -178,9 +178,17 @@ class PacingDesk:
             held.pacer.add(settings[campaign].settings, added)
             held.alerts.add(added)
 
-    def add_traffic(self, origin_ms: int, impressions: int) -> None:
-        """Impressions of all campaigns in one origin pane."""
-        if impressions > 0:
+    def add_traffic(self, campaign: str, origin_ms: int, impressions: int, settings: Mapping[str, Version]) -> None:
+        """Impressions that this tick adds to an origin pane of a campaign that is held; '': of all that are not.
+
+        The shape learns what they would have been unthrottled: from what the desk let through it would learn itself.
+        """
+        if impressions <= 0:
+            return
+        held = self.held.get(campaign)
+        if held is not None and is_paced(settings[campaign].settings):
+            self.shape.add(origin_ms, held.pacer.unthrottled(impressions))
+        else:
             self.shape.add(origin_ms, impressions)
 
     def add_cohort(self, campaign: str, click_hour_ms: int, age_bucket_ms: int, conversions: int) -> None:

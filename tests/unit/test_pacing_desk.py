@@ -17,7 +17,7 @@ from streams.state.partition import Output, PartitionState
 from streams.state.silence import UsualRates
 from streams.terms import AlertKind
 from streams.topics import ALERTS, ALLOWANCES, EVIDENCE, INPUT_TOPICS, PACING, SESSIONS, SPENDS
-from tests.unit.given import MINUTE, SECOND, T0, Document, Fed, batch, document, quick_rules
+from tests.unit.given import HOUR, MINUTE, SECOND, T0, Document, Fed, batch, document, quick_rules
 
 STEP = 10 * SECOND
 BUDGET: Document = {"billing": {"model": "cpc", "price_micros": 1_000}, "budget": {"daily_micros": 10_000_000}}
@@ -321,6 +321,29 @@ def test_campaigns_are_looked_at_in_turn_a_bounded_number_at_a_tick(monkeypatch:
         seen += found
     assert set(seen) == {f"c{n}" for n in range(1, 9)}
     assert evening.state.desk.overdue_ms > 0
+
+
+def test_the_shape_of_traffic_is_learned_as_it_would_be_unthrottled() -> None:
+    """The ad server obeys: 200 impressions a step come at rate 1, whatever the desk lets through."""
+    evening = Evening(budget={"daily_micros": 30_000_000})
+    evening.step()
+    for _ in range(3 * 360):
+        shown = int(200 * evening.controls[-1].rate)
+        evening.step(shown, clicks=shown // 10)
+    assert evening.controls[-1].rate < 0.3
+    hours = [milli / 1_000 for _, milli in evening.state.desk.shape.snapshot()["hours"]]
+    assert hours[1:3] == pytest.approx([200 * 360] * 2, rel=0.1)
+
+
+@pytest.mark.parametrize("budget", [{}, None])
+def test_traffic_that_nothing_throttles_is_learned_as_it_is(budget: Document | None) -> None:
+    """Of a campaign without a budget, and of one without settings."""
+    evening = Evening(budget={})
+    if budget is not None:
+        evening.settle("c2", **{**BUDGET, "budget": budget})
+    for _ in range(10):
+        evening.step(campaign="c2")
+    assert evening.state.desk.shape.snapshot()["hours"] == [(T0 // HOUR, 200_000)]
 
 
 def test_many_campaigns_take_turns_and_none_waits_longer_than_a_look(monkeypatch: pytest.MonkeyPatch) -> None:

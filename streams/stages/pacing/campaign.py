@@ -109,6 +109,8 @@ class CampaignPacer:
 
     def unthrottled(self, impressions: float) -> float:
         """What impressions of the last panes would have been at rate 1: what a `TrafficShape` learns from best."""
+        if self._now_ms < 0:  # no control yet: nothing is held back
+            return impressions
         return impressions / self.rate if self.rate >= LEAST_THROUGH else 0.0
 
     # The look
