@@ -14,6 +14,7 @@ import msgspec
 from streams.campaigns import CampaignSettings
 from streams.events import Input
 from streams.records import Row, Table
+from streams.rules import HOUR_MS
 from streams.signals import Alert, AlertState, Allowance, Control, LiveSession, PoolKind, SpendReport
 from streams.stages.alerting.campaign import CampaignAlerts
 from streams.stages.alerting.facts import AlertFacts, InvalidCounts, PartitionFacts
@@ -42,6 +43,10 @@ CONTROL_VALID_MS: Final = 30_000
 """How long a control holds: several looks, so that one lost is no harm."""
 MAX_CAMPAIGNS: Final = 10_000
 """Campaigns with settings that are looked at, in one partition; beyond it a campaign is measured only, and counted."""
+ENDED_MS: Final = 30 * 24 * HOUR_MS
+"""At that bound campaigns give way whose flight ended longer ago, event time: credits and late spend are over by then.
+One whose flight is prolonged even later begins anew, as if it had spent nothing."""
+_NEVER: Final = 2**62
 MAX_POOLS: Final = 4
 """Pools that a campaign draws on; an allowance of a further one is not taken, and counted."""
 MAX_FIRING: Final = 20_000
@@ -119,6 +124,8 @@ class PacingDesk:
         self._allowances: dict[str, dict[str, Allowance]] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._staged: list[LiveSession | Allowance] = []
+        self._ended_from_ms = 0
+        """No campaign gives way before this event time, so none is looked for. Not kept: it spares work only."""
 
     # What comes in
 
@@ -155,21 +162,39 @@ class PacingDesk:
         elif name not in pools or allowance.sequence >= pools[name].sequence:
             self._allowances.setdefault(allowance.campaign_id, pools)[name] = allowance
 
-    def settings_changed(self, before: Version | None, after: Version, now_ms: int, wall_ms: int) -> None:
-        """A version of a campaign's settings is in force from this tick on."""
+    def settings_changed(
+        self, before: Version | None, after: Version, now_ms: int, wall_ms: int, settings: Mapping[str, Version]
+    ) -> None:
+        """A version of a campaign's settings is in force from this tick on; `settings` are those of all campaigns."""
         campaign = after.settings.campaign_id
         held = self.held.get(campaign)
         if held is None:
+            if len(self.held) >= MAX_CAMPAIGNS and now_ms >= self._ended_from_ms:
+                self._forget_ended(now_ms, settings)
             if len(self.held) >= MAX_CAMPAIGNS:
                 self.untracked += 1
                 return
             held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
             heappush(self._turns, (wall_ms, campaign))
+        self._ended_from_ms = min(self._ended_from_ms, _gives_way_ms(after.settings))
         held.pacer.settings_changed(before.settings if before else None, after.settings, now_ms)
         used = _pools(after.settings)
         kept = {name: a for name, a in self._allowances.pop(campaign, {}).items() if name in used}
         if kept:
             self._allowances[campaign] = kept
+
+    def _forget_ended(self, now_ms: int, settings: Mapping[str, Version]) -> None:
+        """Everything about the campaigns that give way."""
+        until = {campaign: _gives_way_ms(settings[campaign].settings) for campaign in self.held}
+        ended = {campaign for campaign, at_ms in until.items() if at_ms <= now_ms}
+        for campaign in ended:
+            del self.held[campaign]
+            self._allowances.pop(campaign, None)
+            self._sessions.pop(campaign, None)
+        self._turns = [turn for turn in self._turns if turn[1] not in ended]
+        heapify(self._turns)
+        self.firing = {name: alert for name, alert in self.firing.items() if alert.campaign_id not in ended}
+        self._ended_from_ms = min((at_ms for campaign, at_ms in until.items() if campaign not in ended), default=_NEVER)
 
     def add(self, campaign: str, added: Added, settings: Mapping[str, Version]) -> None:
         """What this tick adds to one campaign's origin pane."""
@@ -346,6 +371,7 @@ class PacingDesk:
         """Takes back what `snapshot` gave."""
         self.shape.restore(snapshot["shape"])
         self.untracked = snapshot["untracked"]
+        self._ended_from_ms = 0
         self.firing = {alert.alert_id: alert for alert in msgspec.convert(snapshot["firing"], list[Alert])}
         self.told = {(kind, state): count for (kind, state), count in snapshot["told"]}
         self._partition_alerts.restore(snapshot["partition_alerts"])
@@ -366,6 +392,11 @@ class PacingDesk:
             held.told, held.reported_ms = Told(*told), reported_ms
             held.pacer.restore(pacer)
             held.alerts.restore(alerts)
+
+
+def _gives_way_ms(settings: CampaignSettings) -> int:
+    """From when on a campaign gives way to others, event time."""
+    return _NEVER if settings.flight_end_ms is None else settings.flight_end_ms + ENDED_MS
 
 
 def _pools(settings: CampaignSettings) -> dict[str, tuple[PoolKind, str]]:

@@ -201,7 +201,7 @@ class PartitionState:
         for version in in_force:
             campaign = version.settings.campaign_id
             self.windows.zones[campaign] = version.settings.time_zone
-            self.desk.settings_changed(before.get(campaign), version, now_ms, wall_ms)
+            self.desk.settings_changed(before.get(campaign), version, now_ms, wall_ms, self.campaigns.current)
 
     def _fold_panes(self, state: InputState, blocks: list[RowBlock]) -> None:
         head = (*self._prefix(state), state.panes.pane_ms, self.rules_seq)

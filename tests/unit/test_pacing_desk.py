@@ -17,7 +17,7 @@ from streams.state.partition import Output, PartitionState
 from streams.state.silence import UsualRates
 from streams.terms import AlertKind
 from streams.topics import ALERTS, ALLOWANCES, EVIDENCE, INPUT_TOPICS, PACING, SESSIONS, SPENDS
-from tests.unit.given import HOUR, MINUTE, SECOND, T0, Document, Fed, batch, document, quick_rules
+from tests.unit.given import DAY, HOUR, MINUTE, SECOND, T0, Document, Fed, batch, document, quick_rules
 
 STEP = 10 * SECOND
 BUDGET: Document = {"billing": {"model": "cpc", "price_micros": 1_000}, "budget": {"daily_micros": 10_000_000}}
@@ -374,6 +374,47 @@ def test_beyond_their_number_campaigns_are_measured_only_and_counted(monkeypatch
     assert evening.state.desk.held.keys() == {"c1"}
     assert evening.state.desk.untracked == 1
     assert evening.fed.state.windows.totals("c2", "1h")[0] == 20
+
+
+def test_campaigns_that_ended_long_ago_give_way_to_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "MAX_CAMPAIGNS", 3)
+    days = [{"flight_start_ms": T0 - 90 * DAY, "flight_end_ms": T0 - ago * DAY} for ago in (31, 29)]
+    evening = Evening(account_id="a1", **days[0])
+    evening.settle("c2", **BUDGET, **days[1])
+    evening.settle("c3", **BUDGET)
+    evening.notice(ALLOWANCES, balance(10**9))
+    evening.step()
+    desk = evening.state.desk
+    assert desk.held.keys() == {"c1", "c2", "c3"}
+    evening.settle("c4", **BUDGET)
+    evening.step()
+    assert (desk.held.keys(), desk.untracked) == ({"c2", "c3", "c4"}, 0)
+    assert desk.snapshot()["allowances"] == []
+    evening.settle("c5", **BUDGET)
+    evening.step(campaign="c4")
+    assert (desk.held.keys(), desk.untracked) == ({"c2", "c3", "c4"}, 1)
+    assert {control.campaign_id for control in evening.controls[-3:]} == {"c2", "c3", "c4"}
+    assert desk.snapshot()["turns"] == sorted(desk.snapshot()["turns"])
+    assert {campaign for _, campaign in desk.snapshot()["turns"]} == {"c2", "c3", "c4"}
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_who_gives_way_follows_from_settings_and_event_time(monkeypatch: pytest.MonkeyPatch, is_restored: bool) -> None:
+    """A flight that is cut short, and one that is prolonged; whether or not the desk was restored in between."""
+    monkeypatch.setattr(pacing, "MAX_CAMPAIGNS", 2)
+    flight = {"flight_start_ms": T0 - 90 * DAY}
+    evening = Evening(**flight, flight_end_ms=T0 + DAY)
+    evening.settle("c2", **BUDGET, **flight, flight_end_ms=T0 - 40 * DAY)
+    evening.step()
+    evening.settle("c1", **BUDGET, **flight, flight_end_ms=T0 - 35 * DAY)
+    evening.settle("c2", **BUDGET, **flight, flight_end_ms=T0 + DAY)
+    evening.step()
+    if is_restored:
+        desk = evening.state.desk
+        desk.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(desk.snapshot())))
+    evening.settle("c3", **BUDGET)
+    evening.step()
+    assert evening.state.desk.held.keys() == {"c2", "c3"}
 
 
 def test_a_campaign_without_a_budget_has_no_control() -> None:
