@@ -140,7 +140,7 @@ def state() -> Section:
                 "In an hour: keys folded into `other`, additions beyond the windows or the pacing desks, settings "
                 "refused, campaigns in a wrong partition.",
                 "misrouted_campaigns: a producer uses another partitioner. RUNBOOK, MisroutedCampaigns, KeysFolded, "
-                "SettingsRefused.",
+                "SettingsRefused, CampaignsUntracked.",
                 COUNT,
                 too_much(1, 1_000),
             ),

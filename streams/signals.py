@@ -127,6 +127,7 @@ class RateReason(StrEnum):
     CLOSING = "closing"
     EXHAUSTED = "exhausted"
     ALLOWANCE = "allowance"
+    NO_ALLOWANCE = "no_allowance"
     UNKNOWN_INPUT = "unknown_input"
 
 
@@ -211,7 +212,13 @@ class SpendReport(msgspec.Struct, frozen=True, kw_only=True):
     currency: Annotated[str, Meta(description="ISO 4217 code of all amounts.")]
     pool: Annotated[PoolKind, Meta(description="balance or shared_budget.")]
     pool_id: Annotated[str, Meta(description="Account, or shared budget. The record's key.")]
-    spend_micros: Annotated[int, Meta(description="Valid spend since ever, in flight included, micros.")]
+    spend_micros: Annotated[
+        int,
+        Meta(
+            description="Valid spend since ever, in flight included, micros. Credits that came after their day "
+            "had closed are not taken off: they are for billing."
+        ),
+    ]
     day_start_ms: Annotated[int, Meta(description="Begin of the campaign's day, epoch ms UTC.")]
     day_spend_micros: Annotated[int, Meta(description="Valid spend of that day, in flight included, micros.")]
     demand_micros_per_h: Annotated[

@@ -11,12 +11,15 @@ from zlib import crc32
 
 import msgspec
 
+from streams.campaigns import CampaignSettings
 from streams.events import Input
 from streams.records import Row, Table
+from streams.rules import HOUR_MS
 from streams.signals import Alert, AlertState, Allowance, Control, LiveSession, PoolKind, SpendReport
 from streams.stages.alerting.campaign import CampaignAlerts
 from streams.stages.alerting.facts import AlertFacts, InvalidCounts, PartitionFacts
 from streams.stages.alerting.partition import PartitionAlerts
+from streams.stages.pacing.amounts import is_paced
 from streams.stages.pacing.campaign import CampaignPacer
 from streams.stages.pacing.facts import Added, Decision, Facts
 from streams.stages.pacing.shape import TrafficShape
@@ -40,6 +43,10 @@ CONTROL_VALID_MS: Final = 30_000
 """How long a control holds: several looks, so that one lost is no harm."""
 MAX_CAMPAIGNS: Final = 10_000
 """Campaigns with settings that are looked at, in one partition; beyond it a campaign is measured only, and counted."""
+ENDED_MS: Final = 30 * 24 * HOUR_MS
+"""At that bound campaigns give way whose flight ended longer ago, event time: credits and late spend are over by then.
+One whose flight is prolonged even later begins anew, as if it had spent nothing."""
+_NEVER: Final = 2**62
 MAX_POOLS: Final = 4
 """Pools that a campaign draws on; an allowance of a further one is not taken, and counted."""
 MAX_FIRING: Final = 20_000
@@ -90,8 +97,6 @@ class Held(msgspec.Struct):
 
     pacer: CampaignPacer
     alerts: CampaignAlerts
-    ever_millimicros: int = 0
-    """Valid spend since ever."""
     decision: Decision | None = None
     told: Told = Told()
     reported_ms: int = 0
@@ -119,6 +124,8 @@ class PacingDesk:
         self._allowances: dict[str, dict[str, Allowance]] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._staged: list[LiveSession | Allowance] = []
+        self._ended_from_ms = 0
+        """No campaign gives way before this event time, so none is looked for. Not kept: it spares work only."""
 
     # What comes in
 
@@ -148,40 +155,65 @@ class PacingDesk:
 
     def _take_allowance(self, allowance: Allowance) -> None:
         pools = self._allowances.get(allowance.campaign_id, {})
-        name = f"{allowance.pool}:{allowance.pool_id}"
+        name = _name(allowance.pool, allowance.pool_id)
         is_full = name not in pools and len(pools) >= MAX_POOLS
         if is_full or (not pools and len(self._allowances) >= MAX_CAMPAIGNS):
             self.untracked += 1
         elif name not in pools or allowance.sequence >= pools[name].sequence:
             self._allowances.setdefault(allowance.campaign_id, pools)[name] = allowance
 
-    def settings_changed(self, before: Version | None, after: Version, now_ms: int, wall_ms: int) -> None:
-        """A version of a campaign's settings is in force from this tick on."""
+    def settings_changed(
+        self, before: Version | None, after: Version, now_ms: int, wall_ms: int, settings: Mapping[str, Version]
+    ) -> None:
+        """A version of a campaign's settings is in force from this tick on; `settings` are those of all campaigns."""
         campaign = after.settings.campaign_id
         held = self.held.get(campaign)
         if held is None:
+            if len(self.held) >= MAX_CAMPAIGNS and now_ms >= self._ended_from_ms:
+                self._forget_ended(now_ms, settings)
             if len(self.held) >= MAX_CAMPAIGNS:
                 self.untracked += 1
                 return
             held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
             heappush(self._turns, (wall_ms, campaign))
+        self._ended_from_ms = min(self._ended_from_ms, _gives_way_ms(after.settings))
         held.pacer.settings_changed(before.settings if before else None, after.settings, now_ms)
-        used = {after.settings.account_id, after.settings.budget.shared_budget_id}
-        kept = {name: a for name, a in self._allowances.pop(campaign, {}).items() if a.pool_id in used}
+        used = _pools(after.settings)
+        kept = {name: a for name, a in self._allowances.pop(campaign, {}).items() if name in used}
         if kept:
             self._allowances[campaign] = kept
+
+    def _forget_ended(self, now_ms: int, settings: Mapping[str, Version]) -> None:
+        """Everything about the campaigns that give way."""
+        until = {campaign: _gives_way_ms(settings[campaign].settings) for campaign in self.held}
+        ended = {campaign for campaign, at_ms in until.items() if at_ms <= now_ms}
+        for campaign in ended:
+            del self.held[campaign]
+            self._allowances.pop(campaign, None)
+            self._sessions.pop(campaign, None)
+        self._turns = [turn for turn in self._turns if turn[1] not in ended]
+        heapify(self._turns)
+        self.firing = {name: alert for name, alert in self.firing.items() if alert.campaign_id not in ended}
+        self._ended_from_ms = min((at_ms for campaign, at_ms in until.items() if campaign not in ended), default=_NEVER)
 
     def add(self, campaign: str, added: Added, settings: Mapping[str, Version]) -> None:
         """What this tick adds to one campaign's origin pane."""
         held = self.held.get(campaign)
         if held is not None:
-            held.ever_millimicros += added.spend_millimicros - added.credited_millimicros
             held.pacer.add(settings[campaign].settings, added)
             held.alerts.add(added)
 
-    def add_traffic(self, origin_ms: int, impressions: int) -> None:
-        """Impressions of all campaigns in one origin pane."""
-        if impressions > 0:
+    def add_traffic(self, campaign: str, origin_ms: int, impressions: int, settings: Mapping[str, Version]) -> None:
+        """Impressions that this tick adds to an origin pane of a campaign that is held; '': of all that are not.
+
+        The shape learns what they would have been unthrottled: from what the desk let through it would learn itself.
+        """
+        if impressions <= 0:
+            return
+        held = self.held.get(campaign)
+        if held is not None and is_paced(settings[campaign].settings):
+            self.shape.add(origin_ms, held.pacer.unthrottled(impressions))
+        else:
             self.shape.add(origin_ms, impressions)
 
     def add_cohort(self, campaign: str, click_hour_ms: int, age_bucket_ms: int, conversions: int) -> None:
@@ -225,11 +257,11 @@ class PacingDesk:
 
     def _look_at(self, campaign: str, world: World, looked: Looked) -> None:
         held, settings = self.held[campaign], world.settings[campaign].settings
-        allowances = tuple(self._allowances.get(campaign, {}).values())
-        budget = settings.budget
+        known = self._allowances.get(campaign, {})
+        allowances = tuple(known[name] for name in _pools(settings) if name in known)
         decision = None
         unknown = world.unknown | {Input.IMPRESSIONS} if world.is_catching_up else world.unknown
-        if budget.daily_micros or budget.total_micros or budget.session_micros or budget.shared_budget_id or allowances:
+        if is_paced(settings):
             session = self._sessions.get(campaign)
             facts = Facts(world.now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, session)
             decision = held.pacer.evaluate(settings, facts, self.shape)
@@ -285,9 +317,8 @@ class PacingDesk:
     def _reports(self, campaign: str, held: Held, world: World) -> list[SpendReport]:
         """One for each pool that the campaign draws on."""
         settings = world.settings[campaign].settings
-        pools = [(PoolKind.BALANCE, settings.account_id), (PoolKind.SHARED_BUDGET, settings.budget.shared_budget_id)]
-        named = [(kind, pool) for kind, pool in pools if pool]
-        if not named:
+        pools = _pools(settings)
+        if not pools:
             return []
         decision = held.decision
         in_flight = decision.in_flight_millimicros if decision else 0
@@ -295,8 +326,8 @@ class PacingDesk:
         day = world.windows.totals(campaign, DAY)[_SPEND]
         known = self._allowances.get(campaign, {})
         found = []
-        for kind, pool in named:
-            allowance = known.get(f"{kind}:{pool}")
+        for name, (kind, pool) in pools.items():
+            allowance = known.get(name)
             found.append(
                 SpendReport(
                     campaign_id=campaign,
@@ -304,7 +335,7 @@ class PacingDesk:
                     currency=settings.currency,
                     pool=kind,
                     pool_id=pool,
-                    spend_micros=(held.ever_millimicros + in_flight) // 1000,
+                    spend_micros=(held.pacer.ledger.paced + in_flight) // 1000,
                     day_start_ms=day_start,
                     day_spend_micros=(day + in_flight) // 1000,
                     demand_micros_per_h=decision.demand_micros_per_h if decision else 0,
@@ -331,7 +362,7 @@ class PacingDesk:
             "sessions": [msgspec.to_builtins(session) for session in self._sessions.values()],
             "staged": [(type(n) is LiveSession, msgspec.to_builtins(n)) for n in self._staged],
             "campaigns": [
-                (campaign, h.ever_millimicros, h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
+                (campaign, h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
                 for campaign, h in self.held.items()
             ],
         }
@@ -340,13 +371,14 @@ class PacingDesk:
         """Takes back what `snapshot` gave."""
         self.shape.restore(snapshot["shape"])
         self.untracked = snapshot["untracked"]
+        self._ended_from_ms = 0
         self.firing = {alert.alert_id: alert for alert in msgspec.convert(snapshot["firing"], list[Alert])}
         self.told = {(kind, state): count for (kind, state), count in snapshot["told"]}
         self._partition_alerts.restore(snapshot["partition_alerts"])
         self._turns = [(due, campaign) for due, campaign in snapshot["turns"]]
         heapify(self._turns)  # an earlier version kept them in the order of their looks
         pools = [msgspec.convert(pools, list[Allowance]) for pools in snapshot["allowances"]]
-        self._allowances = {p[0].campaign_id: {f"{a.pool}:{a.pool_id}": a for a in p} for p in pools}
+        self._allowances = {p[0].campaign_id: {_name(a.pool, a.pool_id): a for a in p} for p in pools}
         sessions = msgspec.convert(snapshot["sessions"], list[LiveSession])
         self._sessions = {session.campaign_id: session for session in sessions}
         self._staged = [
@@ -354,11 +386,27 @@ class PacingDesk:
             for is_session, notice in snapshot["staged"]
         ]
         self.held = {}
-        for campaign, ever, told, reported_ms, pacer, alerts in snapshot["campaigns"]:
-            held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign), ever)
+        for campaign, *kept in snapshot["campaigns"]:
+            told, reported_ms, pacer, alerts = kept[-4:]  # an earlier version kept the spend since ever in front
+            held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
             held.told, held.reported_ms = Told(*told), reported_ms
             held.pacer.restore(pacer)
             held.alerts.restore(alerts)
+
+
+def _gives_way_ms(settings: CampaignSettings) -> int:
+    """From when on a campaign gives way to others, event time."""
+    return _NEVER if settings.flight_end_ms is None else settings.flight_end_ms + ENDED_MS
+
+
+def _pools(settings: CampaignSettings) -> dict[str, tuple[PoolKind, str]]:
+    """The pools that a campaign draws on, by name."""
+    pools = [(PoolKind.BALANCE, settings.account_id), (PoolKind.SHARED_BUDGET, settings.budget.shared_budget_id)]
+    return {_name(kind, pool): (kind, pool) for kind, pool in pools if pool}
+
+
+def _name(kind: PoolKind, pool: str) -> str:
+    return f"{kind}:{pool}"
 
 
 def _invalid(hour: Sequence[int]) -> InvalidCounts:

@@ -201,7 +201,7 @@ class PartitionState:
         for version in in_force:
             campaign = version.settings.campaign_id
             self.windows.zones[campaign] = version.settings.time_zone
-            self.desk.settings_changed(before.get(campaign), version, now_ms, wall_ms)
+            self.desk.settings_changed(before.get(campaign), version, now_ms, wall_ms, self.campaigns.current)
 
     def _fold_panes(self, state: InputState, blocks: list[RowBlock]) -> None:
         head = (*self._prefix(state), state.panes.pane_ms, self.rules_seq)
@@ -301,22 +301,25 @@ class PartitionState:
 
     def _tell_desk(self) -> None:
         """What this tick has added to its campaigns, by origin pane."""
-        shown: dict[int, int] = {}
+        free: dict[int, int] = {}
         added: dict[tuple[str, int], list[int]] = {}
         for moved, sums in self._additions:
             for place, row in zip(moved, sums[:, _ADDED].tolist(), strict=True):
-                shown[place[1]] = shown.get(place[1], 0) + row[0]
                 if place[0] in self.desk.held:
                     into = added.get(place)
                     added[place] = row if into is None else list(map(add, into, row))
+                else:
+                    free[place[1]] = free.get(place[1], 0) + row[0]
         self._additions = []
+        settings = self.campaigns.current
         for (campaign, origin), amounts in added.items():
-            self.desk.add(campaign, Added(origin, *amounts), self.campaigns.current)
+            self.desk.add(campaign, Added(origin, *amounts), settings)
+            self.desk.add_traffic(campaign, origin, amounts[0], settings)
         for campaign, correction in self._corrected:
-            self.desk.add(campaign, correction, self.campaigns.current)
+            self.desk.add(campaign, correction, settings)
         self._corrected = []
-        for origin, impressions in shown.items():
-            self.desk.add_traffic(origin, impressions)
+        for origin, impressions in free.items():
+            self.desk.add_traffic("", origin, impressions, settings)
 
     def _look(self, tick: Tick) -> Looked:
         consumed = {source: state.consumed() for source, state in self.inputs.items()}

@@ -257,6 +257,13 @@ async def test_a_ratio_over_zero_and_an_open_period_are_null(database: Database)
     assert (broke["status"], broke["elapsed_share"]) == ("unknown", 0.5)
 
 
+async def test_spend_without_a_budget_exceeds_none(database: Database) -> None:
+    about = {"reason": "as_soon_as_possible", "spend_micros": 4_000, "gross_spend_micros": 4_000}
+    await database.fill(Table.PACING, looked(budget_micros=0, target_micros=0, **about))
+    (row,) = await database.ask("SELECT * FROM campaign_pacing")
+    assert (row["status"], row["note"]) == ("as_soon_as_possible", "no budget: nothing to compare with")
+
+
 async def test_every_reason_of_a_rate_has_words(database: Database) -> None:
     for reason in RateReason:
         await database.fill(Table.PACING, looked(campaign_id=reason.value, reason=reason.value))

@@ -134,6 +134,51 @@ def test_a_balance_caps_whatever_the_plan_says() -> None:
     assert decision.exhausted_at_ms is None
 
 
+def test_a_campaign_without_a_budget_spends_as_soon_as_possible_while_its_balance_lasts() -> None:
+    loop = Loop(campaign(daily=None, account_id="p"), supply=50)
+    loop.more = {"allowances": (allowance(1_000_000),)}
+    decision = loop.run(6 * HOUR)
+    assert (decision.rate, decision.reason) == (1.0, RateReason.AS_SOON_AS_POSSIBLE)
+    assert (decision.budget_micros, decision.plan_micros, decision.target_micros) == (0, 0, 0)
+    assert decision.forecast is not None
+    assert decision.forecast.spend_micros == pytest.approx(24 * 360 * 50 * 2_000, rel=0.02)
+    assert decision.forecast.exhausts_at_ms is None
+
+
+def test_a_campaign_without_a_budget_stops_when_its_balance_is_spent() -> None:
+    loop = Loop(campaign(daily=None, account_id="p"), supply=50)
+    loop.more = {"allowances": (allowance(200),)}
+    decision = loop.run(5 * HOUR)
+    assert decision.forecast is not None
+    assert decision.forecast.spend_micros == 200 * UNIT
+    assert decision.forecast.exhausts_at_ms is not None
+    assert abs(decision.forecast.exhausts_at_ms - (MONDAY + 5.6 * HOUR)) < 0.5 * HOUR
+    decision = loop.run(3 * HOUR)
+    assert (decision.rate, decision.reason) == (0.0, RateReason.ALLOWANCE)
+    assert 199 * UNIT <= decision.spend.valid // 1_000 <= 200 * UNIT
+    loop.more = {"allowances": (allowance(1_000),)}
+    assert loop.run(HOUR).rate == 1.0
+
+
+@pytest.mark.parametrize("pool", [{"account_id": "p"}, {"shared": "p"}])
+def test_until_a_pool_has_told_its_allowance_the_rate_is_that_of_a_slow_start(pool: dict[str, str]) -> None:
+    loop = Loop(campaign(pacing=Pacing(mode=PacingMode.AS_SOON_AS_POSSIBLE), **pool), supply=50)
+    loop.run(HOUR)
+    assert set(loop.rates) == {0.1}
+    assert {decision.reason for decision in loop.decisions} == {RateReason.NO_ALLOWANCE}
+    day = MONDAY if "shared" in pool else None
+    loop.more = {"allowances": (allowance(1_000, day),)}
+    decision = loop.run(30 * MINUTE)
+    assert (decision.rate, decision.reason) == (1.0, RateReason.AS_SOON_AS_POSSIBLE)
+
+
+def test_a_budget_that_is_spent_stops_a_campaign_whose_pool_says_nothing() -> None:
+    settings = campaign(daily=1, account_id="p", pacing=Pacing(mode=PacingMode.AS_SOON_AS_POSSIBLE))
+    loop = Loop(settings, supply=50)
+    decision = loop.run(HOUR)
+    assert (decision.rate, decision.reason) == (0.0, RateReason.EXHAUSTED)
+
+
 def test_a_campaign_that_has_a_shared_budget_alone_waits_for_its_allotment_and_plans_it() -> None:
     loop = Loop(campaign(daily=None, shared="s-1", pacing=EVEN), supply=50)
     waiting = loop.run(10 * MINUTE)

@@ -2,11 +2,26 @@
 
 import pytest
 
+from streams.signals import RateReason
 from streams.stages.pacing.campaign import CampaignPacer
 from streams.stages.pacing.facts import Money
 from streams.stages.pacing.shape import TrafficShape
-from streams.terms import Pacing, PacingPeriod
-from tests.unit.pacing_world import CENT, DAY, HOUR, MINUTE, MONDAY, UNIT, Loop, at, campaign, facts, live, spent
+from streams.terms import Billing, BillingModel, Pacing, PacingPeriod
+from tests.unit.pacing_world import (
+    CENT,
+    DAY,
+    HOUR,
+    MINUTE,
+    MONDAY,
+    UNIT,
+    Loop,
+    allowance,
+    at,
+    campaign,
+    facts,
+    live,
+    spent,
+)
 
 SETTINGS = campaign()
 LIVE = campaign(daily=None, session=50, pacing=Pacing(period=PacingPeriod.LIVE_SESSION))
@@ -39,6 +54,34 @@ def test_credit_after_its_day_has_closed_goes_to_billing_and_never_into_pacing()
     assert pacer.ledger.money_of_day(MONDAY) == Money(5_000 * UNIT, 0)
     assert pacer.ledger.flight == [5_000 * UNIT, 0]
     assert pacer.ledger.ever == [5_000 * UNIT, 1_000 * UNIT]
+
+
+def test_credit_of_a_closed_day_leaves_no_more_of_a_balance() -> None:
+    pacer = CampaignPacer("c-1")
+    settings = campaign(daily=None, account_id="p")
+    pacer.add(settings, spent(MONDAY + HOUR, 50 * UNIT, impressions=25_000))
+    looked(pacer, MONDAY + 2 * HOUR, settings, allowances=(allowance(60),))
+    looked(pacer, MONDAY + DAY + HOUR, settings, allowances=(allowance(60),))
+    pacer.add(settings, spent(MONDAY + HOUR, 0, credited=40 * UNIT))
+    pacer.add(settings, spent(MONDAY + DAY + HOUR, 10 * UNIT, impressions=5_000))
+    decision = looked(pacer, MONDAY + DAY + HOUR + MINUTE, settings, allowances=(allowance(60),))
+    assert (decision.rate, decision.reason) == (0.0, RateReason.ALLOWANCE)
+    assert decision.closed_credit_millimicros == 40_000 * UNIT
+    assert pacer.ledger.paced == 60_000 * UNIT
+
+
+def test_credit_of_a_closed_day_makes_no_traffic_look_cheaper() -> None:
+    """Click-billed: what an impression is worth is an estimate from what was spent."""
+    demands = []
+    for credited in (0, 40 * UNIT):
+        pacer = CampaignPacer("c-1")
+        settings = campaign(billing=Billing(model=BillingModel.CPC, price_micros=UNIT))
+        for minute in range(25 * 60):
+            pacer.add(settings, spent(MONDAY + minute * MINUTE, UNIT, impressions=100, clicks=1))
+            looked(pacer, MONDAY + minute * MINUTE + 10_000, settings)
+        pacer.add(settings, spent(MONDAY + HOUR, 0, credited=credited))
+        demands.append(looked(pacer, MONDAY + DAY + HOUR + MINUTE, settings).demand_micros_per_h)
+    assert demands[0] == demands[1] > 0
 
 
 def test_late_spend_of_a_closed_day_is_that_days_and_the_flights_but_not_todays() -> None:

@@ -31,6 +31,16 @@ def test_a_shape_is_even_until_a_whole_day_is_known() -> None:
     assert shape.weight(hour_of(1, 20)) == 1.0
 
 
+def test_unthrottled_traffic_is_all_of_it_before_a_first_control_and_nothing_where_little_was_let_through() -> None:
+    loop = Loop(campaign(daily=1), supply=50)
+    assert loop.pacer.unthrottled(30) == 30
+    loop.look()
+    assert loop.pacer.unthrottled(30) == pytest.approx(300)
+    loop.run(DAY - HOUR)
+    assert loop.rates[-1] < 0.02
+    assert loop.pacer.unthrottled(30) == 0
+
+
 def test_a_shape_of_little_traffic_stays_even() -> None:
     assert fed(3, lambda hour: evening(hour) / 5_000).version == -1
 

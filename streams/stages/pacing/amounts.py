@@ -49,7 +49,7 @@ def amounts_of(
 ) -> Amounts:
     """What a period may spend, as planned at `made_ms` with `spent` (millimicros) gone by then.
 
-    `limit` is what a shared budget allots, for a campaign that has none of its own.
+    `limit` is that of a campaign without a budget of its own (`limit_without_own`).
     """
     budget = settings.budget
     left = inf if budget.total_micros is None else budget.total_micros * 1_000 - valid_of(ledger.flight) + money.valid
@@ -143,19 +143,54 @@ def valid_of(sums: list[int]) -> int:
     return sums[0] - sums[1]
 
 
-def is_shared_only(settings: CampaignSettings) -> bool:
-    """Whether a shared budget is all that the campaign has."""
+def _has_own(settings: CampaignSettings) -> bool:
     budget = settings.budget
     is_own = budget.daily_micros is not None or budget.total_micros is not None
-    return not is_own and settings.pacing.period is PacingPeriod.DAY
+    return is_own or settings.pacing.period is not PacingPeriod.DAY
 
 
-def shared_limit(facts: Facts, day_ms: int) -> int:
+def is_shared_only(settings: CampaignSettings) -> bool:
+    """Whether a shared budget is all that the campaign has."""
+    return not _has_own(settings) and settings.budget.shared_budget_id is not None
+
+
+def is_paced(settings: CampaignSettings) -> bool:
+    """Whether anything limits what the campaign spends: a budget of its own or a shared one, or an account."""
+    budget = settings.budget
+    return bool(
+        budget.daily_micros
+        or budget.total_micros
+        or budget.session_micros
+        or budget.shared_budget_id
+        or settings.account_id
+    )
+
+
+def is_without_budget(settings: CampaignSettings) -> bool:
+    """Whether nothing but an account's balance limits what the campaign spends."""
+    return not _has_own(settings) and settings.budget.shared_budget_id is None
+
+
+def limit_without_own(settings: CampaignSettings, facts: Facts, day_ms: int) -> int:
+    """What a campaign without a budget of its own may spend on a day, millimicros; 0 for one that has one."""
+    if is_without_budget(settings):
+        return NO_LIMIT
+    return _shared_limit(facts, day_ms) if is_shared_only(settings) else 0
+
+
+def _shared_limit(facts: Facts, day_ms: int) -> int:
     """What the shared budget allots for the day, millimicros; 0 until it is told."""
     limits = [
         a.limit_micros for a in facts.allowances if a.pool is PoolKind.SHARED_BUDGET and a.day_start_ms is not None
     ]
     return max(0, min(limits)) * 1_000 if limits else 0
+
+
+def is_told(settings: CampaignSettings, facts: Facts) -> bool:
+    """Whether every pool that the campaign draws on has told it an allowance."""
+    told = {allowance.pool for allowance in facts.allowances}
+    is_balance_told = settings.account_id is None or PoolKind.BALANCE in told
+    return is_balance_told and (settings.budget.shared_budget_id is None or PoolKind.SHARED_BUDGET in told)
 
 
 def day_limit(facts: Facts, period: Period) -> int:

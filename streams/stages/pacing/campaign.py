@@ -17,7 +17,9 @@ from streams.stages.pacing.amounts import (
     day_limit,
     differs,
     is_shared_only,
-    shared_limit,
+    is_told,
+    is_without_budget,
+    limit_without_own,
     valid_of,
 )
 from streams.stages.pacing.billing import is_optimised, kernel_of, watched_inputs
@@ -83,8 +85,8 @@ class CampaignPacer:
 
     def add(self, settings: CampaignSettings, added: Added) -> None:
         """One tick's amounts of one origin pane, in any order."""
-        self.ledger.add(settings, added)
-        self._traffic.add(settings.billing, added)
+        credited = self.ledger.add(settings, added)
+        self._traffic.add(settings.billing, added._replace(credited_millimicros=credited))
         self.conversions += added.conversions
 
     def settings_changed(self, before: CampaignSettings | None, after: CampaignSettings, now_ms: int) -> None:
@@ -107,6 +109,8 @@ class CampaignPacer:
 
     def unthrottled(self, impressions: float) -> float:
         """What impressions of the last panes would have been at rate 1: what a `TrafficShape` learns from best."""
+        if self._now_ms < 0:  # no control yet: nothing is held back
+            return impressions
         return impressions / self.rate if self.rate >= LEAST_THROUGH else 0.0
 
     # The look
@@ -161,7 +165,7 @@ class CampaignPacer:
         self._close_before(period)
         if period.stage is Stage.RUNNING:
             self._think_over(settings, period, now, shape)
-            limit = shared_limit(facts, period.day_ms) if is_shared_only(settings) else 0
+            limit = limit_without_own(settings, facts, period.day_ms)
             if self._plan is None or self._is_stale or (limit != 0 and differs(limit, self._amounts.budget)):
                 self._make_plan(settings, period, now, shape, limit)
         elif period.kind == "live_session" and period.stage is Stage.ENDED:
@@ -221,7 +225,7 @@ class CampaignPacer:
         mode = settings.pacing.mode
         if mode is None:
             mode = PacingMode.AS_SOON_AS_POSSIBLE if is_session else PacingMode.TRAFFIC_SHAPED
-        if period.kind == "flight":
+        if period.kind == "flight" or is_without_budget(settings):
             return PacingMode.AS_SOON_AS_POSSIBLE
         if mode is PacingMode.TRAFFIC_SHAPED:
             is_known = shape.sessions.is_known(self._clock.creator_id) if is_session else self._is_shape_known(shape)
@@ -311,6 +315,7 @@ class CampaignPacer:
             curve=curve,
             lag_ms=lag,
             is_asap=mode is PacingMode.AS_SOON_AS_POSSIBLE,
+            is_told=is_told(settings, facts),
         )
 
     def _allowed(self, facts: Facts, period: Period, money: Money, in_flight: float) -> float:
@@ -319,7 +324,7 @@ class CampaignPacer:
         for allowance in facts.allowances:
             limit = allowance.limit_micros * 1_000
             if allowance.day_start_ms is None:
-                spent, flying = valid_of(self.ledger.ever), self._traffic.in_flight(inf)
+                spent, flying = self.ledger.paced, self._traffic.in_flight(inf)
             else:
                 spent, flying = self.ledger.money_of_day(period.day_ms).valid, in_flight
                 if allowance.day_start_ms < period.day_ms:
@@ -356,6 +361,8 @@ class CampaignPacer:
         if most < rate:
             rate = most
             reason = RateReason.ALLOWANCE if look.room >= look.allowed else RateReason.CLOSING
+        if not look.is_told and rate > 0.0:
+            rate, reason = min(rate, control.START_RATE), RateReason.NO_ALLOWANCE
         if look.is_exhausted:
             reason = RateReason.ALLOWANCE if look.budget <= 0 and is_shared_only(settings) else RateReason.EXHAUSTED
         if (is_blind or self._silence.is_held(look.now_ms)) and rate >= before:
@@ -366,6 +373,8 @@ class CampaignPacer:
         self._note_exhaustion(look)
         self._excess = self._excess_now(settings, look, plan)
         share = self._traffic.share_within(max(1, look.end_ms - look.now_ms))
+        is_open, has_budget = period.kind == "flight", not is_without_budget(settings)
+        foreseen = look if has_budget else control.within_allowance(look)
         return Decision(
             rate=self.rate,
             rate_when_stale=control.stale_rate(look, self.rate),
@@ -373,12 +382,12 @@ class CampaignPacer:
             period_kind=period.kind,
             period_start_ms=period.start_ms,
             period_end_ms=period.end_ms,
-            budget_micros=look.budget // 1_000,
-            plan_micros=self._amounts.plan // 1_000,
-            target_micros=target // 1_000,
+            budget_micros=look.budget // 1_000 if has_budget else 0,
+            plan_micros=self._amounts.plan // 1_000 if has_budget else 0,
+            target_micros=target // 1_000 if has_budget else 0,
             spend=self.money(period.kind, period.day_ms),
             in_flight_millimicros=int(look.in_flight),
-            forecast=forecast_of(look, self.rate, share, self._spread, period.kind == "flight"),
+            forecast=forecast_of(foreseen, self.rate, share, self._spread, is_open),
             demand_micros_per_h=int(look.value * look.supply_now * HOUR_MS / 1_000),
             exhausted_at_ms=self._exhausted_ms,
             is_learning=self._is_learning(settings),

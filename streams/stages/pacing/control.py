@@ -69,6 +69,8 @@ class Look(NamedTuple):
     lag_ms: float
     """How long after its carrier spend comes, in the mean."""
     is_asap: bool
+    is_told: bool
+    """Whether all pools have told their allowance; until then the rate is that of a slow start, at most."""
 
     @property
     def committed(self) -> float:
@@ -94,6 +96,12 @@ def least_room(look: Look) -> float:
     An event that costs more than half of the budget is let through all the same while half of it is left.
     """
     return max(min(look.unit, 0.5 * look.budget), SPENT_SHARE * look.budget)
+
+
+def within_allowance(look: Look) -> Look:
+    """Of a campaign without a budget: what allowances leave is all that it can spend."""
+    most = int(min(look.budget, look.spent + look.in_flight + max(0.0, look.allowed)))
+    return look._replace(budget=most, aim=most)
 
 
 def finish_ms(look: Look) -> int:

@@ -73,7 +73,8 @@ class Decision(NamedTuple):
     period_start_ms: int
     period_end_ms: int
     budget_micros: int
-    """What this period may spend: budget, over-delivery policy, caps of flight and period considered."""
+    """What this period may spend: budget, over-delivery policy, caps of flight and period considered. 0: there is no
+    budget, as for `plan_micros` and `target_micros`; an account's balance alone limits the spend."""
     plan_micros: int
     """The period's budget without over-delivery: what the plan's parts sum to."""
     target_micros: int

@@ -37,11 +37,19 @@ class Ledger:
         self._day = (0, 0)
         self._recent: dict[int, list[int]] = {}
 
-    def add(self, settings: CampaignSettings, added: Added) -> None:
-        """One pane's amounts. Cheap: a few additions, and a look at the calendar once a day."""
+    @property
+    def paced(self) -> int:
+        """Spend since ever as pacing sees it, millimicros: without the credits that came too late for it."""
+        return self.ever[0] - self.ever[1] + self.closed_credit
+
+    def add(self, settings: CampaignSettings, added: Added) -> int:
+        """One pane's amounts. Cheap: a few additions, and a look at the calendar once a day.
+
+        Returns what of its credits pacing may see, millimicros: none where their period has closed.
+        """
         gross, credited, origin = added.spend_millimicros, added.credited_millimicros, added.origin_ms
         if not gross and not credited:
-            return
+            return 0
         self.ever[0] += gross
         self.ever[1] += credited
         if origin < self.open_from_ms:
@@ -56,6 +64,7 @@ class Ledger:
         day[1] += credited
         if settings.pacing.period is PacingPeriod.LIVE_SESSION:
             self._add_to_session(origin, gross, credited)
+        return credited
 
     def day(self, start_ms: int) -> list[int]:
         """The entry of a local day; the oldest gives way."""
