@@ -24,6 +24,7 @@ from streams.stages.pacing.campaign import CampaignPacer
 from streams.stages.pacing.facts import Added, Decision, Facts
 from streams.stages.pacing.shape import TrafficShape
 from streams.state.campaigns import Version
+from streams.state.lull import Lull, Shown
 from streams.state.pacing_rows import alert_row, pacing_row
 from streams.state.windows import DAY, WINDOW_INDEX, Windows, day_bounds
 
@@ -101,6 +102,7 @@ class Held(msgspec.Struct):
     told: Told = Told()
     reported_ms: int = 0
     """When its spend was last reported to its pools, wall time."""
+    lull: Shown = msgspec.field(default_factory=Shown)
 
 
 class PacingDesk:
@@ -119,6 +121,7 @@ class PacingDesk:
         self.overdue_ms = 0
         """How much later than planned the last look came."""
         self._partition_alerts = PartitionAlerts(partition)
+        self._lull = Lull()
         self._turns: list[tuple[int, str]] = []
         """When each campaign is due, wall time: a heap."""
         self._allowances: dict[str, dict[str, Allowance]] = {}
@@ -213,8 +216,10 @@ class PacingDesk:
         held = self.held.get(campaign)
         if held is not None and is_paced(settings[campaign].settings):
             self.shape.add(origin_ms, held.pacer.unthrottled(impressions))
+            held.lull.at_ms = max(held.lull.at_ms, origin_ms)
         else:
             self.shape.add(origin_ms, impressions)
+            self._lull.free_ms = max(self._lull.free_ms, origin_ms)
 
     def add_cohort(self, campaign: str, click_hour_ms: int, age_bucket_ms: int, conversions: int) -> None:
         """Conversions by the hour of their click and their age."""
@@ -232,10 +237,13 @@ class PacingDesk:
         silent = {source: world.last_heard[source] for source in Input if source in world.unknown}
         facts = PartitionFacts(world.now_ms, world.wall_ms, self.partition, silent, world.is_catching_up)
         self._tell(self._partition_alerts.evaluate(facts), looked)
+        is_silent = Input.IMPRESSIONS in world.unknown
+        paced = (held.lull for held in self.held.values())
+        now_ms = self._lull.look(world.now_ms, world.wall_ms, is_silent, world.is_catching_up, paced)
         due = self._due(world.wall_ms)
         self.overdue_ms = world.wall_ms - due[0][0] if due else 0
         for _, campaign in due:
-            self._look_at(campaign, world, looked)
+            self._look_at(campaign, world, now_ms, looked)
             heappush(self._turns, (self._next_turn(campaign, world.wall_ms), campaign))
         return looked
 
@@ -255,21 +263,27 @@ class PacingDesk:
         """Whether a tick at this time would look at a campaign."""
         return bool(self._turns) and self._turns[0][0] <= wall_ms
 
-    def _look_at(self, campaign: str, world: World, looked: Looked) -> None:
+    def _look_at(self, campaign: str, world: World, now_ms: int, looked: Looked) -> None:
         held, settings = self.held[campaign], world.settings[campaign].settings
         known = self._allowances.get(campaign, {})
         allowances = tuple(known[name] for name in _pools(settings) if name in known)
         decision = None
         unknown = world.unknown | {Input.IMPRESSIONS} if world.is_catching_up else world.unknown
+        is_lull = self._lull.is_on and held.pacer.rate == 0.0
+        if is_lull:
+            unknown = frozenset()  # nothing comes because nothing is let through: what is 0 may begin again
+        else:
+            now_ms = world.now_ms
         if is_paced(settings):
             session = self._sessions.get(campaign)
-            facts = Facts(world.now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, session)
+            facts = Facts(now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, session, is_lull)
             decision = held.pacer.evaluate(settings, facts, self.shape)
+            held.lull.decided(decision.rate, now_ms)
             looked.controls.append(self._control(campaign, decision, world.wall_ms))
-            now = (world.now_ms // 60_000, decision.reason.value, decision.spend.valid, world.wall_ms)
+            now = (now_ms // 60_000, decision.reason.value, decision.spend.valid, world.wall_ms)
             if held.told.is_outdated(*now):
                 held.told = Told(*now)
-                row = pacing_row(self.log_epoch, self.partition, settings, world.now_ms, decision)
+                row = pacing_row(self.log_epoch, self.partition, settings, now_ms, decision)
                 looked.rows[Table.PACING].append(row)
         held.decision = decision
         is_alive = Input.IMPRESSIONS not in world.unknown
@@ -287,7 +301,7 @@ class PacingDesk:
         self._tell(held.alerts.evaluate(settings, told), looked)
         if world.wall_ms >= held.reported_ms + REPORT_MS:
             held.reported_ms = world.wall_ms
-            looked.reports.extend(self._reports(campaign, held, world))
+            looked.reports.extend(self._reports(campaign, held, world, now_ms))
 
     def _tell(self, alerts: list[Alert], looked: Looked) -> None:
         for alert in alerts:
@@ -314,7 +328,7 @@ class PacingDesk:
             decided_ms=wall_ms,
         )
 
-    def _reports(self, campaign: str, held: Held, world: World) -> list[SpendReport]:
+    def _reports(self, campaign: str, held: Held, world: World, now_ms: int) -> list[SpendReport]:
         """One for each pool that the campaign draws on."""
         settings = world.settings[campaign].settings
         pools = _pools(settings)
@@ -322,8 +336,9 @@ class PacingDesk:
             return []
         decision = held.decision
         in_flight = decision.in_flight_millimicros if decision else 0
-        day_start, _ = day_bounds(world.now_ms, settings.time_zone)
-        day = world.windows.totals(campaign, DAY)[_SPEND]
+        day_start, _ = day_bounds(now_ms, settings.time_zone)
+        is_of_events = world.now_ms >= day_start  # in a lull time goes on, and no event has told of the day yet
+        day, hour = (world.windows.totals(campaign, name)[_SPEND] if is_of_events else 0 for name in (DAY, "1h"))
         known = self._allowances.get(campaign, {})
         found = []
         for name, (kind, pool) in pools.items():
@@ -339,10 +354,10 @@ class PacingDesk:
                     day_start_ms=day_start,
                     day_spend_micros=(day + in_flight) // 1000,
                     demand_micros_per_h=decision.demand_micros_per_h if decision else 0,
-                    spend_last_hour_micros=max(0, world.windows.totals(campaign, "1h")[_SPEND] // 1000),
+                    spend_last_hour_micros=max(0, hour // 1000),
                     baseline_micros=allowance.baseline_micros if allowance else 0,
                     baseline_as_of_ms=allowance.as_of_ms if allowance else 0,
-                    at_ms=world.now_ms,
+                    at_ms=now_ms,
                 )
             )
         return found
@@ -357,12 +372,13 @@ class PacingDesk:
             "firing": [msgspec.to_builtins(alert) for alert in self.firing.values()],
             "told": list(self.told.items()),
             "partition_alerts": self._partition_alerts.snapshot(),
+            "lull": self._lull.snapshot(),
             "turns": sorted(self._turns),
             "allowances": [[msgspec.to_builtins(a) for a in pools.values()] for pools in self._allowances.values()],
             "sessions": [msgspec.to_builtins(session) for session in self._sessions.values()],
             "staged": [(type(n) is LiveSession, msgspec.to_builtins(n)) for n in self._staged],
             "campaigns": [
-                (campaign, h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
+                (campaign, h.lull.snapshot(), h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
                 for campaign, h in self.held.items()
             ],
         }
@@ -375,6 +391,7 @@ class PacingDesk:
         self.firing = {alert.alert_id: alert for alert in msgspec.convert(snapshot["firing"], list[Alert])}
         self.told = {(kind, state): count for (kind, state), count in snapshot["told"]}
         self._partition_alerts.restore(snapshot["partition_alerts"])
+        self._lull.restore(snapshot["lull"])
         self._turns = [(due, campaign) for due, campaign in snapshot["turns"]]
         heapify(self._turns)  # an earlier version kept them in the order of their looks
         pools = [msgspec.convert(pools, list[Allowance]) for pools in snapshot["allowances"]]
@@ -386,10 +403,9 @@ class PacingDesk:
             for is_session, notice in snapshot["staged"]
         ]
         self.held = {}
-        for campaign, *kept in snapshot["campaigns"]:
-            told, reported_ms, pacer, alerts = kept[-4:]  # an earlier version kept the spend since ever in front
+        for campaign, shown, told, reported_ms, pacer, alerts in snapshot["campaigns"]:
             held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
-            held.told, held.reported_ms = Told(*told), reported_ms
+            held.told, held.reported_ms, held.lull = Told(*told), reported_ms, Shown(*shown)
             held.pacer.restore(pacer)
             held.alerts.restore(alerts)
 

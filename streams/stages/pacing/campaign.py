@@ -127,6 +127,8 @@ class CampaignPacer:
         if period.stage is not Stage.RUNNING:
             return self._stopped(settings, period)
         look = self._look(settings, facts, period, now, shape)
+        if facts.is_lull:
+            look = look._replace(supply_now=0.0)
         return self._decide(settings, period, look, elapsed, is_blind, is_unknown)
 
     def _hear(

@@ -27,7 +27,8 @@ class Facts(NamedTuple):
     """The world of one campaign at one look, about every five seconds of wall time."""
 
     now_ms: int
-    """Event time of the partition: that of its newest event. Does not go back; stands while everything is silent."""
+    """Event time of the partition: that of its newest event. Does not go back; stands while everything is silent, but
+    goes on in a lull."""
     wall_ms: int
     """The tick's wall time: decides nothing but a control's validity."""
     unknown: frozenset[Input]
@@ -38,6 +39,8 @@ class Facts(NamedTuple):
     """The latest of each pool that the campaign draws on."""
     session: LiveSession | None = None
     """The campaign's latest live session record that happened by `now_ms`."""
+    is_lull: bool = False
+    """Nothing comes because nothing is let through: a new period may begin, and nothing is known of its traffic."""
 
 
 class Money(NamedTuple):
