@@ -234,12 +234,13 @@ class PacingDesk:
         looked = Looked()
         if world.now_ms < 0:
             return looked
-        silent = {source: world.last_heard[source] for source in Input if source in world.unknown}
-        facts = PartitionFacts(world.now_ms, world.wall_ms, self.partition, silent, world.is_catching_up)
-        self._tell(self._partition_alerts.evaluate(facts), looked)
         is_silent = Input.IMPRESSIONS in world.unknown
         paced = (held.lull for held in self.held.values())
         now_ms = self._lull.look(world.now_ms, world.wall_ms, is_silent, world.is_catching_up, paced)
+        missed = frozenset[Input]() if self._lull.is_on else world.unknown
+        silent = {source: world.last_heard[source] for source in Input if source in missed}
+        facts = PartitionFacts(world.now_ms, world.wall_ms, self.partition, silent, world.is_catching_up)
+        self._tell(self._partition_alerts.evaluate(facts), looked)
         due = self._due(world.wall_ms)
         self.overdue_ms = world.wall_ms - due[0][0] if due else 0
         for _, campaign in due:

@@ -137,6 +137,13 @@ def test_a_campaign_that_has_spent_its_day_begins_the_next_though_nobody_else_te
     assert evening.controls[-1].spend_micros == 6_000_000
 
 
+def test_a_lull_alarms_nobody() -> None:
+    evening = spent_by_evening()
+    told = len(evening.alerts)
+    sleep_until(evening, 23)
+    assert [alert.kind for alert in evening.alerts[told:]] == []
+
+
 def test_whoever_begins_again_after_a_lull_waits_for_impressions() -> None:
     evening = spent_by_evening()
     sleep_until(evening, 24)
