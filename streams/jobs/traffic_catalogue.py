@@ -17,7 +17,7 @@ from streams.accounts import Account
 from streams.campaigns import CampaignSettings
 from streams.events import ConversionType
 from streams.jobs.traffic_agents import agent_of
-from streams.jobs.traffic_money import CPM, shared_money, supply_of, with_money
+from streams.jobs.traffic_money import CPM, ON_ACCOUNT, shared_money, supply_of, with_money
 from streams.jobs.traffic_networks import Whereabouts
 from streams.jobs.traffic_profile import TrafficProfile
 
@@ -177,11 +177,16 @@ def _settings(profile: TrafficProfile, index: int) -> CampaignSettings:
         name=f"Live shop {index + 1}" if index == 0 else f"Campaign {index + 1}",
         advertiser_id=f"adv-{index // 2 + 1:04d}",
         agency_id=f"agency-{index % 3 + 1}",
-        account_id=f"acc-{index // 2 + 1:04d}",
+        account_id=_account(index) if index in ON_ACCOUNT else None,  # one without a balance would be held at a tenth
         currency=currency,
         time_zone=zone,
         goal=_GOALS[index % len(_GOALS)],
     )
+
+
+def _account(index: int) -> str:
+    """Whose money the campaign at this rank spends, as its events say."""
+    return f"acc-{index // 2 + 1:04d}"
 
 
 def _money_and_zone(profile: TrafficProfile, index: int) -> tuple[str, str]:
@@ -264,7 +269,7 @@ def _creative_fragment(
         "currency": settings.currency,
     }
     if profile.detail == "full":
-        fields["account_id"] = settings.account_id or ""
+        fields["account_id"] = _account(index)
         fields["advertiser_id"] = settings.advertiser_id or ""
         fields["shop_id"] = f"shop-{index // 2 + 1:04d}"
         fields["product_id"] = f"product-{settings.campaign_id}"

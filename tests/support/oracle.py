@@ -119,7 +119,8 @@ class Oracle:
         found: set[str] = set()
         for partition, ticks in self.ticks.items():
             documents = [tick.document for tick in ticks]
-            found |= Desk(documents, rules_by_tick(documents), self._sound(EVIDENCE_TOPIC, partition)).run()
+            evidence = self._sound(EVIDENCE_TOPIC, partition)
+            found |= Desk(documents, rules_by_tick(documents), evidence, len(self.logs.journals)).run()
         return found
 
     def _sound(self, topic: str, partition: int) -> list[RawRecord]:

@@ -58,8 +58,13 @@ class Desk:
     """One partition's publishers, over its ticks."""
 
     def __init__(
-        self, ticks: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]], evidence: Sequence[RawRecord]
+        self,
+        ticks: Sequence[Mapping[str, Any]],
+        rules: Sequence[Mapping[str, Any]],
+        evidence: Sequence[RawRecord],
+        partitions: int,
     ) -> None:
+        self.partitions = partitions
         self.db = sqlite3.connect(":memory:")
         self.db.execute(HELD)
         self.db.execute("CREATE INDEX by_click ON held (click)")
@@ -98,6 +103,8 @@ class Desk:
                 )
 
     def _decide(self, k: int, invalid: Mapping[str, Any]) -> None:
+        if len(self._said) < self.partitions:
+            return  # somebody has said nothing yet
         heard = [said for said in self._said.values() if not said[3]]
         least = min if heard else max
         heard = heard or list(self._said.values())

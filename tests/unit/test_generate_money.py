@@ -119,7 +119,7 @@ def test_two_campaigns_share_a_budget_and_two_an_account_that_fit_them(tmp_path:
     assert isinstance(balance, AccountBalance)
     sharing = [c for c in campaigns if c.budget.shared_budget_id == shared.shared_budget_id]
     assert [campaigns.index(campaign) for campaign in sharing] == list(SHARED)
-    assert len([c for c in campaigns if c.account_id == balance.account_id]) == 2
+    assert [c.account_id for c in campaigns if c.account_id] == [balance.account_id] * 2
     assert balance.as_of_ms == NOON_MS
     file = tmp_path / "all.yaml"
     documents = {name: msgspec.to_builtins(list(found)) for name, found in _both(campaigns).items()}
