@@ -100,7 +100,7 @@ def summed_up(loops: list[dict[str, Any]], weeks: list[dict[str, Any]]) -> Figur
 
 async def run(quick: bool) -> Figures:
     """Both simulations, in as many processes as there are processors."""
-    seeds, count, days, quiet = ((11,), 16, 2, 6) if quick else ((11, 12), 60, 3, 60)
+    seeds, count, days, quiet = ((11,), 16, 2, 6) if quick else ((11, 12, 13, 14), 60, 3, 60)
     with ProcessPoolExecutor(max_workers=max(1, min(2, os.cpu_count() or 1))) as pool:
         loops = [pool.submit(closed_loop, seed, count, days) for seed in seeds]
         weeks = [pool.submit(quiet_weeks, seed, quiet) for seed in seeds]

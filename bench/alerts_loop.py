@@ -15,7 +15,7 @@ from streams.events import Input
 from streams.rules import DAY_MS, HOUR_MS
 from streams.signals import Alert, Allowance, PoolKind
 from streams.stages.alerting.campaign import CampaignAlerts
-from streams.stages.alerting.facts import AlertFacts, PartitionFacts
+from streams.stages.alerting.facts import AlertFacts, InvalidCounts, PartitionFacts
 from streams.stages.alerting.partition import PartitionAlerts
 from streams.stages.pacing.campaign import CampaignPacer
 from streams.stages.pacing.facts import Added, Decision, Facts
@@ -26,6 +26,7 @@ from streams.terms import BillingModel, PacingMode
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 HISTORY_DAYS: Final = 21
+JUDGED: Final = ("clicks", "impressions")
 PANES_AN_HOUR: Final = HOUR_MS // PANE_MS
 Note = Callable[[Step, list[Alert]], None]
 """Takes one step's changes."""
@@ -45,7 +46,7 @@ class Loop:
         self.partition = PartitionAlerts(0)
         self.shape = TrafficShape()
         self.injected: list[Injected] = []
-        self.gross: Ints = np.zeros((PANES_AN_HOUR, count), dtype=np.int64)
+        self.gross: dict[str, Ints] = {name: np.zeros((PANES_AN_HOUR, count), dtype=np.int64) for name in JUDGED}
         self.spend: Ints = np.zeros((PANES_AN_HOUR, count), dtype=np.int64)
         self.left: Floats = np.array([30.0 * self._daily(index) for index in range(count)])
         self.drained: list[int] = []
@@ -173,10 +174,12 @@ class Loop:
         rates = np.zeros(self.count)
         facts = Facts(step.now_ms, step.now_ms + 2_000, step.unknown, False)
         at = self.market.pane % PANES_AN_HOUR
-        self.gross[at] = step.counts["impressions"] + step.counts["clicks"]
+        for name, counts in self.gross.items():
+            counts[at] = step.counts[name]
         self.spend[at] = step.counts["spend_millimicros"] // 1_000
         self.left -= self.spend[at]
-        burns, gross = self.spend.sum(axis=0).tolist(), self.gross.sum(axis=0).tolist()
+        burns = self.spend.sum(axis=0).tolist()
+        gross = list(zip(*(self.gross[name].sum(axis=0).tolist() for name in JUDGED), strict=True))
         cohorts = self._cohorts(step)
         for change in step.changes:
             self.pacers[change.campaign].settings_changed(change.before, change.after, step.now_ms)
@@ -209,7 +212,7 @@ class Loop:
         self.held = []
         return told
 
-    def _facts(self, step: Step, index: int, decision: Decision, burn: int, gross: int) -> AlertFacts:
+    def _facts(self, step: Step, index: int, decision: Decision, burn: int, gross: tuple[int, int]) -> AlertFacts:
         allowance = Allowance(
             campaign_id=self.settings[index].campaign_id,
             pool=PoolKind.BALANCE,
@@ -225,7 +228,7 @@ class Loop:
             if incident.kind == "invalid" and incident.campaign == index:
                 overlap = min(step.now_ms, incident.end_ms) - max(step.now_ms - HOUR_MS, incident.start_ms)
                 share += 0.4 * max(0, overlap) / HOUR_MS
-        invalid = (int(gross * share), gross)
+        invalid = InvalidCounts(*((int(count * share), count) for count in gross))
         return AlertFacts(
             step.now_ms, step.now_ms + 2_000, 0, step.unknown, False, decision, (allowance,), True, invalid
         )

@@ -3,6 +3,7 @@
 import msgspec
 import numpy as np
 
+from bench.alerts import closed_loop
 from bench.alerts_judge import RESOLUTION_MS, Judge
 from bench.alerts_loop import Loop
 from bench.market import Incident
@@ -35,3 +36,9 @@ def test_a_stall_is_true_where_the_market_brought_nothing_for_as_long() -> None:
     true = [at for at, is_true in judged if is_true]
     assert min(true) == begins + stalled_ms - RESOLUTION_MS
     assert max(true) == begins + stalled_ms + MINUTE_MS
+
+
+def test_a_day_of_the_loop_is_judged() -> None:
+    result = closed_loop(seed=5, count=2, days=1)
+    assert result["campaign_weeks"] >= 0
+    assert set(result["found"]) <= set(result["injected"])
