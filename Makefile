@@ -21,9 +21,8 @@ install: $(INSTALLED)
 demo: install
 	$(BIN)/campaign-streams demo $(ARGS)
 
-# A file's tests share a process: servers are started once for it. One process more than there are processors, for the
-# end-to-end tests wait for servers a fifth of the time.
-JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# A file's tests share a process: servers are started once for it.
+JOBS ?= auto
 test: install
 	$(BIN)/pytest --numprocesses $(JOBS) $(ARGS)
 
