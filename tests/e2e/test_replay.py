@@ -62,12 +62,22 @@ print(json.dumps([start._asdict() for start in summary.starts]))
 """
 """`campaign-streams replay` rounds to minutes."""
 KEEPING_EVERY_STEP = """
+import time
 from streams.cli import main
 from streams.jobs import replay, replay_steps
+from streams.jobs.replay_progress import ReplayFolder
 
+def keep(folder, partition, data, keep=ReplayFolder.keep):
+    keep(folder, partition, data)
+    while (folder.path.parent.parent / "HOLD").exists():
+        time.sleep(0.01)
+
+ReplayFolder.keep = keep
 replay.SAVE_EVERY_S = replay_steps.SAVE_EVERY_S = 0.0
 main()
 """
+HOLD = "HOLD"
+"""While a file of this name lies in the state directory, a replay stands still where it has kept a step."""
 KILLS = 2
 
 
@@ -185,10 +195,13 @@ async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str)
 
     What it is resumed from is therefore never the beginning.
     """
-    rng, kept = Random(seed_of("replay")), Path(settings["WORKER__STATE_DIR"]) / "runs" / name
+    rng, hold = Random(seed_of("replay")), Path(settings["WORKER__STATE_DIR"]) / HOLD
+    kept = hold.parent / "runs" / name
+    hold.touch()
     child = await begun(settings, "replay", *WHOLE, "--run", name)
     await until(lambda: bool(states(kept)))
     os.killpg(child.pid, signal.SIGINT)
+    hold.unlink()
     _, errors = await asyncio.wait_for(child.communicate(), 30)
     assert f"--resume {name} goes on" in errors.decode()
     told = await command(settings, "replay", "--resume", name, "--dry-run")

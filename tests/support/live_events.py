@@ -163,12 +163,13 @@ class TransactionalLoad:
         await producer.begin_transaction()
         sent = [await self._send(producer, ABORTED if is_aborted else COMMITTED) for _ in range(self._size())]
         values = [value for value, _ in sent]
+        # What failed is not promised; and what the client still tries to send after an abort (flushing is not enough)
+        # would stand outside of any transaction, and be committed with the next one.
+        await asyncio.gather(*(acknowledged for _, acknowledged in sent))
         if is_aborted:
-            await producer.flush()  # so that there is something to abort
             await producer.abort_transaction()
             self.aborted += 1
         else:
-            await asyncio.gather(*(acknowledged for _, acknowledged in sent))  # what failed is not promised
             await producer.commit_transaction()
             self.committed += 1
             self.promised += values
