@@ -1,4 +1,4 @@
-"""Brokers for the tests: one of each kind for the whole run, started when a test first asks for it.
+"""Brokers and ClickHouse for the tests: one of each kind for the whole run, started when a test first asks for it.
 
 And what makes the run shorter: the order of the files, and a garbage collector that leaves the tests themselves alone.
 """
@@ -16,6 +16,9 @@ from streams.adapters.embedded_broker import EmbeddedBroker
 from streams.settings import KafkaSettings
 from tests.support.apache_kafka import ApacheKafka, started_or_skipped
 from tests.support.brokers import BROKERS, settings_of
+from tests.support.chdb_engine import chdb_settings, migrated_settings, running_engine
+
+__all__ = ["chdb_settings", "migrated_settings", "running_engine"]
 
 settings.register_profile("same", derandomize=True)
 settings.register_profile("random", print_blob=True)

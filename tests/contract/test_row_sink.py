@@ -13,7 +13,7 @@ from streams.errors import SinkUnavailable
 from streams.ports import RowSink
 from streams.records import COLUMNS, KEY_COLUMNS, Row, Table
 from streams.settings import ClickHouseSettings
-from tests.support.chdb_engine import chdb_settings, empty_tables, migrated_settings  # noqa: F401
+from tests.support.chdb_engine import empty_tables
 from tests.support.clickhouse_http import ClickHouseHttp
 from tests.support.rows import PANE_S, make_blocks, make_row, stored_rows
 
@@ -227,7 +227,7 @@ async def test_the_sink_in_memory_fails_as_told_and_then_recovers(fault: Fault, 
 
 
 async def test_a_sink_that_was_not_started_connects_by_itself_and_says_what_is_missing(
-    chdb_settings: ClickHouseSettings,  # noqa: F811
+    chdb_settings: ClickHouseSettings,
 ) -> None:
     sink = ClickHouseSink(chdb_settings)
     with pytest.raises(Exception, match="migrations"):

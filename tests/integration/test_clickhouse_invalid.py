@@ -9,7 +9,6 @@ import pytest
 
 from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
-from tests.support.chdb_engine import migrated_settings  # noqa: F401
 from tests.support.clickhouse_views import Database
 from tests.support.rows import make_row
 
@@ -23,7 +22,7 @@ LEAD = 20_000
 
 
 @pytest.fixture
-async def database(migrated_settings: ClickHouseSettings) -> AsyncIterator[Database]:  # noqa: F811
+async def database(migrated_settings: ClickHouseSettings) -> AsyncIterator[Database]:
     async with Database(migrated_settings) as opened:
         yield opened
 

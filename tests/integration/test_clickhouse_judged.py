@@ -13,7 +13,6 @@ from streams.settings import ClickHouseSettings
 from streams.state.inputs import Batch
 from streams.topics import VERDICTS
 from streams.verdicts import Decision, Review
-from tests.support.chdb_engine import migrated_settings  # noqa: F401
 from tests.support.clickhouse_views import Database
 from tests.unit.given import MINUTE, SECOND, T0, Fed, document, quick_rules, record
 
@@ -25,7 +24,7 @@ VIEWS = ("campaign_totals", "campaign_days", "campaign_minutes", "invalid_traffi
 
 
 @pytest.fixture
-async def database(migrated_settings: ClickHouseSettings) -> AsyncIterator[Database]:  # noqa: F811
+async def database(migrated_settings: ClickHouseSettings) -> AsyncIterator[Database]:
     async with Database(migrated_settings) as opened:
         yield opened
 

@@ -14,7 +14,6 @@ from streams.commands.query import as_csv, as_json, as_table
 from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
 from streams.signals import RateReason
-from tests.support.chdb_engine import chdb_settings, migrated_settings  # noqa: F401
 from tests.support.clickhouse_views import Database
 from tests.support.rows import PANE_S, make_row
 
@@ -28,7 +27,7 @@ TOLD_APART = "gross_spend_micros, spend_micros, credited_micros, invalid_spend_m
 
 
 @pytest.fixture
-async def database(migrated_settings: ClickHouseSettings) -> AsyncIterator[Database]:  # noqa: F811
+async def database(migrated_settings: ClickHouseSettings) -> AsyncIterator[Database]:
     async with Database(migrated_settings) as opened:
         yield opened
 
@@ -117,7 +116,7 @@ async def test_spend_beyond_64_bits_of_thousandths_does_not_wrap(database: Datab
 
 @pytest.mark.parametrize("view", SPENDING_VIEWS)
 async def test_every_format_shows_huge_spend_as_a_whole_number(
-    migrated_settings: ClickHouseSettings,  # noqa: F811
+    migrated_settings: ClickHouseSettings,
     view: str,
 ) -> None:
     async with Database(migrated_settings) as database:

@@ -12,12 +12,12 @@ from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits
 from streams.errors import ConfigurationError, QueryRefused
 from streams.records import Table
 from streams.settings import ClickHouseSettings
-from tests.support.chdb_engine import chdb_settings, migrated_settings, new_settings  # noqa: F401
+from tests.support.chdb_engine import new_settings
 from tests.support.rows import make_row
 
 
 @pytest.fixture
-async def reader(migrated_settings: ClickHouseSettings) -> AsyncIterator[ClickHouseReader]:  # noqa: F811
+async def reader(migrated_settings: ClickHouseSettings) -> AsyncIterator[ClickHouseReader]:
     opened = ClickHouseReader(migrated_settings)
     yield opened
     await opened.close()
@@ -78,7 +78,7 @@ async def test_comments_and_a_last_semicolon_do_no_harm(reader: ClickHouseReader
 )
 async def test_what_is_no_question_is_refused_and_changes_nothing(
     reader: ClickHouseReader,
-    migrated_settings: ClickHouseSettings,  # noqa: F811
+    migrated_settings: ClickHouseSettings,
     tmp_path: Path,
     sql: str,
 ) -> None:
@@ -136,7 +136,7 @@ async def test_an_enormous_text_is_refused(reader: ClickHouseReader) -> None:
         await reader.query("SELECT 1 -- " + "x" * 200_000)
 
 
-async def test_a_database_that_does_not_exist_is_not_made_by_asking(chdb_settings: ClickHouseSettings) -> None:  # noqa: F811
+async def test_a_database_that_does_not_exist_is_not_made_by_asking(chdb_settings: ClickHouseSettings) -> None:
     missing = new_settings()
     reader = ClickHouseReader(missing)
     with pytest.raises(ConfigurationError, match="start a worker first"):
@@ -165,7 +165,7 @@ def test_a_directory_that_a_worker_holds_is_said_to_be_held(tmp_path: Path) -> N
 
 
 def test_a_second_directory_in_one_process_is_refused_by_name(
-    migrated_settings: ClickHouseSettings,  # noqa: F811 - keeps this process's engine running
+    migrated_settings: ClickHouseSettings,  # keeps this process's engine running
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ConfigurationError, match="use one directory"):

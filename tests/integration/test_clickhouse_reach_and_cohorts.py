@@ -11,7 +11,6 @@ from streams.records import Table
 from streams.rules import DAY_MS, HOUR_MS, Rules
 from streams.settings import ClickHouseSettings
 from streams.stages.count import AGE_BUCKETS_MS
-from tests.support.chdb_engine import migrated_settings  # noqa: F401
 from tests.support.clickhouse_views import Database
 from tests.support.rows import PANE_S, make_row
 
@@ -22,7 +21,7 @@ SPAN = 2**64
 
 
 @pytest.fixture
-async def database(migrated_settings: ClickHouseSettings) -> AsyncIterator[Database]:  # noqa: F811
+async def database(migrated_settings: ClickHouseSettings) -> AsyncIterator[Database]:
     async with Database(migrated_settings) as opened:
         yield opened
 

@@ -11,7 +11,7 @@ from streams.adapters.clickhouse_runs import TABLES, TIMED_BY
 from streams.errors import ConfigurationError
 from streams.records import COLUMNS, KEY_COLUMNS, MEASURES, Table
 from streams.settings import ClickHouseSettings
-from tests.support.chdb_engine import chdb_settings, migrated_settings, new_settings  # noqa: F401
+from tests.support.chdb_engine import new_settings
 from tests.support.rows import make_row
 
 VIEWS = {
@@ -37,14 +37,14 @@ TWINS = ("run_", "shown_")
 
 
 @pytest.fixture
-def client(migrated_settings: ClickHouseSettings) -> Iterator[Any]:  # noqa: F811
+def client(migrated_settings: ClickHouseSettings) -> Iterator[Any]:
     opened = connect(migrated_settings)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def empty(chdb_settings: ClickHouseSettings) -> Iterator[Any]:  # noqa: F811
+def empty(chdb_settings: ClickHouseSettings) -> Iterator[Any]:
     opened = connect(chdb_settings)
     yield opened
     opened.close()
@@ -189,7 +189,7 @@ def test_a_database_made_by_other_files_is_refused(empty: Any) -> None:
 
 
 async def test_starting_the_sink_makes_a_missing_database_and_its_schema(
-    chdb_settings: ClickHouseSettings,  # noqa: F811 - keeps the engine running
+    chdb_settings: ClickHouseSettings,  # keeps the engine running
 ) -> None:
     settings = new_settings()
     sink = ClickHouseSink(settings)
@@ -202,7 +202,7 @@ async def test_starting_the_sink_makes_a_missing_database_and_its_schema(
     client.close()
 
 
-async def test_a_table_that_lacks_a_column_is_named_with_its_remedy(chdb_settings: ClickHouseSettings) -> None:  # noqa: F811
+async def test_a_table_that_lacks_a_column_is_named_with_its_remedy(chdb_settings: ClickHouseSettings) -> None:
     sink = ClickHouseSink(chdb_settings)
     await sink.start()
     client = connect(chdb_settings)

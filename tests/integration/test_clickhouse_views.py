@@ -8,7 +8,7 @@ import pytest
 from streams.records import Table
 from streams.settings import ClickHouseSettings
 from streams.stages.rates import wilson
-from tests.support.chdb_engine import chdb_settings, empty_tables, migrated_settings  # noqa: F401
+from tests.support.chdb_engine import empty_tables
 from tests.support.clickhouse_views import Database
 from tests.support.rows import PANE_S, make_row
 
@@ -16,7 +16,7 @@ PANES, REPORTS, CAMPAIGNS, LEDGER = Table.PANES, Table.REPORTS, Table.CAMPAIGNS,
 
 
 @pytest.fixture
-async def database(migrated_settings: ClickHouseSettings) -> AsyncIterator[Database]:  # noqa: F811
+async def database(migrated_settings: ClickHouseSettings) -> AsyncIterator[Database]:
     async with Database(migrated_settings) as opened:
         yield opened
 
@@ -223,7 +223,7 @@ async def test_the_ledger_balances(database: Database) -> None:
 
 
 async def test_what_has_left_the_decision_grain_counts_from_the_report_grain_and_nothing_counts_twice(
-    chdb_settings: ClickHouseSettings,  # noqa: F811
+    chdb_settings: ClickHouseSettings,
 ) -> None:
     minute = PANE_S - PANE_S % 60
     empty_tables(chdb_settings)

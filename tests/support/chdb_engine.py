@@ -1,9 +1,6 @@
 """One embedded ClickHouse for all tests of a process: a process can hold only one engine directory.
 
-Tests share the directory, and each has a database of its own. Import the fixtures, or name this module in
-`pytest_plugins`:
-
-    from tests.support.chdb_engine import chdb_settings, migrated_settings  # noqa: F401
+Tests share the directory, and each has a database of its own, or an empty one: `chdb_settings`, `migrated_settings`.
 """
 
 import atexit
@@ -38,11 +35,19 @@ def new_settings(**overrides: object) -> ClickHouseSettings:
     return ClickHouseSettings(dsn=dsn, **overrides)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def running_engine() -> Iterator[None]:
+    """Keeps the engine running from one test of a module to the next: starting it takes longer than most of them."""
+    keeper = connect(_shared_settings())
+    yield
+    keeper.close()
+
+
 @pytest.fixture
-def chdb_settings() -> Iterator[ClickHouseSettings]:
+def chdb_settings(running_engine: None) -> Iterator[ClickHouseSettings]:
     """An empty database of its own, dropped afterwards. It is created by whoever connects first."""
     settings = new_settings()
-    keeper = connect(settings)  # keeps the engine running while the test opens and closes clients
+    keeper = connect(settings)
     yield settings
     keeper.command(f"DROP DATABASE IF EXISTS {keeper.database}")
     keeper.close()
@@ -68,10 +73,8 @@ def _shared_settings() -> ClickHouseSettings:
 
 
 @pytest.fixture
-def migrated_settings() -> Iterator[ClickHouseSettings]:
+def migrated_settings(running_engine: None) -> ClickHouseSettings:
     """A database with this version's schema and no rows, used by one test after the other."""
     settings = _shared_settings()
-    keeper = connect(settings)
     empty_tables(settings)
-    yield settings
-    keeper.close()
+    return settings

@@ -21,7 +21,6 @@ from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
 from streams.state import flags as state_flags
 from streams.verdicts import Decision, FlagState, Review, decode_word
-from tests.support.chdb_engine import chdb_settings, migrated_settings  # noqa: F401
 from tests.support.clickhouse_views import Database
 from tests.support.rows import make_row
 
@@ -44,7 +43,7 @@ class ReaderAsker:
 
 @pytest.fixture
 async def database(
-    migrated_settings: ClickHouseSettings,  # noqa: F811
+    migrated_settings: ClickHouseSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Database]:
     monkeypatch.setattr(asking, "asker_for", lambda _: ReaderAsker(migrated_settings))

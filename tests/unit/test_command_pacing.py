@@ -15,7 +15,6 @@ from streams.commands import asking, pacing
 from streams.errors import ConfigurationError
 from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
-from tests.support.chdb_engine import chdb_settings, migrated_settings  # noqa: F401
 from tests.support.clickhouse_views import Database
 from tests.support.rows import make_row
 
@@ -42,7 +41,7 @@ class ReaderAsker:
 
 @pytest.fixture
 async def database(
-    migrated_settings: ClickHouseSettings,  # noqa: F811
+    migrated_settings: ClickHouseSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Database]:
     monkeypatch.setattr(asking, "asker_for", lambda _: ReaderAsker(migrated_settings))
@@ -252,7 +251,7 @@ async def test_two_campaigns_of_one_name_are_told_apart_by_id(database: Database
 
 
 async def test_a_database_of_an_older_version_is_told_with_its_remedy(
-    chdb_settings: ClickHouseSettings,  # noqa: F811
+    chdb_settings: ClickHouseSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(asking, "asker_for", lambda _: ReaderAsker(chdb_settings))

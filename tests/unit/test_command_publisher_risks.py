@@ -14,7 +14,6 @@ from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
 from streams.stages.invalid.peer_risk import Unscored
 from streams.state.risk_rows import FOLDED
-from tests.support.chdb_engine import chdb_settings, migrated_settings  # noqa: F401
 from tests.support.clickhouse_views import Database
 from tests.support.rows import PANE_S, make_row
 
@@ -36,7 +35,7 @@ class ReaderAsker:
 
 @pytest.fixture
 async def database(
-    migrated_settings: ClickHouseSettings,  # noqa: F811
+    migrated_settings: ClickHouseSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Database]:
     monkeypatch.setattr(asking, "asker_for", lambda _: ReaderAsker(migrated_settings))

@@ -28,7 +28,6 @@ from streams.rules import DAY_MS, DEFAULT_HORIZONS, Horizon, Rules
 from streams.settings import ClickHouseSettings, KafkaSettings, Settings, load_settings
 from streams.stages.decode import Decoder
 from streams.state.flags import MAX_TOLD
-from tests.support.chdb_engine import migrated_settings  # noqa: F401
 from tests.unit.test_redrive import letter
 
 ROOT = readme.README.parent
@@ -252,7 +251,7 @@ def _make_calls() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("sql", queries())
-async def test_every_query_is_answered(sql: str, migrated_settings: ClickHouseSettings) -> None:  # noqa: F811
+async def test_every_query_is_answered(sql: str, migrated_settings: ClickHouseSettings) -> None:
     reader = ClickHouseReader(migrated_settings)
     try:
         assert (await reader.query(sql)).columns
@@ -278,7 +277,7 @@ def test_the_queries_ask_the_views_that_are_explained() -> None:
     assert asked <= explained
 
 
-async def test_every_view_for_people_is_explained(migrated_settings: ClickHouseSettings) -> None:  # noqa: F811
+async def test_every_view_for_people_is_explained(migrated_settings: ClickHouseSettings) -> None:
     reader = ClickHouseReader(migrated_settings)
     try:
         found = {str(row[0]) for row in (await reader.query("SHOW TABLES")).rows}
