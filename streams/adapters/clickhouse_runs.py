@@ -29,7 +29,7 @@ IDENTICAL: Final = "identical"
 WHAT_IF: Final = "what_if"
 RUN_COLUMNS: Final = (
     *("run", "kind", "state", "from_pane", "to_pane", "campaigns", "rules", "read_from", "records", "lost"),
-    *("created", "changed", "note"),
+    *("created", "changed", "note", "holder"),
 )
 
 
@@ -49,6 +49,8 @@ class RunInfo(NamedTuple):
     created_s: int = 0
     changed_ms: int = 0
     note: str = ""
+    holder: str = ""
+    """Machine and directory of the command that was last at work on it; empty: of an earlier version."""
     is_published: bool = False
 
 
@@ -115,6 +117,7 @@ class ClickHouseRuns:
             *(info.run, info.kind, info.state, info.from_s, info.to_s, list(info.campaigns), info.rules),
             *(info.read_from_s, info.records, info.lost, info.created_s),
             *(datetime.fromtimestamp(info.changed_ms / 1000, UTC), info.note),
+            info.holder,
         ]
         times = {"from_pane", "to_pane", "read_from", "created"}
         shown: list[Any] = [
@@ -128,11 +131,11 @@ class ClickHouseRuns:
         sql = """
             SELECT run, kind, state, toUnixTimestamp(from_pane), toUnixTimestamp(to_pane), campaigns, rules,
                 toUnixTimestamp(read_from), records, lost, toUnixTimestamp(created),
-                toUnixTimestamp64Milli(changed), note,
+                toUnixTimestamp64Milli(changed), note, holder,
                 run IN (SELECT run FROM publications FINAL WHERE is_published)
             FROM runs FINAL WHERE state != 'dropped' ORDER BY created DESC, run"""
         rows = self.ask(sql)
-        return [RunInfo._make((*row[:5], tuple(row[5]), *row[6:13], bool(row[13]))) for row in rows]
+        return [RunInfo._make((*row[:5], tuple(row[5]), *row[6:14], bool(row[14]))) for row in rows]
 
     def find(self, run: str) -> RunInfo:
         """One run.

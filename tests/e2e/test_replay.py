@@ -136,7 +136,7 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: 
             assert await worker.terminate() == 0
         await command(settings, "replay", *WHOLE, "--run", "one")
         await command(settings, "replay", *WHOLE, "--run", "two", "--processes", "2", "--json")
-        await interrupted_and_resumed(settings, server.dsn(), "three")
+        await interrupted_and_resumed(settings, server.dsn(), "three", is_from_terminal="KAFKA__ASSIGNMENT" in more)
         assert "three is finished" in await command(settings, "replay", "--resume", "three", code=2)
         await nothing_is_left_of_a_range_without_events(settings)
         lines = ("--topics", "clicks,conversions", "--format", "ndjson")
@@ -180,17 +180,28 @@ async def the_same_from_pinned_checkpoints(settings: dict[str, str], runs: Click
     assert "before its range" in shown
 
 
-async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str) -> None:
-    """By Ctrl-C when something has been kept, then killed at random moments behind that, at every tick of which it is.
+async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str, is_from_terminal: bool) -> None:
+    """When something has been kept, then killed at random moments behind that, at every tick of which it is.
 
-    What it is resumed from is therefore never the beginning.
+    Interrupted by Ctrl-C, which reaches the whole group, or by SIGTERM to the command alone. What it is resumed from is
+    therefore never the beginning.
     """
     rng, kept = Random(seed_of("replay")), Path(settings["WORKER__STATE_DIR"]) / "runs" / name
     child = await begun(settings, "replay", *WHOLE, "--run", name)
     await until(lambda: bool(states(kept)))
-    os.killpg(child.pid, signal.SIGINT)
+    child.send_signal(signal.SIGSTOP)  # so that it has not ended before the others have begun
+    assert await state(settings, name) == "running"
+    for second in (("replay", "--resume", name), ("replay", *WHOLE, "--run", name), ("runs", "drop", name)):
+        assert f"in the hands of another command (process {child.pid})" in await command(settings, *second, code=2)
+    child.send_signal(signal.SIGCONT)
+    if is_from_terminal:
+        os.killpg(child.pid, signal.SIGINT)
+    else:
+        child.send_signal(signal.SIGTERM)
     _, errors = await asyncio.wait_for(child.communicate(), 30)
+    assert child.returncode == 130, errors.decode()
     assert f"--resume {name} goes on" in errors.decode()
+    assert await state(settings, name) == "interrupted"
     told = await command(settings, "replay", "--resume", name, "--dry-run")
     assert "less what the run has kept" in told
     for _ in range(KILLS):
@@ -201,10 +212,17 @@ async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str)
         if child.returncode is None:
             os.killpg(child.pid, signal.SIGKILL)
         await child.communicate()
+        assert await state(settings, name) in ("abandoned", "done")
     async with runs_of(dsn) as runs:
         is_done = runs.find(name).state == "done"
     if not is_done:
         await command(settings, "replay", "--resume", name)
+
+
+async def state(settings: dict[str, str], name: str) -> str:
+    """What `runs list` says of a run."""
+    listed: list[dict[str, Any]] = msgspec.json.decode(await command(settings, "runs", "list", "--json"))
+    return str(next(run["state"] for run in listed if run["run"] == name))
 
 
 def states(folder: Path) -> set[tuple[str, int]]:
