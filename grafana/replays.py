@@ -257,7 +257,7 @@ def over_time() -> Section:
     )
 
 
-FLAGS = f"""{sides("flag_rows", "event_time", "campaign_id, rule, class, mode, state")}
+FLAGS = f"""{sides("flag_rows", "effect_pane", "campaign_id, rule, class, mode, state")}
 SELECT
     rule, class,
     countIf(is_run = 0 AND state != 'withdrawn') AS live_flags,

@@ -22,7 +22,7 @@ TIMED_BY: Final[dict[Table, str]] = {
     Table.COHORTS: "effect_pane",
     Table.PACING: "minute",
     Table.ALERTS: "changed",
-    Table.FLAGS: "event_time",
+    Table.FLAGS: "effect_pane",
 }
 """By which column a row lies in a range."""
 IDENTICAL: Final = "identical"

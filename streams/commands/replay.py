@@ -55,7 +55,10 @@ def replay(
     compare: Annotated[str | None, typer.Option(help="live, or another run: shows the differences.")] = None,
     report: ReportOption = None,
     publish_it: Annotated[
-        bool, typer.Option("--publish", help="Publishes the finished run, after showing the difference and asking.")
+        bool,
+        typer.Option(
+            "--publish", help="Publishes the finished run (figures and flags), after showing the difference and asking."
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Does not ask before --publish.")] = False,
     even_so: Annotated[bool, typer.Option("--even-so", help=EVEN_SO)] = False,

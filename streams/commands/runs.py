@@ -104,7 +104,10 @@ def publish(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     even_so: Annotated[bool, typer.Option("--even-so", help=EVEN_SO)] = False,
 ) -> None:
-    """Put a run's rows in the place of the live rows of its range, for every reader at once."""
+    """Put a run's rows in the place of the live rows of its range, for every reader at once.
+
+    Its figures, and its flags with their evidence. Alerts and pacing stay: they tell what was sent, and was in force.
+    """
     _with_runs(lambda runs: put_in_place(runs, runs.find(name), yes, even_so))
 
 
