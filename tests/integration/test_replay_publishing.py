@@ -224,7 +224,7 @@ def test_a_finished_run_is_shown_and_reported_again(world: World, tmp_path: Path
     assert "says no format" in str(refused.exception)
 
 
-def test_live_rows_that_have_gone_are_told_and_a_range_without_them_is_in_doubt(world: World) -> None:
+def test_live_rows_that_have_gone_are_told_and_a_range_without_them_is_in_doubt(world: World, tmp_path: Path) -> None:
     """The report grain still counts twelve clicks; of the decision grain ten are left, all of them, or more."""
     env = {"CAMPAIGN_STREAMS_CLICKHOUSE__DSN": world.settings.dsn.get_secret_value(), "COLUMNS": "200"}
     old = partial(clicks, at_s=OLD_S, effect_s=OLD_S)
@@ -237,8 +237,13 @@ def test_live_rows_that_have_gone_are_told_and_a_range_without_them_is_in_doubt(
     assert "10 of at least 12 events are left" in told
     assert forgotten(world.runs, info, "again") == []  # runs are kept
     assert told in doubts(world.runs, info)
-    shown = CliRunner().invoke(app, ["runs", "show", "again"], env=env)
+    files = [tmp_path / f"report.{suffix}" for suffix in ("csv", "json", "html")]
+    asked = [word for file in files for word in ("--report", str(file))]
+    shown = CliRunner().invoke(app, ["runs", "show", "again", *asked], env=env)
     assert f"mind: {told}" in shown.output
+    assert {line["remarks"] for line in csv.DictReader(files[0].open())} == {told}
+    assert msgspec.json.decode(files[1].read_bytes(), type=Report).remarks == [told]
+    assert told.encode() in files[2].read_bytes()
     world.live(old(12, version=2))
     assert forgotten(world.runs, info) == []
 
