@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from streams.adapters.clickhouse import INSERT_SETTINGS, connect
+from streams.adapters.clickhouse import INSERT_SETTINGS, EngineHeld, connect
 from streams.adapters.clickhouse_columns import columns_of
 from streams.adapters.clickhouse_dsn import parse_dsn
 from streams.adapters.clickhouse_errors import is_operating, mapped
@@ -70,7 +70,14 @@ class ClickHouseRuns:
             ConfigurationError: DSN, rights or schema are wrong, or another process holds the embedded engine.
             SinkUnavailable: the server does not answer.
         """
-        self._client = connect(self._settings)
+        try:
+            self._client = connect(self._settings)
+        except EngineHeld:
+            raise ConfigurationError(
+                f"{self._target} is held by another process, most likely a worker, and replays and runs need it: stop "
+                "it meanwhile, or let both use a ClickHouse server; or replay into an embedded directory of the replay's "
+                "own (another clickhouse.dsn), where live rows can neither be compared with nor replaced"
+            ) from None
         self._guarded(lambda: migrate(self._client))
 
     def close(self) -> None:
