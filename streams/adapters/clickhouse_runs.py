@@ -75,7 +75,7 @@ class ClickHouseRuns:
         except EngineHeld:
             raise ConfigurationError(
                 f"{self._target} is held by another process, most likely a worker, and replays and runs need it: stop "
-                "it meanwhile, or let both use a ClickHouse server; or replay into an embedded directory of the replay's own "
+                "it meanwhile, or let both use a ClickHouse server; or replay into an embedded directory of its own "
                 "(another clickhouse.dsn), where live rows can neither be compared with nor replaced"
             ) from None
         self._guarded(lambda: migrate(self._client))

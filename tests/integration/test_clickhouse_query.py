@@ -165,7 +165,7 @@ def test_a_directory_that_a_worker_holds_is_said_to_be_held_and_replays_name_wha
             line = [sys.executable, "-m", "streams.cli", *words]
             told = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
             assert told.returncode == 2
-            for remedy in ("stop it meanwhile", "let both use a ClickHouse server", "directory of the replay's own"):
+            for remedy in ("stop it meanwhile", "let both use a ClickHouse server", "embedded directory of its own"):
                 assert remedy in told.stderr
         assert not [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
         holder.communicate("")
