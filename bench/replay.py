@@ -6,9 +6,9 @@ replay's first process starting until its rows are in; on the same records, the 
 Twelve partitions, as the runbook advises: of four, one holds 43% of the standard workload, and two processes could not
 be more than 1.75 times as fast as one.
 
-`live_visible_ms_…`: from an event being published to a reader seeing its row, at 2,000 events/s on the embedded broker:
-with the worker alone; with replays beside it, one after the other, each of one process and with an embedded engine of its
-own; and, to tell what of that is the machine's sharing, with as many processes beside it that only compute.
+`live_visible_ms_…`: from an event being published to a reader seeing its row, at 2,000 events/s on the embedded
+broker: with the worker alone; with replays beside it, one after the other, each of one process and with an embedded
+engine of its own; and, to tell what of that is the machine's sharing, with as many processes that only compute.
 
 `parent_peak_mb`, `process_peak_mb`: the most resident memory of the command, and of the largest of its processes.
 """
