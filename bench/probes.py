@@ -25,9 +25,10 @@ ASK_S = 0.1
 class Pump:
     """Publishes the standard workload at a rate, with event times and timestamps of now."""
 
-    def __init__(self, outbox: KafkaOutbox, rate: float) -> None:
+    def __init__(self, outbox: KafkaOutbox, rate: float, partitions: int = 4) -> None:
         self.outbox = outbox
         self.rate = rate
+        self.partitions = partitions
         self.sent = 0
         self.stopping = False
 
@@ -35,6 +36,7 @@ class Pump:
         """Until `stopping`. Event times follow the wall clock because the workload is as dense as the rate."""
         start_ms = time.time_ns() // 1_000_000
         workload = Workload(100_000_000, self.rate, start_ms=start_ms, max_disorder_ms=2_000, chunk=1_000)
+        workload = workload._replace(partitions=self.partitions)
         started, waiting = time.monotonic(), []
         for chunk in produce(workload):
             waiting.extend(chunk)
@@ -85,31 +87,41 @@ async def visible_ms(rate: float, seconds: float, *, on_kafka: bool = False) -> 
             pump = Pump(outbox, rate)
             load = asyncio.create_task(pump.run())
             await asyncio.sleep(3.0)
-            sent: dict[str, float] = {}
-            seen: dict[str, float] = {}
-            watcher = asyncio.create_task(_watch(system, sent, seen))
-            ends = time.monotonic() + seconds
-            while time.monotonic() < ends:
-                await _send_probe(outbox, sent)
-                await asyncio.sleep(PROBE_EVERY_S)
+            waits = await probed(system, outbox, seconds)
             pump.stopping = True
             await load
-            while len(seen) < len(sent):  # noqa: ASYNC110 - a reader of another process is waited for
-                await asyncio.sleep(POLL_S)
-            watcher.cancel()
             await outbox.stop()
-    waits = sorted((seen[name] - sent[name]) * 1000 for name in sent)
     name = "visible_kafka" if on_kafka else "visible"
     return {
-        f"{name}_ms_p50": waits[len(waits) // 2],
-        f"{name}_ms_p99": waits[round((len(waits) - 1) * 0.99)],
+        f"{name}_ms_p50": share_of(waits, 0.5),
+        f"{name}_ms_p99": share_of(waits, 0.99),
         f"{name}_probes": len(waits),
         f"{name}_rate_events_per_s": pump.sent / (seconds + 3.0),
     }
 
 
-async def _send_probe(outbox: KafkaOutbox, sent: dict[str, float]) -> None:
-    name, now_ms = f"probe-{len(sent):05d}", time.time_ns() // 1_000_000
+async def probed(system: EmbeddedSystem, outbox: KafkaOutbox, seconds: float, prefix: str = "probe") -> list[float]:
+    """How long each of the probes of so many seconds took to be visible, ms, sorted. `prefix`: not used before."""
+    sent: dict[str, float] = {}
+    seen: dict[str, float] = {}
+    watcher = asyncio.create_task(_watch(system, sent, seen))
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        await _send_probe(outbox, sent, prefix)
+        await asyncio.sleep(PROBE_EVERY_S)
+    while len(seen) < len(sent):  # noqa: ASYNC110 - a reader of another process is waited for
+        await asyncio.sleep(POLL_S)
+    watcher.cancel()
+    return sorted((seen[name] - sent[name]) * 1000 for name in sent)
+
+
+def share_of(waits: list[float], share: float) -> float:
+    """The quantile of sorted waits."""
+    return waits[round((len(waits) - 1) * share)]
+
+
+async def _send_probe(outbox: KafkaOutbox, sent: dict[str, float], prefix: str) -> None:
+    name, now_ms = f"{prefix}-{len(sent):05d}", time.time_ns() // 1_000_000
     value = f'{{"event_id":"{name}","event_time_ms":{now_ms},"campaign_id":"{name}"}}'.encode()
     started = time.monotonic()
     await outbox.publish([Outgoing(INPUT_TOPICS[Input.IMPRESSIONS], None, name.encode(), value, now_ms)])

@@ -6,26 +6,36 @@ replay's first process starting until its rows are in; on the same records, the 
 Twelve partitions, as the runbook advises: of four, one holds 43% of the standard workload, and two processes could not
 be more than 1.75 times as fast as one.
 
+`live_visible_ms_…`: from an event being published to a reader seeing its row, at 2,000 events/s on the embedded
+broker: with the worker alone; with replays beside it, one after the other, each of one process and with an embedded
+engine of its own; and, to tell what of that is the machine's sharing, with as many processes that only compute.
+
 `parent_peak_mb`, `process_peak_mb`: the most resident memory of the command, and of the largest of its processes.
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.memory import Peaks
 from bench.pipeline import DENSE_PER_S, Figures, fill
+from bench.probes import Pump, probed, share_of
 from bench.workload import Workload, produce
 from streams.adapters.clickhouse_runs import ClickHouseRuns
+from streams.adapters.kafka_outbox import KafkaOutbox
 from streams.jobs.embedded import EmbeddedSystem
 from streams.jobs.replay_compare import rows_differing
 from streams.settings import ClickHouseSettings
 
 PARTITIONS = 12
+LIVE_PER_S = 2_000.0
 WHOLE = ("--from", "2020-01-01", "--to", "2100-01-01")
 
 
@@ -43,6 +53,7 @@ async def run(quick: bool) -> Figures:
             one = await replayed(system, "one", 1)
             two = await replayed(system, "two", 2)
             differing = await asyncio.to_thread(differences, system)
+    latency = await visible_beside(200_000 if quick else 400_000, 10.0 if quick else 30.0)
     return {
         "live_events_per_s": live,
         "replay_events_per_s": one["events_per_s"],
@@ -52,7 +63,69 @@ async def run(quick: bool) -> Figures:
         "parent_peak_mb": max(one["parent_peak_mb"], two["parent_peak_mb"]),
         "process_peak_mb": max(one["process_peak_mb"], two["process_peak_mb"]),
         "rows_differing": differing,
+        **latency,
     }
+
+
+async def visible_beside(history: int, seconds: float) -> Figures:
+    """A live worker's latency alone, beside replays of what it has processed, and beside mere computing."""
+    found: Figures = {}
+    with tempfile.TemporaryDirectory() as directory:
+        async with EmbeddedSystem(Path(directory), partitions=PARTITIONS) as system:
+            count = await fill(system, produce(Workload(history, DENSE_PER_S, partitions=PARTITIONS)))
+            await system.until_drained(count)
+            outbox = KafkaOutbox(system.kafka)
+            await outbox.start()
+            pump = Pump(outbox, LIVE_PER_S, PARTITIONS)
+            load = asyncio.create_task(pump.run())
+            await asyncio.sleep(3.0)
+            for name, beside in (("alone", nothing), ("beside_replay", replays), ("beside_load", computing)):
+                task = asyncio.create_task(beside(system))
+                await asyncio.sleep(1.0)
+                waits = await probed(system, outbox, seconds, name)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                found[f"live_visible_ms_p50_{name}"] = share_of(waits, 0.5)
+                found[f"live_visible_ms_p99_{name}"] = share_of(waits, 0.99)
+            pump.stopping = True
+            await load
+            await outbox.stop()
+    return found
+
+
+async def nothing(system: EmbeddedSystem) -> None:
+    """Nobody is beside the worker."""
+
+
+async def replays(system: EmbeddedSystem) -> None:
+    """One replay after the other, until it is cancelled."""
+    own = {"CAMPAIGN_STREAMS_CLICKHOUSE__DSN": f"chdb://{system.directory.resolve() / 'replays'}"}
+    for number in itertools.count():
+        words = ("-m", "streams.cli", "replay", *WHOLE, "--run", f"beside-{number}")
+        async with children([words], system.environment() | own) as (replay,):
+            assert await replay.wait() == 0, "a replay beside the worker has failed"
+
+
+async def computing(system: EmbeddedSystem) -> None:
+    """As many processes as a replay has, its command and one more, which want all of their time."""
+    async with children([("-c", "while True: pass")] * 2, system.environment()) as started:
+        await asyncio.gather(*(child.wait() for child in started))
+
+
+@contextlib.asynccontextmanager
+async def children(
+    words: Sequence[Sequence[str]], environment: dict[str, str]
+) -> AsyncIterator[list[asyncio.subprocess.Process]]:
+    """Processes that end with the block."""
+    silent = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
+    started = [await asyncio.create_subprocess_exec(sys.executable, *each, env=environment, **silent) for each in words]
+    try:
+        yield started
+    finally:
+        for child in started:
+            if child.returncode is None:
+                child.terminate()
+        await asyncio.gather(*(child.wait() for child in started))
 
 
 async def replayed(system: EmbeddedSystem, name: str, processes: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ SHARES = above(0.05, 0.2)
 CLASSES = ("valid", "givt", "sivt")
 
 OF_FLAGS = f"""\
-FROM flag_rows FINAL
+FROM shown_flag_rows
 WHERE $__timeFilter(event_time)
     AND {sql.OF_CAMPAIGNS}
     AND {sql.chosen(("campaign", "creative"))}"""
@@ -339,7 +339,7 @@ def _shares(about: About, query: str) -> table.Panel:
 LATEST = f"""\
 SELECT decided, event_time, event_id, rule, class, mode, state, counts_as, input, campaign_id, creative_id,
     publisher_id, evidence, reviewer, review_reason
-{OF_FLAGS.replace("flag_rows FINAL", "flags")}
+{OF_FLAGS.replace("shown_flag_rows", "flags")}
 ORDER BY decided DESC LIMIT 100"""
 DAYS = f"""\
 SELECT campaign_id, campaign_name AS name, day, currency, gross_impressions, impressions, givt_impressions,

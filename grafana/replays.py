@@ -78,7 +78,9 @@ def runs() -> Section:
         ),
         sql_table(
             """SELECT
-    r.run AS run, r.kind AS kind, r.state AS state, r.from_pane AS from_pane, r.to_pane AS to_pane,
+    r.run AS run, r.kind AS kind,
+    if(r.state = 'running' AND r.changed < now64(3) - INTERVAL 60 SECOND, 'abandoned', r.state) AS state,
+    r.from_pane AS from_pane, r.to_pane AS to_pane,
     arrayStringConcat(r.campaigns, ', ') AS only_campaigns, r.rules AS rules, r.records AS records, r.lost AS lost,
     p.is_published AS is_published, p.who AS who, r.note AS note,
     toUnixTimestamp(r.from_pane) * 1000 AS link_from,
@@ -255,7 +257,7 @@ def over_time() -> Section:
     )
 
 
-FLAGS = f"""{sides("flag_rows", "event_time", "campaign_id, rule, class, mode, state")}
+FLAGS = f"""{sides("flag_rows", "effect_pane", "campaign_id, rule, class, mode, state")}
 SELECT
     rule, class,
     countIf(is_run = 0 AND state != 'withdrawn') AS live_flags,

@@ -31,7 +31,7 @@ COMMANDS: Final = {
     "topics": "topics.app",
     "pacing": "pacing.app",
     "dead-letters": "dead_letters.app",
-    "runs": "replay.app",
+    "runs": "runs.app",
     "alerts": "alerts.app",
     "flags": "flags.app",
     "publishers": "publishers.app",

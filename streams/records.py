@@ -204,6 +204,7 @@ FLAG_COLUMNS: Final = (
     "reviewer",
     "review_reason",
     "decided",  # wall time of the tick
+    "effect_pane",  # of the rows that it moved: the event's own, or of a later word the journal's
     "version",
 )
 RISK_COLUMNS: Final = (

@@ -32,6 +32,10 @@ INSERT_SETTINGS: Final[dict[str, Any]] = {
 CONNECT_TIMEOUT_S: Final = 10
 
 
+class EngineHeld(ConfigurationError):
+    """Another process has the embedded engine's directory."""
+
+
 def connect(
     settings: ClickHouseSettings, *, create_database: bool = True, session: dict[str, Any] | None = None
 ) -> Any:
@@ -106,7 +110,7 @@ def _cannot_open(error: Exception, target: Target) -> Exception:
     if "already initialized with path" in text:
         return ConfigurationError(f"this process has another embedded ClickHouse open than {target}; use one directory")
     if is_held(target.directory):
-        return ConfigurationError(
+        return EngineHeld(
             f"the embedded ClickHouse at {target.directory} is held by another process, most likely a worker; "
             "go through that worker's API, or stop it"
         )

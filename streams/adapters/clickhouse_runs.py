@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from streams.adapters.clickhouse import INSERT_SETTINGS, connect
+from streams.adapters.clickhouse import INSERT_SETTINGS, EngineHeld, connect
 from streams.adapters.clickhouse_columns import columns_of
 from streams.adapters.clickhouse_dsn import parse_dsn
 from streams.adapters.clickhouse_errors import is_operating, mapped
@@ -22,14 +22,14 @@ TIMED_BY: Final[dict[Table, str]] = {
     Table.COHORTS: "effect_pane",
     Table.PACING: "minute",
     Table.ALERTS: "changed",
-    Table.FLAGS: "event_time",
+    Table.FLAGS: "effect_pane",
 }
 """By which column a row lies in a range."""
 IDENTICAL: Final = "identical"
 WHAT_IF: Final = "what_if"
 RUN_COLUMNS: Final = (
     *("run", "kind", "state", "from_pane", "to_pane", "campaigns", "rules", "read_from", "records", "lost"),
-    *("created", "changed", "note"),
+    *("created", "changed", "note", "holder"),
 )
 
 
@@ -49,6 +49,8 @@ class RunInfo(NamedTuple):
     created_s: int = 0
     changed_ms: int = 0
     note: str = ""
+    holder: str = ""
+    """Machine and directory of the command that was last at work on it; empty: of an earlier version."""
     is_published: bool = False
 
 
@@ -68,7 +70,14 @@ class ClickHouseRuns:
             ConfigurationError: DSN, rights or schema are wrong, or another process holds the embedded engine.
             SinkUnavailable: the server does not answer.
         """
-        self._client = connect(self._settings)
+        try:
+            self._client = connect(self._settings)
+        except EngineHeld:
+            raise ConfigurationError(
+                f"{self._target} is held by another process, most likely a worker, and replays and runs need it: stop "
+                "it meanwhile, or let both use a ClickHouse server; or replay into an embedded directory of its own "
+                "(another clickhouse.dsn), where live rows can neither be compared with nor replaced"
+            ) from None
         self._guarded(lambda: migrate(self._client))
 
     def close(self) -> None:
@@ -115,6 +124,7 @@ class ClickHouseRuns:
             *(info.run, info.kind, info.state, info.from_s, info.to_s, list(info.campaigns), info.rules),
             *(info.read_from_s, info.records, info.lost, info.created_s),
             *(datetime.fromtimestamp(info.changed_ms / 1000, UTC), info.note),
+            info.holder,
         ]
         times = {"from_pane", "to_pane", "read_from", "created"}
         shown: list[Any] = [
@@ -128,11 +138,11 @@ class ClickHouseRuns:
         sql = """
             SELECT run, kind, state, toUnixTimestamp(from_pane), toUnixTimestamp(to_pane), campaigns, rules,
                 toUnixTimestamp(read_from), records, lost, toUnixTimestamp(created),
-                toUnixTimestamp64Milli(changed), note,
+                toUnixTimestamp64Milli(changed), note, holder,
                 run IN (SELECT run FROM publications FINAL WHERE is_published)
             FROM runs FINAL WHERE state != 'dropped' ORDER BY created DESC, run"""
         rows = self.ask(sql)
-        return [RunInfo._make((*row[:5], tuple(row[5]), *row[6:13], bool(row[13]))) for row in rows]
+        return [RunInfo._make((*row[:5], tuple(row[5]), *row[6:14], bool(row[14]))) for row in rows]
 
     def find(self, run: str) -> RunInfo:
         """One run.

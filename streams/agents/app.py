@@ -45,9 +45,11 @@ LAST_TICK_S = 5.0
 """At shutdown, for the tick under way and one more; where Kafka is away, what they had is read again."""
 LAST_FLUSH_S = 10.0
 """At shutdown, ClickHouse gets this long to take what is dirty; the checkpoint has the rest."""
+LAST_WORDS_S = 2.0
+"""At shutdown, for the rows of the tick behind which the last checkpoint is written: few, and it has them, too."""
 CLOSE_S = 5.0
 """At shutdown, for all connections together."""
-STOPS_WITHIN_S = STOP_S + LAST_TICK_S + LAST_FLUSH_S + RELEASE_TIMEOUT_S + CLOSE_S + LEAVE_S
+STOPS_WITHIN_S = STOP_S + LAST_TICK_S + LAST_FLUSH_S + RELEASE_TIMEOUT_S + LAST_WORDS_S + CLOSE_S + LEAVE_S
 """SIGTERM to exit at the very worst, with nothing that answers; seconds otherwise. deploy/ allows for more."""
 
 
@@ -172,7 +174,7 @@ class Engine(faust.Service):
         return True
 
     async def on_stop(self) -> None:
-        """SIGTERM: the last tick, what it releases, the last checkpoint; then the connections."""
+        """SIGTERM: the last ticks, what they release, the last checkpoint; then the connections."""
         await self._close()
 
     async def _close(self) -> None:
@@ -185,8 +187,12 @@ class Engine(faust.Service):
             self.keeper.stopping = True
             await _within(LAST_TICK_S, self.keeper.tick_all(), "Kafka did not take the last tick in time")
             late = "ClickHouse did not take the last rows in time; the checkpoint keeps them"
-            await _within(LAST_FLUSH_S, self.publisher.flush(), late)
-            await self.keeper.release(frozenset(self.keeper.owners))
+            is_there = await _within(LAST_FLUSH_S, self.publisher.flush(), late)
+            owned = frozenset(self.keeper.owners)
+            await self.keeper.finish(owned)
+            if is_there:  # what arrived while the rows went out has been counted by the last tick
+                await _within(LAST_WORDS_S, self.publisher.flush(), late)
+            self.keeper.owners.clear()
         await _within(CLOSE_S, self._disconnect(), "connections did not close in time; they end with the process")
 
     async def _disconnect(self) -> None:
@@ -195,12 +201,13 @@ class Engine(faust.Service):
         await _stop(getattr(self, "journal", None), "stop")
 
 
-async def _within(seconds: float, work: Coroutine[Any, Any, Any], otherwise: str) -> None:
-    """A step of the shutdown, which must not keep the others waiting."""
+async def _within(seconds: float, work: Coroutine[Any, Any, Any], otherwise: str) -> Any:
+    """A step of the shutdown, which must not keep the others waiting; returns what it returns, None: not in time."""
     try:
-        await asyncio.wait_for(work, seconds)
+        return await asyncio.wait_for(work, seconds)
     except TimeoutError:
         log.warning("%s", otherwise)
+        return None
 
 
 async def _stop(part: Any, closing: str) -> None:

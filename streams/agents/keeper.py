@@ -99,15 +99,19 @@ class Keeper:
 
     async def release(self, partitions: frozenset[int]) -> None:
         """Last tick and checkpoint of each, then it is dropped."""
-        await asyncio.gather(*(self._release_one(p) for p in partitions if p in self.owners))
+        await self.finish(partitions)
+        for partition in partitions:
+            self.owners.pop(partition, None)
 
-    async def _release_one(self, partition: int) -> None:
-        owner = self.owners[partition]
+    async def finish(self, partitions: frozenset[int]) -> None:
+        """Last tick and checkpoint of each."""
+        await asyncio.gather(*(self._finish_one(self.owners[p]) for p in partitions if p in self.owners))
+
+    async def _finish_one(self, owner: Owner) -> None:
         try:
             await asyncio.wait_for(self._last_checkpoint(owner), RELEASE_TIMEOUT_S)
         except (Unavailable, Fenced, TimeoutError) as error:
-            log.warning("partition %d: given up without a last checkpoint: %s", partition, error or "time-out")
-        self.owners.pop(partition, None)
+            log.warning("partition %d: given up without a last checkpoint: %s", owner.partition, error or "time-out")
 
     async def _last_checkpoint(self, owner: Owner) -> None:
         async with self._lock_of(owner):

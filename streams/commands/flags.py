@@ -247,7 +247,7 @@ def show_all(
 def _listing_sql(conditions: Sequence[str], limit: int) -> str:
     """The latest flags. Their events are chosen first: the view would reckon what every event counts as."""
     order = f"ORDER BY decided DESC, event_time DESC, event, rule LIMIT {limit}"
-    chosen = f"SELECT event FROM flag_rows FINAL WHERE {' AND '.join(conditions) or '1'} {order}"
+    chosen = f"SELECT event FROM shown_flag_rows WHERE {' AND '.join(conditions) or '1'} {order}"
     return f"SELECT * FROM flags WHERE {' AND '.join((f'event IN ({chosen})', *conditions))} {order}"
 
 

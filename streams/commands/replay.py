@@ -1,26 +1,26 @@
-"""`campaign-streams replay` and `runs …`: history again, beside the live rows."""
+"""`campaign-streams replay`: history again, beside the live rows."""
 
 import contextlib
-import getpass
+import signal
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table as Grid
 
 from streams.commands.options import notes, out, print_json, run, time_ms, time_text
 from streams.commands.publishing import EVEN_SO, put_in_place
-from streams.commands.run_reports import documents, show_differences, write_reports
+from streams.commands.run_reports import ReportOption, documents, show_differences, write_reports
 from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
     from streams.jobs.replay import Summary
+    from streams.jobs.replay_hold import Hold
     from streams.jobs.replay_partition import Range
     from streams.jobs.replay_plan import Outlook, ReplayPlan
     from streams.jobs.replay_progress import ReplayFolder
@@ -36,13 +36,8 @@ Examples:
 MINUTE_MS: Final = 60_000
 MAX_NOTE: Final = 500
 """Characters of an error that a run's note keeps."""
-T = TypeVar("T")
-ReportOption = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="FILE", help="Writes the comparison as FILE.csv, FILE.json or FILE.html; repeat it."),
-]
-
-app = typer.Typer(no_args_is_help=True, help="Runs of replays: look at them, publish them, drop them.")
+STOPPED: Final = 130
+"""Exit code after Ctrl-C or SIGTERM: 128 + SIGINT."""
 
 
 def replay(
@@ -60,7 +55,10 @@ def replay(
     compare: Annotated[str | None, typer.Option(help="live, or another run: shows the differences.")] = None,
     report: ReportOption = None,
     publish_it: Annotated[
-        bool, typer.Option("--publish", help="Publishes the finished run, after showing the difference and asking.")
+        bool,
+        typer.Option(
+            "--publish", help="Publishes the finished run (figures and flags), after showing the difference and asking."
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Does not ask before --publish.")] = False,
     even_so: Annotated[bool, typer.Option("--even-so", help=EVEN_SO)] = False,
@@ -77,7 +75,8 @@ def replay(
     """Replay history along its journal into rows of a run's own.
 
     The range is in event time, by effect pane, rounded to whole minutes. Alerts, controls and webhooks are computed,
-    and not sent; the live group and its offsets are not touched. Ctrl-C leaves a run that `--resume` goes on with.
+    and not sent; the live group and its offsets are not touched. Ctrl-C (or SIGTERM) leaves a run `interrupted`, and
+    `--resume` goes on with it; one command at a time works on a run.
 
     Memory: each process holds the state of the partition that it replays (of all of its partitions, where rules or
     settings are changed) and at most 300,000 rows of about 1 KB; the command itself holds 100,000.
@@ -85,6 +84,7 @@ def replay(
     from streams.adapters.clickhouse_runs import ClickHouseRuns
     from streams.jobs.replay import info_of
     from streams.jobs.replay_compare import check_other
+    from streams.jobs.replay_hold import locked
     from streams.jobs.replay_partition import Range
     from streams.jobs.replay_publishing import check_campaigns, check_frozen
     from streams.jobs.report_files import check_paths
@@ -99,31 +99,57 @@ def replay(
     if dry_run and resume is None:  # needs no ClickHouse
         _say_what(plan, _look(settings, plan, change))
         return
-    runs = ClickHouseRuns(settings.clickhouse)
-    runs.open()
-    created_ms = time.time_ns() // 1_000_000
-    try:
-        if resume is not None:
-            known = runs.find(resume)
-            plan, change = _taken_up(settings, plan, known, change)
-            created_ms = known.created_s * 1000
+    told = Telling(compare, as_json, tuple(report or ()))
+    with contextlib.nullcontext() if dry_run else locked(settings.worker.state_dir, plan.run):
+        runs = ClickHouseRuns(settings.clickhouse)
+        runs.open()
+        try:
+            plan, change, known = _settled(settings, plan, change, runs, resume)
             if dry_run:
                 _say_what(plan, _look(settings, plan, change))
                 return
-        elif plan.run in {known.run for known in runs.runs()}:
-            raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
-        if compare is not None:
-            check_other(runs, compare, plan.wanted.from_ms // 1000, plan.wanted.to_ms // 1000)
-        check_campaigns(runs, plan.campaigns, {each.campaign_id for each in change.settings} if change else set())
-        if publish_it:
-            check_frozen(runs, info_of(plan, "", "done", 0))
-        _look(settings, plan, change)  # whatever speaks against it is told before anything is left behind
-        summary = _replay(settings, plan, runs, change, created_ms)
-        _report(plan, summary, runs, compare, as_json, report or ())
-        if publish_it:
-            put_in_place(runs, runs.find(plan.run), yes, even_so, is_shown=not as_json)
-    finally:
-        runs.close()
+            if compare is not None:
+                check_other(runs, compare, plan.wanted.from_ms // 1000, plan.wanted.to_ms // 1000)
+            check_campaigns(runs, plan.campaigns, {each.campaign_id for each in change.settings} if change else set())
+            if publish_it:
+                check_frozen(runs, info_of(plan, "", "done", 0))
+            _look(settings, plan, change)  # whatever speaks against it is told before anything is left behind
+            summary = _replay(settings, plan, runs, change, known)
+            _report(plan, summary, runs, told)
+            if publish_it:
+                put_in_place(runs, runs.find(plan.run), yes, even_so, is_shown=not as_json)
+        finally:
+            runs.close()
+
+
+class Telling(NamedTuple):
+    """How a replay's end is told."""
+
+    other: str | None
+    """The side that it is compared with; None: none."""
+    as_json: bool
+    paths: tuple[Path, ...]
+    """Of reports."""
+
+
+def _settled(
+    settings: Settings, plan: "ReplayPlan", change: "Change | None", runs: "ClickHouseRuns", resume: str | None
+) -> "tuple[ReplayPlan, Change | None, RunInfo | None]":
+    """What is to be done, and what is known of the run; None: it begins.
+
+    Raises:
+        ConfigurationError: its name is taken, or it cannot be resumed.
+    """
+    from streams.jobs.replay_hold import check_free
+
+    if resume is not None:
+        known = runs.find(resume)
+        check_free(known, settings.worker.state_dir, time.time_ns() // 1_000_000)
+        plan, change = _taken_up(settings, plan, known, change)
+        return plan, change, known
+    if plan.run in {known.run for known in runs.runs()}:
+        raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
+    return plan, change, None
 
 
 def _wanted(from_time: str | None, to_time: str | None) -> "Range":
@@ -227,42 +253,73 @@ def _say_what(plan: "ReplayPlan", outlooks: "list[Outlook]") -> None:
 
 
 def _replay(
-    settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", change: "Change | None", created_ms: int
+    settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", change: "Change | None", known: "RunInfo | None"
 ) -> "Summary":
+    """Replays under the run's lock. `known`: what is known of the run; None: it begins."""
     from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF
     from streams.jobs import replay as job
+    from streams.jobs.replay_hold import INTERRUPTED, RUNNING, Hold, RunTaken, holder_of
     from streams.jobs.replay_progress import ReplayFolder
-    from streams.jobs.replay_steps import replay_changed
 
+    created_ms = known.created_s * 1000 if known else time.time_ns() // 1_000_000
     folder = ReplayFolder(settings.worker.state_dir, plan.run)
+    kind = IDENTICAL if change is None else WHAT_IF
+    info = job.info_of(plan, kind, RUNNING, created_ms)._replace(holder=holder_of(settings.worker.state_dir))
+    hold = Hold(runs, info)
+    hold.begin(known)
     if not plan.resume:
         folder.begin(created_ms // 1000, change)
-    kind = IDENTICAL if change is None else WHAT_IF
-    runs.tell(job.info_of(plan, kind, "running", created_ms))
+
+    def end(state: str, note: str = "") -> None:
+        with contextlib.suppress(CampaignStreamsError):  # it may be ClickHouse that does not answer
+            runs.tell(info._replace(state=state, note=note[:MAX_NOTE], changed_ms=time.time_ns() // 1_000_000))
+
+    try:
+        summary = _driven(settings, plan, runs, change, hold)
+    except KeyboardInterrupt:
+        end(INTERRUPTED)
+        notes().print(f"stopped; campaign-streams replay --resume {plan.run} goes on")
+        raise typer.Exit(STOPPED) from None
+    except RunTaken:
+        raise
+    except Exception as error:
+        end("failed", str(error))
+        raise
+    if not summary.rows and not runs.has_rows(plan.run):
+        _forget(plan, runs, folder, summary)
+    runs.tell(job.info_of(plan, kind, "done", created_ms, summary)._replace(holder=info.holder))
+    return summary
+
+
+def _driven(
+    settings: Settings, plan: "ReplayPlan", runs: "ClickHouseRuns", change: "Change | None", hold: "Hold"
+) -> "Summary":
+    """Replays, with a bar that tells how far it is; SIGTERM is as Ctrl-C."""
+    from streams.jobs import replay as job
+    from streams.jobs.replay_steps import replay_changed
+
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=notes()) as bar:
+    with _stoppable(), Progress(*columns, TimeRemainingColumn(), console=notes()) as bar:
         task = bar.add_task("replay", total=None, rate="")
 
         def tell(progress: job.Progress) -> None:
+            hold.beat()
             rate = f"{progress.events_per_s:,.0f} events/s"
             bar.update(task, completed=progress.events, total=progress.total, rate=rate)
 
-        try:
-            if change is None:
-                summary = run(job.replay(settings, plan, runs, tell))
-            else:
-                summary = run(replay_changed(settings, plan, change, runs, tell))
-        except KeyboardInterrupt:
-            notes().print(f"stopped; campaign-streams replay … --resume {plan.run} goes on")
-            raise
-        except Exception as error:
-            with contextlib.suppress(CampaignStreamsError):  # it may be ClickHouse that does not answer
-                runs.tell(job.info_of(plan, kind, "failed", created_ms, note=str(error)[:MAX_NOTE]))
-            raise
-    if not summary.rows and not runs.has_rows(plan.run):
-        _forget(plan, runs, folder, summary)
-    runs.tell(job.info_of(plan, kind, "done", created_ms, summary))
-    return summary
+        if change is None:
+            return run(job.replay(settings, plan, runs, tell))
+        return run(replay_changed(settings, plan, change, runs, tell))
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does: what is told of the run then is the same."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _forget(plan: "ReplayPlan", runs: "ClickHouseRuns", folder: "ReplayFolder", summary: "Summary") -> NoReturn:
@@ -277,23 +334,16 @@ def _forget(plan: "ReplayPlan", runs: "ClickHouseRuns", folder: "ReplayFolder", 
     )
 
 
-def _report(
-    plan: "ReplayPlan",
-    summary: "Summary",
-    runs: "ClickHouseRuns",
-    other: str | None,
-    as_json: bool,
-    paths: Sequence[Path],
-) -> None:
+def _report(plan: "ReplayPlan", summary: "Summary", runs: "ClickHouseRuns", told: Telling) -> None:
     from streams.jobs.replay_compare import compare
     from streams.jobs.replay_kept import forgotten
     from streams.jobs.replay_report import rules_of
 
-    info = runs.find(plan.run)
+    info, other = runs.find(plan.run), told.other
     differences = compare(runs, info, other) if other else []
     remarks = forgotten(runs, info, other) if other else []
     rate = summary.events_per_s
-    if as_json:
+    if told.as_json:
         starts = [start._asdict() for start in summary.starts]
         document = {"run": plan.run, **summary._asdict(), "events_per_s": rate, "starts": starts}
         print_json({**document, "remarks": remarks, "campaigns": documents(differences)})
@@ -302,7 +352,7 @@ def _report(
         if other:
             show_differences(differences, other, rules_of(runs, info, other)[1], info.campaigns, remarks)
     if other:
-        write_reports(runs, info, other, differences, paths)
+        write_reports(runs, info, other, differences, told.paths)
 
 
 def _tell(plan: "ReplayPlan", summary: "Summary", rate: float) -> None:
@@ -314,99 +364,3 @@ def _tell(plan: "ReplayPlan", summary: "Summary", rate: float) -> None:
     out().print(told, soft_wrap=True)
     for line in read_back(summary, plan.wanted.from_ms):
         out().print(line, soft_wrap=True)
-
-
-def list_runs(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """List the runs, the latest first."""
-    found = _with_runs(lambda runs: runs.runs())
-    if as_json:
-        print_json([info._asdict() for info in found])
-        return
-    if not found:
-        out().print("no run yet; campaign-streams replay begins one")
-        return
-    grid = Grid("run", "kind", "state", "from (UTC)", "to (UTC)", "records", "published")
-    for info in found:
-        times = (time_text(info.from_s * 1000), time_text(info.to_s * 1000))
-        grid.add_row(info.run, info.kind, info.state, *times, f"{info.records:,}", "yes" if info.is_published else "")
-    out().print(grid)
-
-
-def show(
-    name: Annotated[str, typer.Argument(help="The run.")],
-    other: Annotated[str, typer.Option("--compare", "--other", help="live, or another run.")] = "live",
-    report: ReportOption = None,
-) -> None:
-    """Show a run and how it differs from the live rows, or from another run; or write that as a report again."""
-    from streams.jobs.report_files import check_paths
-
-    check_paths(report or ())
-
-    def look(runs: "ClickHouseRuns") -> None:
-        from streams.commands.replay_words import told_of
-        from streams.jobs.replay_compare import check_other, compare, rows_differing
-        from streams.jobs.replay_kept import forgotten
-        from streams.jobs.replay_report import rules_of
-
-        info = runs.find(name)
-        check_other(runs, other, info.from_s, info.to_s)
-        differences, rows = compare(runs, info, other), rows_differing(runs, info, other)
-        out().print(f"{info.run}: {info.kind}, {info.state}, {info.records:,} records", soft_wrap=True)
-        for line in told_of(info):
-            out().print(line, soft_wrap=True)
-        told = ", ".join(f"{table} {count:,}" for table, count in rows.items())
-        out().print(f"rows differing: {told}", soft_wrap=True)
-        changes, remarks = rules_of(runs, info, other)[1], forgotten(runs, info, other)
-        show_differences(differences, other, changes, info.campaigns, remarks)
-        write_reports(runs, info, other, differences, report or ())
-
-    _with_runs(look)
-
-
-def drop(name: Annotated[str, typer.Argument(help="The run.")]) -> None:
-    """Remove a run and its rows. Refused while it is published: `runs withdraw` takes it back."""
-    from streams.jobs.replay_progress import ReplayFolder
-
-    _with_runs(lambda runs: runs.drop(runs.find(name), time.time_ns() // 1_000_000))
-    ReplayFolder(load_settings().worker.state_dir, name).remove()
-    out().print(f"run {name} is dropped")
-
-
-def publish(
-    name: Annotated[str, typer.Argument(help="The run.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    even_so: Annotated[bool, typer.Option("--even-so", help=EVEN_SO)] = False,
-) -> None:
-    """Put a run's rows in the place of the live rows of its range, for every reader at once."""
-    _with_runs(lambda runs: put_in_place(runs, runs.find(name), yes, even_so))
-
-
-def withdraw(name: Annotated[str, typer.Argument(help="The run.")]) -> None:
-    """Take a published run back: the live rows count again."""
-
-    def act(runs: "ClickHouseRuns") -> None:
-        info = runs.find(name)
-        if not info.is_published:
-            raise ConfigurationError(f"run {name} is not published; runs list shows which are")
-        runs.publish(info, getpass.getuser(), time.time_ns() // 1_000_000, is_published=False)
-
-    _with_runs(act)
-    out().print(f"run {name} is taken back")
-
-
-def _with_runs(act: "Callable[[ClickHouseRuns], T]") -> T:
-    from streams.adapters.clickhouse_runs import ClickHouseRuns
-
-    runs = ClickHouseRuns(load_settings().clickhouse)
-    runs.open()
-    try:
-        return act(runs)
-    finally:
-        runs.close()
-
-
-app.command("list")(list_runs)
-app.command("show")(show)
-app.command("drop")(drop)
-app.command("publish")(publish)
-app.command("withdraw")(withdraw)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import typer
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from streams.jobs.replay_compare import Difference, Side
     from streams.jobs.replay_report import RulesChange
 
+ReportOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Writes the comparison as FILE.csv, FILE.json or FILE.html; repeat it."),
+]
 MAX_SHOWN: Final = 30
 MAX_TOLD: Final = 5
 """Changes of rules that are told one by one."""

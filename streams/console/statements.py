@@ -249,7 +249,7 @@ SELECT concat(f.event, '/', f.input, '/', f.rule) AS flag_id, f.event AS event, 
     toUnixTimestamp(f.event_time) AS event_s, f.campaign_id AS campaign_id, f.creative_id AS creative_id,
     f.publisher_id AS publisher_id, f.cost_millimicros AS cost, f.currency AS currency, f.evidence AS evidence,
     toUnixTimestamp(f.decided) AS decided_s
-FROM flag_rows AS f FINAL
+FROM shown_flag_rows AS f
 WHERE ({{campaign_id:String}} = '' OR f.campaign_id = {{campaign_id:String}})
     AND ({{rule:String}} = '' OR f.rule = {{rule:String}})
     AND ({{class:String}} = '' OR f.class = {{class:String}}) AND ({{state:String}} = '' OR f.state = {{state:String}})
@@ -258,7 +258,7 @@ ORDER BY decided_s DESC, flag_id DESC LIMIT {{entries:UInt32}}"""
 
 
 RULE_COUNTS: Final = """
-SELECT rule, class, mode, state, count() AS flags FROM flag_rows FINAL
+SELECT rule, class, mode, state, count() AS flags FROM shown_flag_rows
 WHERE campaign_id = {campaign_id:String} GROUP BY rule, class, mode, state ORDER BY flags DESC, rule LIMIT 200"""
 
 LEDGER: Final = """

@@ -264,7 +264,7 @@ def collect(
     done: dict[int, Done] = {}
     busy = list(peers)
     while len(done) < partitions:
-        ready = set(wait([peer.messages for peer in busy]))
+        ready = set(wait([peer.messages for peer in busy], TELL_EVERY_S))
         for peer in [peer for peer in busy if peer.messages in ready]:
             message = peer.take(plan.run)
             if message is None:
@@ -286,8 +286,8 @@ def collect(
                 events[partition] = totals[partition] = rest[0].events
             else:
                 events[partition] = rest[0]
-            read, total, already = (sum(each.values()) for each in (events, totals, before))
-            tell(Progress(read, total, time.monotonic() - began, already))
+        read, total, already = (sum(each.values()) for each in (events, totals, before))
+        tell(Progress(read, total, time.monotonic() - began, already))
     firsts = [each.first_ms for each in done.values() if each.first_ms >= 0]
     return Summary(
         events=sum(events.values()),

@@ -11,6 +11,7 @@ import msgspec
 
 from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
 from streams.jobs.replay_compare import LIVE, Difference, Side, added, compare, range_of, rows_of
+from streams.jobs.replay_kept import forgotten
 from streams.records import Table
 from streams.stages.rates import wilson
 
@@ -106,6 +107,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     to_s: int
     only_campaigns: tuple[str, ...]
     """Campaigns that the run was narrowed to; empty: all."""
+    remarks: list[str]
+    """What has to be known before the figures are believed: live rows that are no longer kept. Empty: nothing."""
     rules: dict[str, list[str]]
     """Fingerprints by side, in the order of their begin."""
     rules_changes: list[RulesChange]
@@ -137,6 +140,7 @@ def report_of(
         from_s=info.from_s,
         to_s=info.to_s,
         only_campaigns=info.campaigns,
+        remarks=forgotten(runs, info, other),
         rules=rules,
         rules_changes=changes[:MAX_CHANGES],
         totals=totals_of(found),

@@ -43,6 +43,7 @@ from streams.records import Row, Table
 from streams.settings import Settings
 
 TELL_EVERY_S: Final = 0.2
+WAIT_S: Final = 1.0
 
 
 class Kept(NamedTuple):
@@ -159,9 +160,11 @@ class _Peer:
         """Sends a question; the answer comes when it is there."""
         self._mine.send(question)
 
-    def answer(self, take_rows: Callable[[Table, Sequence[Row]], None]) -> Any:
-        """The answer; rows that come before it are taken."""
+    def answer(self, take_rows: Callable[[Table, Sequence[Row]], None], wait: Callable[[], None]) -> Any:
+        """The answer; rows that come before it are taken. Calls `wait` now and then while there is none."""
         while True:
+            while not self._mine.poll(WAIT_S):
+                wait()
             kind, *rest = self._mine.recv()
             if kind == "rows":
                 take_rows(Table(rest[0]), rest[1])
@@ -193,14 +196,17 @@ class _Run:
         self.runs = runs
         self.tell = tell
         self.rows = 0
+        self.events = 0
+        self.began = 0.0
 
     def drive(self, found: tuple[Origin, ...], kept: Kept | None) -> Summary:
         """Steps until nothing is left."""
         pace, generation = (kept.pace, kept.generation) if kept else (Pace(), 0)
-        began = told = saved = time.monotonic()
-        before = pace.events
+        self.began = told = saved = time.monotonic()
+        self.events = before = pace.events
         letters: list[Letter] = []
         upcoming: list[int | None] = self._all("begin")
+        self._tell()
         if kept is None:
             pace.begin(upcoming)
         while not pace.is_done:
@@ -212,26 +218,30 @@ class _Run:
             steps: list[Stepped] = self._all("step", pace.now_ms, letters, not pace.has_begun)
             letters = letters_of(steps)
             pace.stepped(steps)
+            self.events = pace.events
             if time.monotonic() - told > TELL_EVERY_S:
-                self.tell(pace.events, began)
+                self._tell()
                 told = time.monotonic()
         ends: list[_Finished] = self._all("finish")
-        self.tell(pace.events, began)
+        self._tell()
         starts = tuple(each.start for each in found)
         firsts = [each.first_ms for each in ends if each.first_ms >= 0]
         read_from_ms = reach_back(starts, min(firsts, default=0))
-        seconds, lost = time.monotonic() - began, sum(each.lost for each in ends)
+        seconds, lost = time.monotonic() - self.began, sum(each.lost for each in ends)
         return Summary(pace.events, seconds, self.rows, lost, read_from_ms, starts, before)
 
     def _all(self, *question: Any) -> list[Any]:
         try:
             for peer in self.peers:
                 peer.ask(*question)
-            return [peer.answer(self._take_rows) for peer in self.peers]
+            return [peer.answer(self._take_rows, self._tell) for peer in self.peers]
         except (EOFError, OSError):
             raise CampaignStreamsError(
                 f"a process of the replay has ended; campaign-streams replay --resume {self.plan.run} goes on"
             ) from None
+
+    def _tell(self) -> None:
+        self.tell(self.events, self.began)
 
     def _take_rows(self, table: Table, rows: Sequence[Row]) -> None:
         self.runs.insert(self.plan.run, table, rows)

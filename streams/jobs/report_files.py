@@ -66,18 +66,20 @@ def as_json(report: Report) -> bytes:
 
 
 def as_csv(report: Report) -> bytes:
-    """A line for each campaign and currency: each measure before, after, and the difference. UTF-8; money in micros."""
+    """A line for each campaign and currency: each measure before, after, and the difference. UTF-8; money in micros.
+
+    The last column says, in each line, what has to be known before its figures are believed; empty: nothing.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    measures = Figures.__struct_fields__
-    writer.writerow(
-        ["campaign_id", "name", "currency", *(f"{m}_{s}" for m in measures for s in ("before", "after", "difference"))]
-    )
+    measures, remarks = Figures.__struct_fields__, "; ".join(report.remarks)
+    columns = [f"{measure}_{side}" for measure in measures for side in ("before", "after", "difference")]
+    writer.writerow(["campaign_id", "name", "currency", *columns, "remarks"])
     for line in report.campaigns:
         cells: list[object] = [_harmless(line.campaign_id), _harmless(line.name), _harmless(line.currency)]
         for name in measures:
             cells += [_cell(getattr(line.before, name)), _cell(getattr(line.after, name)), line.difference[name]]
-        writer.writerow(["" if cell is None else cell for cell in cells])
+        writer.writerow(["" if cell is None else cell for cell in (*cells, remarks)])
     return text.getvalue().encode()
 
 

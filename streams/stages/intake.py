@@ -179,7 +179,8 @@ class Intake:
         dimensions = map(state.dimensions.__getitem__, map(self._dimensions, events))
         report_key = (key << DIMENSION_BITS) | np.fromiter(dimensions, dtype=np.int64, count=size)
         pane_ms, report_ms = self.rules.pane_ms, self.rules.report_pane_ms
-        pane = Block(newest - newest % pane_ms, at - at % pane_ms, key, amounts)
+        effect = newest - newest % pane_ms
+        pane = Block(effect, at - at % pane_ms, key, amounts)
         report = Block(newest - newest % report_ms, at - at % report_ms, report_key, amounts)
         if self.source is Input.ADJUSTMENTS:
             pane, report = self._with_orders(events, counted & pays, pane, report)
@@ -192,7 +193,7 @@ class Intake:
         cohorts = {}
         if self.source is Input.CONVERSIONS:
             cohorts = self._add_cohorts(state, events, counted & pays, counted, keys, report.effect)
-        self._trace(state, events, counted, bits, keys, amounts, cohorts)
+        self._trace(state, events, counted, bits, keys, amounts, cohorts, effect)
 
     def _enter(self, state: InputState, batch: Batch, records: Sequence[RawRecord], outcomes: dedupe.Outcomes) -> None:
         tally = np.bincount(outcomes, minlength=3).tolist()
@@ -268,6 +269,7 @@ class Intake:
         keys: Sequence[Names],
         amounts: Rows,
         cohorts: dict[int, tuple[int, ...]],
+        effect: Ints,
     ) -> None:
         """Remembers what a later word may reach: clicks and conversions all, of the others what is flagged."""
         chosen = counted if self.source in JUDGED_LATER else counted & (bits != 0)
@@ -290,6 +292,7 @@ class Intake:
                 [cohorts.get(i, ()) for i in at],
             ),
             state.judge,
+            effect[places].tolist(),
         )
 
     def _all_dimensions(self, event: Event) -> Names:

@@ -31,6 +31,8 @@ class Word(NamedTuple):
     rule: Rule
     evidence: dict[str, Any]
     is_withdrawn: bool = False
+    effect_ms: int = -1
+    """Effect pane in which the event was counted under it; -1: it is a later word, with effect at its tick."""
 
 
 class Move(NamedTuple):
@@ -199,11 +201,12 @@ def flag_id(rule: Rule, source: Input, digest: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(f"{rule.value}:{source.value}:".encode() + digest)
 
 
-def flag_row(log_epoch: int, partition: int, flag: Flag, wall_ms: int) -> Row:
+def flag_row(log_epoch: int, partition: int, flag: Flag, wall_ms: int, effect_ms: int) -> Row:
     """A row of flag_rows, without its version."""
     return (
         *(log_epoch, partition, flag.input.value, flag.event, flag.rule.value),
         *(flag.event_id, flag.event_time_ms // 1000, flag.campaign_id, flag.ad_unit_id, flag.creative_id),
         *(flag.publisher_id, flag.currency, flag.cost_millimicros, flag.validity, flag.mode, flag.state.value),
         *(msgspec.json.encode(flag.evidence).decode(), flag.reviewer, flag.review_reason, wall_ms // 1000),
+        effect_ms // 1000,
     )

@@ -31,6 +31,8 @@ from streams.verdicts import EvidenceBatch, Flag, FlagState, Review, Verdict
 class Judged(msgspec.Struct):
     """What a tick's judging gives out; without versions and sequences."""
 
+    effect_ms: int
+    """Effect pane of what is decided at the tick."""
     moves: list[Move] = msgspec.field(default_factory=list)
     flags: list[Flag] = msgspec.field(default_factory=list)
     rows: list[Row] = msgspec.field(default_factory=list)
@@ -71,7 +73,8 @@ class JudgingDesk:
 
     def look(self, inputs: Mapping[Input, InputState], rules: Rules, tick: Tick) -> Judged:
         """Judges what this tick has brought."""
-        judged, wall_ms = Judged(), tick.wall_ms
+        newest_ms, wall_ms = max(state.newest_ms for state in inputs.values()), tick.wall_ms
+        judged = Judged(newest_ms - newest_ms % rules.pane_ms)
         for source, state in inputs.items():
             words, untold, pending, valid = state.traces.take()
             for word in words:
@@ -204,7 +207,8 @@ class JudgingDesk:
         flag = msgspec.structs.replace(flag, decided_ms=wall_ms)
         self.book.count(word.rule, state)
         judged.flags.append(flag)
-        judged.rows.append(flag_row(self.log_epoch, self.partition, flag, wall_ms))
+        effect_ms = judged.effect_ms if word.effect_ms < 0 else word.effect_ms
+        judged.rows.append(flag_row(self.log_epoch, self.partition, flag, wall_ms, effect_ms))
 
     def tidy(self, inputs: Mapping[Input, InputState], newest_ms: int) -> None:
         """At a tick: forgets what no word can reach any more."""

@@ -44,14 +44,14 @@ class Traces:
         self.valid: list[tuple[Sequence[Event], Sequence[bytes]]] = []
         """Clicks and conversions that no flag excludes, with their digests, since the last tick."""
 
-    def add(self, events: Sequence[Event], counted: Counted, judge: Judge) -> None:
-        """A batch's events that later words may reach."""
+    def add(self, events: Sequence[Event], counted: Counted, judge: Judge, effect_ms: Sequence[int]) -> None:
+        """A batch's events that later words may reach. `effect_ms`: the effect pane in which each was counted."""
         self.recent.add(counted)
         digests = [xxhash.xxh3_128_digest(event.event_id.encode()) for event in events]
         bits, excluding = counted.bits.tolist(), counted.excluding.tolist()
         for at, found in enumerate(bits):
             if found:
-                self._flag(events[at], judge, _remembered(counted, at, digests[at]))
+                self._flag(events[at], judge, _remembered(counted, at, digests[at]), effect_ms[at])
         if self.source in JUDGED_LATER:
             valid = [at for at, out in enumerate(excluding) if not out]
             self.valid.append(([events[at] for at in valid], [digests[at] for at in valid]))
@@ -60,10 +60,11 @@ class Traces:
                 if pending is not None:
                     self.pending.append(pending)
 
-    def _flag(self, event: Event, judge: Judge, remembered: Remembered) -> None:
+    def _flag(self, event: Event, judge: Judge, remembered: Remembered, effect_ms: int) -> None:
         for rule in rules_in(remembered.bits):
             if len(self.words) < MAX_TOLD:
-                self.words.append(Word(self.source, remembered, rule, judge.evidence(event, rule)))
+                evidence = judge.evidence(event, rule)
+                self.words.append(Word(self.source, remembered, rule, evidence, effect_ms=effect_ms))
             else:
                 self.untold[rule] = self.untold.get(rule, 0) + 1
 

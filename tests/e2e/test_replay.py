@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -22,9 +23,12 @@ from streams.jobs.replay_compare import compare, rows_differing
 from streams.settings import ClickHouseSettings, KafkaSettings
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.clickhouse_http import ClickHouseHttp
+from tests.support.events import EVENT_TOPICS
+from tests.support.kafka_groups import Groups, groups_while, settled_groups
 from tests.support.live_events import LiveLoad
+from tests.support.oracle import Logs, ticks_of
 from tests.support.seeds import seed_of
-from tests.support.totals import until_drained
+from tests.support.totals import assert_equal_to_oracle, ends_of, read_logs, read_rows, until_drained
 from tests.support.worker_process import WorkerProcess, environment, until, worker_settings
 
 RATE = 600.0
@@ -81,9 +85,28 @@ HOLD = "HOLD"
 KILLS = 2
 
 
+class Life(NamedTuple):
+    """A worker, and what it has lived through."""
+
+    worker: WorkerProcess
+    load: LiveLoad
+
+
+Meanwhile = Callable[[], Awaitable[None]]
+
+
+async def waiting() -> None:
+    await asyncio.sleep(LOAD_S / 2)
+
+
 @asynccontextmanager
-async def lived(directory: Path, kafka: KafkaSettings, dsn: str, **more: str) -> AsyncIterator[WorkerProcess]:
-    """A worker that has lived through some traffic, with a SIGKILL in it, and goes on."""
+async def lived(
+    directory: Path, kafka: KafkaSettings, dsn: str, meanwhile: Meanwhile = waiting, **more: str
+) -> AsyncIterator[Life]:
+    """A worker that has lived through some traffic, with a SIGKILL in it, and goes on.
+
+    `meanwhile`: what happens under traffic, behind the SIGKILL.
+    """
     settings = worker_settings(directory, kafka, dsn, **more)
     worker = WorkerProcess(directory, settings)
     try:
@@ -93,11 +116,11 @@ async def lived(directory: Path, kafka: KafkaSettings, dsn: str, **more: str) ->
         await asyncio.sleep(LOAD_S / 2)
         worker.kill()
         await worker.start().until_owning(4)
-        await asyncio.sleep(LOAD_S / 2)
+        await meanwhile()
         load.stop()
         await traffic
         await until_drained(kafka, [worker.status])
-        yield worker
+        yield Life(worker, load)
     finally:
         worker.close()
 
@@ -134,19 +157,35 @@ def differing(runs: ClickHouseRuns, info: RunInfo, other: str = "live") -> dict[
 async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: str) -> None:
     """Beside the worker and behind it: by one process, by two, killed and resumed, and from an archive."""
     more |= PINNED
+    has_group = "KAFKA__ASSIGNMENT" not in more
     with ClickHouseHttp(directory / "clickhouse") as server:
-        async with lived(directory, kafka, server.dsn(), **more) as worker:
-            settings = worker_settings(directory, kafka, server.dsn(), **more)
+        settings = worker_settings(directory, kafka, server.dsn(), **more)
+
+        async def beside(name: str) -> None:
+            replay = command(
+                settings, "replay", *WHOLE, "--run", name, "--processes", "2", "--compare", "live", "--json"
+            )
+            if has_group:
+                untouched(await groups_while(kafka, replay), is_idle=name == "beside")
+            else:
+                await replay
+
+        async with lived(directory, kafka, server.dsn(), lambda: beside("under-traffic"), **more) as (worker, load):
+            if has_group:
+                await until_committed(kafka)
             before = await worker.status()
-            await command(settings, "replay", *WHOLE, "--run", "beside", "--compare", "live", "--json")
+            await beside("beside")
             after = await worker.status()
             assert before is not None
             assert after is not None
             assert before["ledger"] == after["ledger"]
             assert await worker.terminate() == 0
+        stored = await asyncio.to_thread(read_rows, server.dsn())
+        await assert_equal_to_oracle(kafka, stored, as_applied(await read_logs(kafka, load.expected)))
+        await command(settings, "runs", "drop", "under-traffic")
         await command(settings, "replay", *WHOLE, "--run", "one")
         await command(settings, "replay", *WHOLE, "--run", "two", "--processes", "2", "--json")
-        await interrupted_and_resumed(settings, server.dsn(), "three")
+        await interrupted_and_resumed(settings, server.dsn(), "three", is_from_terminal=not has_group)
         assert "three is finished" in await command(settings, "replay", "--resume", "three", code=2)
         await nothing_is_left_of_a_range_without_events(settings)
         lines = ("--topics", "clicks,conversions", "--format", "ndjson")
@@ -165,6 +204,53 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: 
             assert [each for each in compare(runs, infos["one"]) if each.before != each.after] == []
             assert sum(each.before.clicks for each in compare(runs, infos["one"])) > 100
             await the_same_from_pinned_checkpoints(settings, runs)
+
+
+def untouched(seen: list[Groups], is_idle: bool) -> None:
+    """The same groups and members with the same assignments all along; what is committed is the worker's own doing."""
+    first, last = seen[0], seen[-1]
+    assert len(seen) > 5
+    assert any(group.members for group in first.values())
+    for each in seen:
+        assert {name: group.members for name, group in each.items()} == {n: g.members for n, g in first.items()}
+        assert {group.state for group in each.values()} <= {"Stable", "Empty"}
+        if is_idle:
+            assert inputs_committed(each) == inputs_committed(first)
+    for earlier, later in pairwise(seen):
+        for name, group in later.items():
+            assert all(group.committed[tp] >= offset for tp, offset in earlier[name].committed.items())
+    if not is_idle:
+        assert inputs_committed(last) != inputs_committed(first)  # the worker went on
+
+
+def as_applied(logs: Logs) -> Logs:
+    """Up to where the last tick stands: a worker that ends still tells others how far it has read."""
+    applied = {partition: ticks_of(journal)[-1].document["applied"] for partition, journal in logs.journals.items()}
+    spans = {(topic, p): (begin, applied[p][topic]) for (topic, p), (begin, _) in logs.spans.items()}
+    assert all(spans[place] == span for place, span in logs.spans.items() if place[0] in EVENT_TOPICS)
+    records = [each for each in logs.records if each.offset < applied[each.partition][each.topic]]
+    return logs._replace(records=records, spans=spans)
+
+
+async def until_committed(kafka: KafkaSettings) -> None:
+    """Until what the worker has committed of its inputs are their ends: from there on nothing changes."""
+    ends = {place: end for place, end in (await ends_of(kafka)).items() if place[0] in EVENT_TOPICS and end}
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            found = inputs_committed(await settled_groups(kafka))
+            if {(topic, p): at for (_, topic, p), at in found.items()} == ends:
+                return
+            await asyncio.sleep(0.1)
+
+
+def inputs_committed(groups: Groups) -> dict[tuple[str, str, int], int]:
+    """By group and topic-partition; without what workers tell each other, also when nothing comes."""
+    return {
+        (name, tp.topic, tp.partition): offset
+        for name, group in groups.items()
+        for tp, offset in group.committed.items()
+        if tp.topic in EVENT_TOPICS
+    }
 
 
 async def the_same_from_pinned_checkpoints(settings: dict[str, str], runs: ClickHouseRuns) -> None:
@@ -190,20 +276,29 @@ async def the_same_from_pinned_checkpoints(settings: dict[str, str], runs: Click
     assert "before its range" in shown
 
 
-async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str) -> None:
-    """By Ctrl-C when something has been kept, then killed at random moments behind that, at every tick of which it is.
+async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str, is_from_terminal: bool) -> None:
+    """When something has been kept, then killed at random moments behind that, at every tick of which it is.
 
-    What it is resumed from is therefore never the beginning.
+    Interrupted by Ctrl-C, which reaches the whole group, or by SIGTERM to the command alone. What it is resumed from is
+    therefore never the beginning.
     """
     rng, hold = Random(seed_of("replay")), Path(settings["WORKER__STATE_DIR"]) / HOLD
     kept = hold.parent / "runs" / name
     hold.touch()
     child = await begun(settings, "replay", *WHOLE, "--run", name)
     await until(lambda: bool(states(kept)))
-    os.killpg(child.pid, signal.SIGINT)
+    assert await state(settings, name) == "running"
+    for second in (("replay", "--resume", name), ("replay", *WHOLE, "--run", name), ("runs", "drop", name)):
+        assert f"in the hands of another command (process {child.pid})" in await command(settings, *second, code=2)
+    if is_from_terminal:
+        os.killpg(child.pid, signal.SIGINT)
+    else:
+        child.send_signal(signal.SIGTERM)
     hold.unlink()
     _, errors = await asyncio.wait_for(child.communicate(), 30)
+    assert child.returncode == 130, errors.decode()
     assert f"--resume {name} goes on" in errors.decode()
+    assert await state(settings, name) == "interrupted"
     told = await command(settings, "replay", "--resume", name, "--dry-run")
     assert "less what the run has kept" in told
     for _ in range(KILLS):
@@ -214,10 +309,17 @@ async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str)
         if child.returncode is None:
             os.killpg(child.pid, signal.SIGKILL)
         await child.communicate()
+        assert await state(settings, name) in ("abandoned", "done")
     async with runs_of(dsn) as runs:
         is_done = runs.find(name).state == "done"
     if not is_done:
         await command(settings, "replay", "--resume", name)
+
+
+async def state(settings: dict[str, str], name: str) -> str:
+    """What `runs list` says of a run."""
+    listed: list[dict[str, Any]] = msgspec.json.decode(await command(settings, "runs", "list", "--json"))
+    return str(next(run["state"] for run in listed if run["run"] == name))
 
 
 def states(folder: Path) -> set[tuple[str, int]]:

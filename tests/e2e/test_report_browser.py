@@ -51,6 +51,7 @@ async def looked_at(page: Any) -> None:
     assert await drawn(page) == 4
     assert await page.title() == "stricter beside live"
     assert await page.locator("#rules tbody tr").count() == 1
+    assert await page.get_by_text("Mind: live rows have gone <b>.").is_visible()
     assert await violations(page) == []
     assert requests == []
 

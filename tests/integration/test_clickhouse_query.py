@@ -1,5 +1,6 @@
 """Questions change nothing, cost no more than allowed, and are answered exactly."""
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -144,12 +145,15 @@ async def test_a_database_that_does_not_exist_is_not_made_by_asking(chdb_setting
     await reader.close()
 
 
-def test_a_directory_that_a_worker_holds_is_said_to_be_held(tmp_path: Path) -> None:
+def test_a_directory_that_a_worker_holds_is_said_to_be_held_and_replays_name_what_to_do(tmp_path: Path) -> None:
     hold = (
         "import sys; from streams.adapters.clickhouse import connect; from streams.settings import ClickHouseSettings\n"
         "client = connect(ClickHouseSettings(dsn=sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     dsn = f"chdb://{tmp_path}/clickhouse"
+    environment = {**os.environ, "CAMPAIGN_STREAMS_CLICKHOUSE__DSN": dsn}
+    environment["CAMPAIGN_STREAMS_WORKER__STATE_DIR"] = str(tmp_path / "state")
+    replay = ("replay", "--from", "2020-01-01", "--to", "2020-01-02", "--run", "r")
     ask = hold.replace("print('held', flush=True); sys.stdin.read()", "")
     with subprocess.Popen(
         [sys.executable, "-c", hold, dsn], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
@@ -157,8 +161,15 @@ def test_a_directory_that_a_worker_holds_is_said_to_be_held(tmp_path: Path) -> N
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         refused = subprocess.run([sys.executable, "-c", ask, dsn], capture_output=True, text=True, check=False)
+        for words in (replay, ("runs", "list")):
+            line = [sys.executable, "-m", "streams.cli", *words]
+            told = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+            assert told.returncode == 2
+            for remedy in ("stop it meanwhile", "let both use a ClickHouse server", "embedded directory of its own"):
+                assert remedy in told.stderr
+        assert not [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
         holder.communicate("")
-    assert "ConfigurationError" in refused.stderr
+    assert "EngineHeld" in refused.stderr
     assert "is held by another process" in refused.stderr
     after = subprocess.run([sys.executable, "-c", ask, dsn], capture_output=True, text=True, check=False)
     assert (after.returncode, after.stderr) == (0, "")

@@ -27,6 +27,7 @@ VIEWS = {
     "alerts",
     "invalid_traffic",
     "flags",
+    "shown_flag_rows",
     "publisher_risk",
     "ledger",
     "shown_pane_rows",

@@ -20,7 +20,7 @@ from streams.errors import ConfigurationError
 from streams.jobs.replay_kept import DECISION_DAYS, REPORT_DAYS, forgotten
 from streams.jobs.replay_publishing import check_campaigns, check_frozen, doubts
 from streams.jobs.replay_report import Report, report_of, rules_changes
-from streams.records import Row, Table
+from streams.records import COLUMNS, Row, Table
 from streams.settings import ClickHouseSettings
 from tests.support.chdb_engine import new_settings
 from tests.support.rows import PANE_S, make_row
@@ -32,6 +32,7 @@ END_S = BEGIN_S + 3600
 DAY_S = 86_400
 OLD_S = int(time.time()) // 3600 * 3600 - 40 * DAY_S
 TABLES = ("pane_rows", "report_rows", "run_pane_rows", "runs", "publications", "campaign_rows", "alert_rows")
+TABLES += ("flag_rows", "run_flag_rows")
 
 
 class World:
@@ -223,7 +224,7 @@ def test_a_finished_run_is_shown_and_reported_again(world: World, tmp_path: Path
     assert "says no format" in str(refused.exception)
 
 
-def test_live_rows_that_have_gone_are_told_and_a_range_without_them_is_in_doubt(world: World) -> None:
+def test_live_rows_that_have_gone_are_told_and_a_range_without_them_is_in_doubt(world: World, tmp_path: Path) -> None:
     """The report grain still counts twelve clicks; of the decision grain ten are left, all of them, or more."""
     env = {"CAMPAIGN_STREAMS_CLICKHOUSE__DSN": world.settings.dsn.get_secret_value(), "COLUMNS": "200"}
     old = partial(clicks, at_s=OLD_S, effect_s=OLD_S)
@@ -236,8 +237,13 @@ def test_live_rows_that_have_gone_are_told_and_a_range_without_them_is_in_doubt(
     assert "10 of at least 12 events are left" in told
     assert forgotten(world.runs, info, "again") == []  # runs are kept
     assert told in doubts(world.runs, info)
-    shown = CliRunner().invoke(app, ["runs", "show", "again"], env=env)
+    files = [tmp_path / f"report.{suffix}" for suffix in ("csv", "json", "html")]
+    asked = [word for file in files for word in ("--report", str(file))]
+    shown = CliRunner().invoke(app, ["runs", "show", "again", *asked], env=env)
     assert f"mind: {told}" in shown.output
+    assert {line["remarks"] for line in csv.DictReader(files[0].open())} == {told}
+    assert msgspec.json.decode(files[1].read_bytes(), type=Report).remarks == [told]
+    assert told.encode() in files[2].read_bytes()
     world.live(old(12, version=2))
     assert forgotten(world.runs, info) == []
 
@@ -262,6 +268,68 @@ def test_an_unknown_campaign_is_refused(world: World) -> None:
     check_campaigns(world.runs, ("c1", "new"), {"new"})
     with pytest.raises(ConfigurationError, match="there is no campaign c2"):
         check_campaigns(world.runs, ("c1", "c2"), set())
+
+
+# Flags
+
+
+def flag(event: str, effect_s: int = BEGIN_S + 60, rule: str = "declared_bot", **values: Any) -> Row:
+    told = {"input": "clicks", "class": "givt", "mode": "on", "state": "raised", "evidence": "{}", **values}
+    return make_row(Table.FLAGS, event=event, rule=rule, event_time=BEGIN_S + 60, effect_pane=effect_s, **told)
+
+
+def flags_of(world: World) -> dict[tuple[str, str], tuple[str, str]]:
+    """By event and rule: state, and what the event counts as."""
+    found = world.runs.ask("SELECT event, rule, state, counts_as FROM flags")
+    shown = world.runs.ask("SELECT event, rule, state FROM shown_flag_rows")
+    assert sorted(shown) == sorted(row[:3] for row in found)
+    return {(event, rule): (state, counts_as) for event, rule, state, counts_as in found}
+
+
+def test_the_flags_of_a_published_run_stand_in_the_place_of_the_live_ones_until_it_is_taken_back(world: World) -> None:
+    """Live holds `x` invalid, the run `y`; both hold `both`. `before` and `behind` are of live outside the range."""
+    outside = (flag("before", BEGIN_S - 1), flag("behind", END_S))
+    world.live(flag("x"), flag("both"), *outside, table=Table.FLAGS)
+    info = world.run(clicks(1))
+    world.runs.insert(info.run, Table.FLAGS, [flag("y", evidence='{"seen":1}'), flag("both")])
+    bot = "declared_bot"
+    live = {(event, bot): ("raised", "givt") for event in ("x", "both", "before", "behind")}
+    assert flags_of(world) == live
+    world.runs.publish(info, "me", 1)
+    assert flags_of(world) == {(event, bot): ("raised", "givt") for event in ("y", "both", "before", "behind")}
+    assert world.runs.ask("SELECT evidence FROM flags WHERE event = 'y'") == [('{"seen":1}',)]
+    world.runs.publish(info, "me", 2, is_published=False)
+    assert flags_of(world) == live
+
+
+def test_what_the_live_worker_says_later_of_a_flag_that_a_run_tells_counts(world: World) -> None:
+    """As its correction does, behind the range. What it had said before the range is what the run goes on from."""
+    info = world.run(clicks(1))
+    far = 10**15  # a what-if counts its ticks anew: its versions say nothing beside the live ones
+    told = [flag("a", version=far), flag("b", version=far, state="withdrawn")]
+    world.runs.insert(info.run, Table.FLAGS, told)
+    world.live(
+        flag("a", END_S + 60, state="overturned", version=2),
+        flag("b", BEGIN_S - 60, version=3),
+        flag("b", BEGIN_S - 60, "data_centre", version=3),
+        table=Table.FLAGS,
+    )
+    assert flags_of(world)["b", "declared_bot"] == ("raised", "givt")
+    world.runs.publish(info, "me", 1)
+    assert flags_of(world) == {
+        ("a", "declared_bot"): ("overturned", "valid"),
+        ("b", "declared_bot"): ("withdrawn", "givt"),
+        ("b", "data_centre"): ("raised", "givt"),
+    }
+
+
+def test_flags_of_before_this_version_stand_where_their_events_happened(world: World) -> None:
+    names = [name for name in COLUMNS[Table.FLAGS] if name != "effect_pane"]
+    values = dict(zip(COLUMNS[Table.FLAGS], flag("x"), strict=True))
+    columns, marks = ", ".join(names), ", ".join(f"{{{name}:String}}" for name in names)
+    world.runs._command(f"INSERT INTO flag_rows ({columns}) SELECT {marks}", {n: str(values[n]) for n in names})
+    found = world.runs.ask("SELECT toUnixTimestamp(event_time), toUnixTimestamp(effect_pane) FROM flag_rows")
+    assert found == [(BEGIN_S + 60, BEGIN_S + 60)]
 
 
 # Reports

@@ -39,6 +39,7 @@ def made_report(campaigns: int = 40) -> Report:
         from_s=BEGIN_S,
         to_s=BEGIN_S + 7_200,
         only_campaigns=(),
+        remarks=["live rows have gone <b>"],
         rules={"live": ["a" * 16, "b" * 16], "stricter": ["c" * 16]},
         rules_changes=changes,
         totals=totals_of(found),

@@ -11,7 +11,9 @@ from streams.agents import app as app_module
 from streams.agents import keeper as keeper_module
 from streams.agents.app import Engine, _within
 from streams.agents.health import STUCK_S, TICK_BOUND_S, document, liveness, readiness
+from streams.agents.publisher import Publisher
 from streams.events import Input
+from streams.records import LEDGER_COLUMNS, Table
 from tests.unit.given import document as event
 from tests.unit.keeping import Kept
 from tests.unit.owning import BEFORE
@@ -115,10 +117,31 @@ async def test_a_step_of_the_shutdown_does_not_keep_the_others_waiting(caplog: p
     assert "it was left" in caplog.text
 
 
+async def test_what_is_counted_while_the_last_rows_go_out_is_published_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, flush = await kept(), Publisher.flush
+
+    async def flush_while_something_comes(self: Publisher, everything: bool = True) -> bool:
+        is_there = await flush(self, everything)
+        found.world.produce(Input.CLICKS, event(Input.CLICKS, f"click-{found.publisher.insertions}"))
+        await found.feed()
+        return is_there
+
+    monkeypatch.setattr(Publisher, "flush", flush_while_something_comes)
+    engine = Engine.__new__(Engine)
+    engine._is_closed, engine.keeper, engine.publisher = False, found.keeper, found.publisher
+    found.world.produce(Input.CLICKS, event(Input.CLICKS, "a"))
+    await found.feed()
+    await engine._close()
+    at = LEDGER_COLUMNS.index
+    rows = [row for row in found.world.sink.rows(Table.LEDGER) if row[at("input")] == "clicks"]
+    assert {row[at("entry")]: row[at("records")] for row in rows} == {"consumed": 2, "counted": 2}
+    assert found.keeper.owners == {}
+
+
 async def test_stopping_takes_no_longer_than_its_steps_with_nothing_that_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("LAST_TICK_S", "LAST_FLUSH_S", "CLOSE_S"):
+    for name in ("LAST_TICK_S", "LAST_FLUSH_S", "LAST_WORDS_S", "CLOSE_S"):
         monkeypatch.setattr(app_module, name, 0.05)
     monkeypatch.setattr(keeper_module, "RELEASE_TIMEOUT_S", 0.05)
     found = await kept()

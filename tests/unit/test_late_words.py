@@ -138,6 +138,23 @@ def test_the_row_stands_at_the_clicks_pane_with_effect_today() -> None:
     rows = [row for row in one.rows[Table.PANES].values() if row["input"] == "journal"]
     assert {(r["origin_pane"], r["effect_pane"]) for r in rows} == {(T0 // 1000, (T0 + HOUR) // 1000)}
     assert {r["validity"]: r["clicks"] for r in rows} == {"valid": -1, "sivt": 1}
+    (flag,) = one.rows[Table.FLAGS].values()
+    assert (flag["event_time"], flag["effect_pane"]) == (T0 // 1000, (T0 + HOUR) // 1000)
+
+
+def test_a_flag_that_an_event_is_counted_under_has_effect_where_its_row_has() -> None:
+    """Not where the tick stands, which tells of it: that may be much later."""
+    one, late_ms = fed(), T0 + MINUTE
+    pane_ms = one.state.rules.pane_ms
+    bots = [document(Input.IMPRESSIONS, f"i{at_ms}", at_ms, prefetch=True) for at_ms in (late_ms, T0, T0 + HOUR)]
+    one.feed(Input.IMPRESSIONS, *bots).tick()
+    rows = {(row["origin_pane"], row["effect_pane"]) for row in one.rows[Table.PANES].values() if row["impressions"]}
+    told = {
+        (row["event_time"] - row["event_time"] % (pane_ms // 1000), row["effect_pane"])
+        for row in one.rows[Table.FLAGS].values()
+    }
+    assert told == rows
+    assert len({effect for _, effect in told}) == 2
 
 
 @pytest.mark.parametrize("table", [Table.PANES, Table.REPORTS])

@@ -10,19 +10,22 @@ from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.jobs import replay_plan
 from streams.jobs.archive import Wish, archive
 from streams.jobs.identity import Identity
+from streams.jobs.pseudonyms import Pseudonyms
 from streams.jobs.replay import Message, Worker
 from streams.jobs.replay_partition import Range
 from streams.jobs.replay_plan import ReplayPlan, sources_of
 from streams.jobs.replay_progress import ReplayFolder
 from streams.jobs.replay_start import Start
-from streams.records import Table
+from streams.records import COLUMNS, Row, Table
 from streams.settings import Settings
 from streams.state.checkpoint import decode_manifest
 from streams.state.partition import TOPICS
-from streams.topics import JOURNAL
+from streams.topics import INPUT_TOPICS, JOURNAL
 from tests.unit.test_replay_partition import EVER, Kept, Lived, in_range, of_runs
 
 pytest.importorskip("pyarrow", reason="archives need campaign-streams[files]")
+
+IDENTITY = Identity(b"k" * 32, "k1")
 
 
 class Store(MemoryCheckpointStore):
@@ -59,7 +62,7 @@ async def archived(lived: Lived, directory: Path, *, raw: bool = True, epoch: in
         for record in lived.log.read(topic, 0, 0, 2 * end // 3):
             log.append(topic, 0, record.value, key=record.key, timestamp_ms=record.timestamp)
     wish = Wish(directory, topics=(*TOPICS, JOURNAL), are_named=False, raw=raw)
-    await archive(MemoryHistory(log), wish, Identity(b"k" * 32, "k1"), epoch)
+    await archive(MemoryHistory(log), wish, IDENTITY, epoch)
     for topic in (*TOPICS, JOURNAL):
         lived.log.trim(topic, 0, lived.log.end(topic, 0) // 3)
 
@@ -117,6 +120,60 @@ async def test_an_archive_that_the_topics_do_not_continue_is_refused(
     plan = ReplayPlan("r", EVER, archives=(tmp_path / "archive",), with_topics=True)
     with pytest.raises(ConfigurationError, match=words):
         await replayed(settings, plan)
+
+
+# Pseudonyms
+
+
+class Pseudonymised(Lived):
+    """What it has lived through came in with pseudonyms."""
+
+    def _append(self, topic: str, partition: int, value: bytes | None, at_ms: int, key: bytes | None = None) -> None:
+        keys, values = [key], [value]
+        if topic in INPUT_TOPICS.values():
+            Pseudonyms(topic, IDENTITY).treat(keys, values)
+        super()._append(topic, partition, values[0], at_ms, keys[0])
+
+
+async def from_pseudonyms(lived: Lived, settings: Settings, directory: Path) -> tuple[Kept, int]:
+    """The rows of a replay from an archive of pseudonyms alone; and how many records had others before."""
+    wish = Wish(directory, topics=(*TOPICS, JOURNAL), are_named=False)
+    report = await archive(MemoryHistory(lived.log), wish, IDENTITY, 1)
+    kept, start = await replayed(settings, ReplayPlan("r", EVER, archives=(directory,)))
+    assert start.missing == ()
+    return kept, sum(topic.pseudonymised for topic in report.topics.values())
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+async def test_an_archive_of_what_came_in_as_pseudonyms_gives_the_live_rows_exactly(
+    settings: Settings, tmp_path: Path, seed: int
+) -> None:
+    lived = Pseudonymised(seed)
+    kept, changed = await from_pseudonyms(lived, settings, tmp_path / "archive")
+    assert changed == 0
+    assert kept.rows == of_runs(lived.live)
+
+
+def without_users(rows: dict[tuple[Table, Row], Row]) -> dict[tuple[Table, Row], tuple[Row, int]]:
+    """Every column, but of the sampled users only how many they are."""
+    at, found = COLUMNS[Table.REPORTS].index("users"), {}
+    for (table, key), row in rows.items():
+        found[table, key] = ((*row[:at], *row[at + 1 :]), len(row[at])) if table is Table.REPORTS else (row, 0)
+    return found
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+async def test_an_archive_that_made_pseudonyms_gives_the_live_rows_but_for_the_hashes_of_users(
+    settings: Settings, tmp_path: Path, seed: int
+) -> None:
+    lived = Lived(seed)
+    kept, changed = await from_pseudonyms(lived, settings, tmp_path / "archive")
+    live = of_runs(lived.live)
+    assert changed > 50
+    assert without_users(kept.rows) == without_users(live)
+    differing = {table for (table, key), row in live.items() if kept.rows[table, key] != row}
+    assert differing == {Table.REPORTS}
+    assert {table for table, _ in live} >= {Table.PANES, Table.COHORTS, Table.PACING, Table.FLAGS}
 
 
 async def test_topics_read_on_behind_an_archive_only(settings: Settings) -> None:

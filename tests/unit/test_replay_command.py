@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF, RunInfo
 from streams.adapters.memory import MemoryHistory, MemoryLog
@@ -13,6 +14,7 @@ from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.jobs import replay as job
 from streams.jobs.replay import Progress, Summary
 from streams.jobs.replay_compare import check_other
+from streams.jobs.replay_hold import RunTaken, holder_of
 from streams.jobs.replay_partition import Range
 from streams.jobs.replay_plan import ReplayPlan, check
 from streams.jobs.replay_progress import ReplayFolder
@@ -35,6 +37,10 @@ class Runs:
     def tell(self, info: RunInfo) -> None:
         self.told.append(info)
 
+    def runs(self) -> list[RunInfo]:
+        latest = {info.run: info for info in self.told}
+        return [info for info in latest.values() if info.state != "dropped"]
+
     def find(self, run: str) -> RunInfo:
         return next(info for info in reversed(self.told) if info.run == run)
 
@@ -55,13 +61,13 @@ def left(settings: Settings) -> list[str]:
     return sorted(file.name for file in ReplayFolder(settings.worker.state_dir, "r").path.glob("*"))
 
 
-def ends_with(monkeypatch: pytest.MonkeyPatch, end: Summary | Exception, settings: Settings) -> list[list[str]]:
+def ends_with(monkeypatch: pytest.MonkeyPatch, end: Summary | BaseException, settings: Settings) -> list[list[str]]:
     """The replay itself comes to this; what its folder held when it began."""
     seen = []
 
     async def replay(*_: Any) -> Summary:
         seen.append(left(settings))
-        if isinstance(end, Exception):
+        if isinstance(end, BaseException):
             raise end
         return end
 
@@ -74,9 +80,10 @@ def test_a_run_that_begins_finds_nothing_of_an_earlier_one(settings: Settings, m
     folder.keep(0, b"of another run")
     folder.commit(3, b"of another run")
     seen = ends_with(monkeypatch, Summary(9, 1.0, 9, 0, 0), settings)
-    command._replay(settings, PLAN, Runs(), None, 5_000)  # type: ignore[arg-type]
+    runs: Any = Runs()
+    command._replay(settings, PLAN, runs, None, None)
     folder.keep(0, b"its own")
-    command._replay(settings, PLAN._replace(resume=True), Runs(), None, 5_000)  # type: ignore[arg-type]
+    command._replay(settings, PLAN._replace(resume=True), runs, None, runs.find("r"))
     assert seen == [["begun.json"], ["0.state", "begun.json"]]
 
 
@@ -84,13 +91,37 @@ def test_a_run_that_fails_is_told_and_can_be_resumed(settings: Settings, monkeyp
     runs = Runs()
     ends_with(monkeypatch, CampaignStreamsError("the broker does not answer"), settings)
     with pytest.raises(CampaignStreamsError, match="does not answer"):
-        command._replay(settings, PLAN, runs, None, 5_000)  # type: ignore[arg-type]
+        command._replay(settings, PLAN, runs, None, None)  # type: ignore[arg-type]
     assert [(info.state, info.note) for info in runs.told] == [
         ("running", ""),
         ("failed", "the broker does not answer"),
     ]
+    assert {info.holder for info in runs.told} == {holder_of(settings.worker.state_dir)}
     plan, change = command._taken_up(settings, PLAN._replace(resume=True), runs.find("r"), None)
     assert (plan.resume, plan.wanted, change) == (True, HOUR, None)
+
+
+def test_ctrl_c_is_told_and_the_run_can_be_resumed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs: Any = Runs()
+    ends_with(monkeypatch, KeyboardInterrupt(), settings)
+    with pytest.raises(typer.Exit):
+        command._replay(settings, PLAN, runs, None, None)
+    assert [info.state for info in runs.told] == ["running", "interrupted"]
+    assert "campaign-streams replay --resume r goes on" in capsys.readouterr().err
+    plan, _ = command._taken_up(settings, PLAN._replace(resume=True), runs.find("r"), None)
+    assert plan.resume
+
+
+def test_of_a_run_that_another_has_taken_up_nothing_is_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: Any = Runs()
+    ends_with(monkeypatch, RunTaken("taken"), settings)
+    with pytest.raises(RunTaken):
+        command._replay(settings, PLAN, runs, None, None)
+    assert [info.state for info in runs.told] == ["running"]
 
 
 def test_a_run_without_any_row_is_refused_and_leaves_nothing(
@@ -99,11 +130,11 @@ def test_a_run_without_any_row_is_refused_and_leaves_nothing(
     runs = Runs(rows=False)
     ends_with(monkeypatch, Summary(40, 1.0, 0, 7, 0), settings)
     with pytest.raises(ConfigurationError, match=r"nothing happened then \(40 records were read, and retention has"):
-        command._replay(settings, PLAN, runs, None, 5_000)  # type: ignore[arg-type]
+        command._replay(settings, PLAN, runs, None, None)  # type: ignore[arg-type]
     assert runs.find("r").state == "dropped"
     assert left(settings) == []
     runs.rows = True  # inserted before it was interrupted
-    command._replay(settings, PLAN._replace(resume=True), runs, None, 5_000)  # type: ignore[arg-type]
+    command._replay(settings, PLAN, runs, None, None)  # type: ignore[arg-type]
     assert runs.find("r").state == "done"
 
 

@@ -31,6 +31,7 @@ def test_csv_has_a_line_for_each_campaign_with_before_after_and_difference() -> 
         assert line["campaign_id"] == campaign.campaign_id
         for name in ("impressions", "spend_micros", "invalid_clicks", "alerts"):
             assert int(line[f"{name}_after"]) - int(line[f"{name}_before"]) == int(line[f"{name}_difference"])
+        assert line["remarks"] == "live rows have gone <b>"
         assert float(line["ctr_before"]) == campaign.before.clicks / campaign.before.impressions
     money = [abs(int(line["spend_micros_difference"])) for line in lines]
     assert money == sorted(money, reverse=True)

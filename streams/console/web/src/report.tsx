@@ -32,6 +32,7 @@ type Report = {
   from_s: number;
   to_s: number;
   only_campaigns: string[];
+  remarks: string[];
   rules: Record<string, string[]>;
   rules_changes: Change[];
   totals: Total[];
@@ -394,6 +395,11 @@ function Page() {
           </div>
         ))}
       </dl>
+      {report.remarks.map((remark) => (
+        <p class="note" role="note" key={remark}>
+          Mind: {remark}.
+        </p>
+      ))}
       {report.rules_changes.length > 0 && (
         <p class="note" role="note">
           The rules changed within this range: see Rules, at the end.
