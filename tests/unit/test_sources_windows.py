@@ -71,6 +71,63 @@ def test_twenty_cards_in_a_flash_sale_are_not_flagged() -> None:
     assert verdicts(np.concatenate([*parts, crowd])) == []
 
 
+CARD, ROOM = (tuple(ClickType).index(each) for each in (ClickType.CARD, ClickType.LIVE_ROOM_ENTRY))
+"""Places in the evidence."""
+BY_TYPE = {ClickType.CARD: 100, ClickType.LIVE_ROOM_ENTRY: 10}
+
+
+def flash_sale(cards: int, rooms: int, kind: SourceKind, user: Any = 7, first: int = 0) -> Clicks:
+    """Taps on product cards, and entries into live rooms, of one source in five minutes."""
+    tapped = clicks(kind, spaced(cards, 5 * MINUTE_MS), click_type=CARD, user=user, first=first)
+    entered = clicks(kind, spaced(rooms, 5 * MINUTE_MS), click_type=ROOM, user=user, first=first + cards)
+    return np.concatenate((tapped, entered))
+
+
+@pytest.mark.parametrize("kind", [SourceKind.USER, SourceKind.DEVICE])
+def test_cards_and_live_room_entries_each_have_their_own_number(kind: SourceKind) -> None:
+    bound = Velocity(60, 10 * MINUTE_MS, BY_TYPE)
+    rules = InvalidRules(user_velocity=bound, device_velocity=bound)
+    assert verdicts(flash_sale(99, 9, kind), rules) == []
+    (verdict,) = verdicts(flash_sale(100, 9, kind), rules)
+    assert (len(verdict.clicks), verdict.evidence["threshold_clicks"], verdict.evidence["only_card"]) == (100, 100, 1)
+    (verdict,) = verdicts(flash_sale(99, 10, kind), rules)
+    assert (len(verdict.clicks), verdict.evidence["threshold_clicks"]) == (10, 10)
+    assert verdict.evidence["only_live_room_entry"] == 1
+    others = clicks(kind, spaced(60, 5 * MINUTE_MS), click_type=[1, 2] * 30, first=200)
+    (verdict,) = verdicts(np.concatenate((others, flash_sale(99, 9, kind))), rules)
+    assert (len(verdict.clicks), verdict.evidence["threshold_clicks"]) == (60, 60)
+    assert not [name for name in verdict.evidence if name.startswith("only_")]
+
+
+def test_people_behind_an_address_are_judged_by_the_numbers_of_their_click_types() -> None:
+    """Half of what convicts a user: 50 cards, or 5 rooms; of the address, all but cards count together."""
+    crowd = clicks(SourceKind.ADDRESS, spaced(3_000, 5 * MINUTE_MS), user=np.arange(1, 3_001) << 33, click_type=ROOM)
+    rules = InvalidRules(
+        user_velocity=Velocity(60, 10 * MINUTE_MS, BY_TYPE),
+        address_velocity=Velocity(2_000, 10 * MINUTE_MS, {ClickType.CARD: 50}),
+    )
+    honest = flash_sale(49, 4, SourceKind.ADDRESS, user=9, first=5_000)
+    assert verdicts(np.concatenate((crowd, honest)), rules) == []
+    (verdict,) = verdicts(np.concatenate((crowd, flash_sale(50, 4, SourceKind.ADDRESS, 9, 5_000))), rules)
+    assert (len(verdict.clicks), verdict.evidence["threshold_person_clicks"]) == (50, 50)
+    (verdict,) = verdicts(np.concatenate((crowd, flash_sale(49, 5, SourceKind.ADDRESS, 9, 5_000))), rules)
+    assert (len(verdict.clicks), verdict.evidence["threshold_person_clicks"]) == (5, 5)
+
+
+def test_what_is_counted_apart_outlives_a_checkpoint() -> None:
+    """Each type's clicks come in three looks, with a restart between."""
+    rules = InvalidRules(user_velocity=Velocity(60, 10 * MINUTE_MS, BY_TYPE))
+    found: list[Verdict] = []
+    desk = SourceDesk(rules)
+    for at in range(3):
+        desk.take(batch(flash_sale(60, 6, SourceKind.USER, first=100 * at), at + 1))
+        found += desk.decide()
+        held, desk = desk.snapshot(), SourceDesk(rules)
+        desk.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(held)))
+    assert sum(len(verdict.clicks) for verdict in found) == 3 * 66
+    assert len({click for verdict in found for click in verdict.clicks}) == 3 * 66
+
+
 # What farms do
 
 
