@@ -98,8 +98,9 @@ def show_all(
     """List publishers by their risk in the live traffic, the riskiest first, with the parts that weigh most.
 
     A score lies between 0 and 1 and orders publishers for a reviewer; it is no verdict, and flags nothing. It adds up
-    how far a publisher's clicks differ from its peers': shared addresses, users and agents, bursts, conversions that
-    are missing, too soon or too late. Without a score a publisher is unverifiable. Internal: not for advertisers.
+    how far a publisher's clicks differ from its peers': shared addresses, users and agents, bursts, many clicks for its
+    impressions, conversions that are missing, too soon or too late. Without a score a publisher is unverifiable.
+    Internal: not for advertisers.
     """
     conditions = [*([] if older else [FRESH]), *([f"score >= {least}"] if least else [])]
     order = "ORDER BY score DESC NULLS LAST, clicks DESC, publisher_id, partition"

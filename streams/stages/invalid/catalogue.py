@@ -208,10 +208,13 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
         "event time, a 36th of the window, once clicks and conversions have been read up to there; all its clicks of "
         "the window are flagged, and until the next step those that come.",
         ("flooding_min_clicks", "flooding_window_ms", "flooding_ratio", "flooding_p"),
-        "AppsFlyer: click flooding, very many clicks with very few conversions; labels of FDMA 2012.",
+        "AppsFlyer: click flooding, very many clicks with very few conversions; labels of FDMA 2012. Both are one "
+        "statement here: far more clicks than its conversions account for.",
         "Publishers differ: the bound is on a factor and a probability against the spread among peers, never a fixed "
         "rate. Only clicks that are a 24th of the window old are weighed, and only what they brought by that age. A "
-        "channel that seldom sells is measured by itself.",
+        "channel that seldom sells is measured by itself. Far more clicks per impression than the peers have, with as "
+        "many conversions for each click, convict nobody (an app that people like is like that): they are a part of "
+        "the publisher's risk.",
     ),
     Rule.PUBLISHER_TIMING: Description(
         "Click-to-conversion times",

@@ -8,10 +8,11 @@ window rules' final flags are one of the set of clicks alone (`crowding`). Publi
 next, and its clicks are flagged as they come.
 
 State is exact, so there is no sketch, and no error to state: `MAX_ENTRIES` entries of 64 bytes (of publishers 76),
-134 MB, hold 500,000 clicks with a user, a device, an address and a publisher each. An entry is held until no window
-can contain both it and a click that is as late as may be. Beyond the bound, by kind, the oldest are forgotten and
-counted: windows of late clicks, and then of all, are cut short, so the error is one-sided: nobody is flagged for want
-of room. Publishers' risks (`peer_risk`) are assessed at the last step that a look has passed.
+134 MB, hold 500,000 clicks with a user, a device, an address and a publisher each; of impressions, which publishers'
+risks alone are weighed by, one of 256 is told. An entry is held until no window can contain both it and a click that
+is as late as may be. Beyond the bound, by kind, the oldest are forgotten and counted: windows of late clicks, and then
+of all, are cut short, so the error is one-sided: nobody is flagged for want of room. Publishers' risks (`peer_risk`)
+are assessed at the last step that a look has passed.
 """
 
 from typing import Any, Final
