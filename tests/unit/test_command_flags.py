@@ -11,8 +11,7 @@ import xxhash
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits, QueryResult
-from streams.commands import asking, flags
+from streams.commands import flags
 from streams.commands.flag_words import evidence_text, rule_text, thresholds_of
 from streams.errors import ConfigurationError
 from streams.events import ClickType, Input
@@ -21,25 +20,10 @@ from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
 from streams.state import flags as state_flags
 from streams.verdicts import Decision, FlagState, Review, decode_word
+from tests.support.asking import asked_database
 from tests.support.chdb_engine import chdb_settings, migrated_settings  # noqa: F401
 from tests.support.clickhouse_views import Database
 from tests.support.rows import make_row
-
-
-class ReaderAsker:
-    """Asks the test's database; this process holds its engine already."""
-
-    def __init__(self, settings: ClickHouseSettings) -> None:
-        self._reader = ClickHouseReader(settings)
-
-    def __str__(self) -> str:
-        return "chdb:///test"
-
-    def ask(self, sql: str, limits: QueryLimits | None = None) -> QueryResult:
-        return self._reader.query_now(sql, limits)
-
-    def close(self) -> None:
-        self._reader.close_now()
 
 
 @pytest.fixture
@@ -47,8 +31,7 @@ async def database(
     migrated_settings: ClickHouseSettings,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Database]:
-    monkeypatch.setattr(asking, "asker_for", lambda _: ReaderAsker(migrated_settings))
-    async with Database(migrated_settings) as opened:
+    async with asked_database(migrated_settings, monkeypatch) as opened:
         yield opened
 
 
