@@ -122,12 +122,16 @@ class Velocity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FanOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """So many distinct campaigns, and so many users, in a sliding window, and every click of the window is flagged."""
+    """So many distinct campaigns and users in a sliding window, or very many of either: all its clicks are flagged."""
 
     campaigns: Positive
     window_ms: Window
     users: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """0: users do not matter."""
+    campaigns_alone: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """So many campaigns, however few the users; 0: no number of them is enough."""
+    users_alone: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """So many users, however few the campaigns; 0: no number of them is enough."""
 
 
 class Lists(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,7 +193,7 @@ class InvalidRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     people (see its description)."""
     velocity_types: tuple[ClickType, ...] = tuple(ClickType)
     """Click types that the three velocities count."""
-    device_fan_out: FanOut = FanOut(20, 3_600_000, 5)
+    device_fan_out: FanOut = FanOut(20, 3_600_000, 5, users_alone=30)
     address_fan_out: FanOut = FanOut(200, 3_600_000, 500)
 
     flooding_min_clicks: Positive = 500

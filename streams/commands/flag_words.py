@@ -36,7 +36,9 @@ def _velocity(what: str, limit: Velocity) -> str:
 
 def _fan_out(what: str, limit: FanOut) -> str:
     users = f" and {limit.users:,} users" if limit.users else ""
-    return f"one {what} on {limit.campaigns:,} campaigns{users} within {length_text(limit.window_ms)}"
+    alone = f", or on {limit.campaigns_alone:,} campaigns," if limit.campaigns_alone else ""
+    alone += f" or as {limit.users_alone:,} users" if limit.users_alone else ""
+    return f"one {what} on {limit.campaigns:,} campaigns{users}{alone} within {length_text(limit.window_ms)}"
 
 
 def _too_soon(rules: InvalidRules) -> str:

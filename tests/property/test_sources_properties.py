@@ -48,14 +48,17 @@ def rules_of(rng: Random) -> InvalidRules:
     def by_type(most: int) -> dict[ClickType, int]:
         return {each: rng.randint(1, most) for each in rng.sample(TYPES[:3], rng.choice([0, 0, 1, 3]))}
 
+    def alone() -> int:
+        return rng.choice([0, 0, rng.randint(1, 6)])
+
     return InvalidRules(
         modes={rule: rng.choice([Mode.ON, Mode.ON, Mode.OBSERVE, Mode.OFF]) for rule in WINDOWED},
         user_velocity=Velocity(rng.randint(1, 6), window(), by_type(6)),
         device_velocity=Velocity(rng.randint(1, 6), window(), by_type(6)),
         address_velocity=Velocity(rng.randint(1, 12), window(), by_type(12)),
         velocity_types=TYPES if rng.random() < 0.5 else TYPES[:3],
-        device_fan_out=FanOut(rng.randint(1, 4), window(), rng.randint(0, 3)),
-        address_fan_out=FanOut(rng.randint(1, 5), window(), rng.randint(0, 4)),
+        device_fan_out=FanOut(rng.randint(1, 4), window(), rng.randint(0, 3), alone(), alone()),
+        address_fan_out=FanOut(rng.randint(1, 5), window(), rng.randint(0, 4), alone(), alone()),
     )
 
 
@@ -144,6 +147,7 @@ def naive(taps: list[Tap], rules: InvalidRules) -> Flags:
             else:
                 campaigns, users = {tap.campaign for tap in inside}, {tap.user for tap in inside} - {0}
                 passes = len(campaigns) >= bound.campaigns and len(users) >= bound.users
+                passes |= 0 < bound.campaigns_alone <= len(campaigns) or 0 < bound.users_alone <= len(users)
             if passes and kind is SourceKind.ADDRESS:
                 inside = unlike_people(inside, bound.window_ms, rules)
             flags[rule] |= {tap.digest for tap in inside} if passes else set()

@@ -394,6 +394,25 @@ def test_a_run_keeps_its_content_under_its_name() -> None:
     assert len([1 for store, *_ in desk.runs() if store == "user"]) < 8
 
 
+def test_a_device_of_very_many_users_is_flagged_whatever_it_clicks_on() -> None:
+    """Twenty-nine accounts of one device are a busy till; thirty within the hour are a farm on one campaign."""
+    few = clicks(SourceKind.DEVICE, spaced(58, 50 * MINUTE_MS), user=np.arange(58) % 29 + 1)
+    assert verdicts(few) == []
+    (verdict,) = verdicts(clicks(SourceKind.DEVICE, spaced(30, 50 * MINUTE_MS), user=np.arange(1, 31)))
+    assert (verdict.rule, len(verdict.clicks)) == (Rule.DEVICE_FAN_OUT, 30)
+    assert (verdict.evidence["users"], verdict.evidence["threshold_users_alone"]) == (30, 30)
+    crowd = clicks(SourceKind.ADDRESS, spaced(3_000, 50 * MINUTE_MS), user=np.arange(1, 3_001))
+    assert verdicts(crowd) == []
+
+
+def test_a_device_on_very_many_campaigns_is_flagged_where_that_is_asked_for() -> None:
+    entries = clicks(SourceKind.DEVICE, spaced(40, 50 * MINUTE_MS), campaign=np.arange(1, 41))
+    assert verdicts(entries) == []
+    rules = InvalidRules(device_fan_out=FanOut(20, HOUR_MS, 5, campaigns_alone=40))
+    assert flagged(verdicts(entries, rules), Rule.DEVICE_FAN_OUT) == 40
+    assert verdicts(entries[1:], rules) == []
+
+
 def test_fan_out_without_users_counts_campaigns_alone() -> None:
     rules = InvalidRules(device_fan_out=FanOut(3, 1_000))
     entries = clicks(SourceKind.DEVICE, [T0, T0 + 1, T0 + 2, T0 + 5_000], campaign=[1, 2, 3, 4], user=0)

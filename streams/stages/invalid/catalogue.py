@@ -186,10 +186,13 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     ),
     Rule.DEVICE_FAN_OUT: Description(
         "One device, many campaigns and users",
-        "A device that clicks on so many distinct campaigns as so many distinct users in a sliding window.",
+        "A device that clicks on so many distinct campaigns as so many distinct users in a sliding window, or as very "
+        "many users whatever it clicks on (`users_alone`), or on very many campaigns as whomever (`campaigns_alone`); "
+        "0 of these is never.",
         ("device_fan_out",),
         "What a click farm must do: few phones, many accounts and campaigns. The numbers are ours.",
-        "A keen user clicks on many campaigns, but as one user; a shared tablet has few users.",
+        "A keen user clicks on many campaigns, but as one user, whom the velocity of users judges; a shared tablet has "
+        "few users. A till or a show-room's phone on which dozens of customers sign in within an hour is flagged.",
     ),
     Rule.ADDRESS_FAN_OUT: Description(
         "One address, many campaigns and users",
@@ -197,7 +200,7 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
         "window; flagged are only the clicks of users who alone click unlike people, as for the velocity of addresses: "
         "by click type where users have a number for it.",
         ("address_fan_out", "user_velocity"),
-        "As for devices.",
+        "As for devices; of neither alone is any number enough by default.",
         "As for the velocity of addresses: an address alone never convicts.",
     ),
     Rule.PUBLISHER_FLOODING: Description(

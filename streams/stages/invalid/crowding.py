@@ -55,7 +55,8 @@ def counted(rule: Rule, rules: InvalidRules) -> list[Counted]:
     bound = bound_of(rule, rules)
     if isinstance(bound, Velocity):
         return bound.counted(rules.velocity_types)
-    return [Counted(_TYPES, max(bound.campaigns, bound.users))]
+    both, alone = max(bound.campaigns, bound.users), (bound.campaigns_alone, bound.users_alone)
+    return [Counted(_TYPES, min(each for each in (both, *alone) if each))]
 
 
 def counted_of_addresses(rule: Rule, rules: InvalidRules) -> list[Address]:
@@ -102,10 +103,8 @@ class Crowd:
         self.places: Ints = np.arange(len(order), dtype=np.int64)
         self.ends = self.line.ends(bound.window_ms)
         self.seen = self._seen()
-        self.reaching: Mask = np.ones(len(order), dtype=bool)
+        self.reaching = self._reaching()
         """Intervals that begin at each click and reach the thresholds."""
-        for name, threshold in self._thresholds().items():
-            self.reaching &= self.seen[name] >= threshold
         self.passing: Mask = self.reaching & (within(is_new[order], self.places, self.ends) > 0)
         """Those of them that hold something new."""
 
@@ -117,10 +116,21 @@ class Crowd:
             seen["users"] = self.line.distinct(self.clicks["user"], self.bound.window_ms)
         return seen
 
+    def _reaching(self) -> Mask:
+        if isinstance(self.bound, Velocity):
+            return self.seen["clicks"] >= self.whole.clicks
+        campaigns, users, bound = self.seen["campaigns"], self.seen["users"], self.bound
+        found = (campaigns >= bound.campaigns) & (users >= bound.users)
+        for seen, alone in ((campaigns, bound.campaigns_alone), (users, bound.users_alone)):
+            if alone:
+                found |= seen >= alone
+        return found
+
     def _thresholds(self) -> dict[str, int]:
         if isinstance(self.bound, Velocity):
             return {"clicks": self.whole.clicks}
-        return {"campaigns": self.bound.campaigns, "users": self.bound.users}
+        names = ("campaigns", "users", "campaigns_alone", "users_alone")
+        return {name: getattr(self.bound, name) for name in names if getattr(self.bound, name)}
 
     def evidence(self, sources: Keys) -> dict[int, Evidence]:
         """Of each source: the most that an interval of this look holds (at least), the window, and the thresholds."""
