@@ -73,7 +73,7 @@ def test_patterns_that_are_left_out_or_narrowed_are_still_the_packages() -> None
 
 def test_the_index_finds_what_every_pattern_one_by_one_finds_first() -> None:
     index, expressions = CrawlerIndex(PATTERNS), [re.compile(pattern) for pattern in PATTERNS]
-    for agent in (*(agent for _, agent in INSTANCES[::25]), *BROWSERS[::4], "", "a", "bo"):
+    for agent in (*(agent for _, agent in INSTANCES[::5]), *BROWSERS[::4], "", "a", "bo"):
         first = next((each.pattern for each in expressions if each.search(agent)), None)
         assert index.find(agent) == first, agent
 

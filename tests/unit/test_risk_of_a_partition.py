@@ -1,9 +1,11 @@
 """From clicks that are read to rows of publishers' risk: forwarding, the source stage, and what a tick gives out."""
 
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 
 from streams.events import Input
 from streams.records import COLUMNS, Table
@@ -96,6 +98,8 @@ def test_every_256th_impression_that_counts_is_told_to_its_publisher() -> None:
         found.append({(int(each["high"]), int(each["low"]), int(each["at_ms"])) for each in entries})
         assert len(found[-1]) == len(entries)
     assert found[0] == found[1]
+    named = {xxhash.xxh3_128_digest(f"i{number}".encode()) for number in range(20_000)}
+    assert {struct.pack("<QQ", high, low) for high, low, _ in found[0]} <= named
     assert len(found[0]) == pytest.approx(20_000 / SHOWN_EACH, rel=0.3)
 
 
