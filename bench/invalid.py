@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.invalid_judging import Judging, PipelineJudging
+from bench.invalid_limits import Limits
 from bench.invalid_scores import Figures, Scores
 from bench.pipeline import DENSE_PER_S, pipeline
 from bench.workload import Workload
@@ -49,9 +50,11 @@ async def run(quick: bool) -> Figures:
     seed = int(os.environ.get("SEED", "1"))
     profile = attacked(seed, QUICK_HOURS if quick else HOURS)
     began = time.monotonic()
-    scores, events = judge(generate(profile, seed), PipelineJudging(all_on(profile), PARTITIONS))
+    limits = Limits()
+    stream = _seen(generate(profile, seed), limits)
+    scores, events = judge(stream, PipelineJudging(all_on(profile), PARTITIONS))
     figures: Figures = {"events": events, "judged_events_per_s": events / (time.monotonic() - began)}
-    figures |= scores.figures()
+    figures |= scores.figures() | limits.figures()
     _show(scores)
     figures["bytes_per_million_clicks"] = bytes_per_million_clicks(profile, seed, STATE_EVENTS // (4 if quick else 1))
     figures |= _publishers(quick)
@@ -93,6 +96,12 @@ def crawler_patterns() -> tuple[str, ...]:
         _note("the package crawler-user-agents is absent: a few well-known patterns take its place")
         return ("[bB]ot[/;) ~]", "[sS]pider", "facebookexternalhit")
     return tuple(entry["pattern"] for entry in package.CRAWLER_USER_AGENTS_DATA)
+
+
+def _seen(events: Iterable[GeneratedEvent], limits: Limits) -> Iterator[GeneratedEvent]:
+    for event in events:
+        limits.saw(event)
+        yield event
 
 
 def judge(events: Iterable[GeneratedEvent], judging: Judging, tick_ms: int = TICK_MS) -> tuple[Scores, int]:

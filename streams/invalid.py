@@ -5,8 +5,9 @@ and a replay can ask what other rules would have found. Classes after the MRC's 
 Standards (2020): general (GIVT) by lists and parameters, sophisticated (SIVT) by evidence from many events.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +17,9 @@ from streams.events import ClickType, ConversionType
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Window = Annotated[int, Meta(ge=1_000, le=86_400_000)]
 Delay = Annotated[int, Meta(ge=0, le=86_400_000)]
+MAX_REPEATS: Final = 10
+"""So many clicks on one impression can be told apart."""
+Repeats = Annotated[int, Meta(ge=1, le=MAX_REPEATS)]
 MAX_NETWORKS: Final = 100_000
 MAX_PATTERNS: Final = 5_000
 MAX_LIST_BYTES: Final = 700_000
@@ -94,20 +98,40 @@ _DEFAULT_MODES: Final = {rule: Mode.ON if rule in GENERAL else Mode.OBSERVE for 
 }
 
 
+class Counted(NamedTuple):
+    """Click types that are counted together, and how many of their clicks are too many."""
+
+    types: tuple[ClickType, ...]
+    clicks: int
+
+
 class Velocity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So many distinct clicks in a sliding window of event time, and every click of the window is flagged."""
 
     clicks: Positive
     window_ms: Window
+    clicks_by_type: dict[ClickType, Positive] = {}
+    """Of click types that differ: each of them is counted by itself, the others are counted together."""
+
+    def counted(self, types: Iterable[ClickType]) -> list[Counted]:
+        """What is counted apart, of these types: first those without a number of their own."""
+        asked = tuple(types)
+        others = tuple(each for each in asked if each not in self.clicks_by_type)
+        own = [Counted((each,), self.clicks_by_type[each]) for each in asked if each in self.clicks_by_type]
+        return [Counted(others, self.clicks), *own] if others else own
 
 
 class FanOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """So many distinct campaigns, and so many users, in a sliding window, and every click of the window is flagged."""
+    """So many distinct campaigns and users in a sliding window, or very many of either: all its clicks are flagged."""
 
     campaigns: Positive
     window_ms: Window
     users: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """0: users do not matter."""
+    campaigns_alone: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """So many campaigns, however few the users; 0: no number of them is enough."""
+    users_alone: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """So many users, however few the campaigns; 0: no number of them is enough."""
 
 
 class Lists(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,8 +160,12 @@ class InvalidRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     double_click_ms: Delay = 1_000
     """A second click of one user on one creative within this is the second half of a double click (MRC)."""
+    double_click_by_type_ms: dict[ClickType, Delay] = {}
+    """Of click types that differ: for one that people repeat at once on purpose, a shorter time or 0."""
     activity_clicks: Positive = 200
     """Clicks of one user or device on one campaign in one clock hour; those beyond it are flagged."""
+    activity_clicks_by_type: dict[ClickType, Positive] = {}
+    """Of click types that differ: each of them is counted by itself, the others are counted together."""
     hidden_below_px: Annotated[int, Meta(ge=0, le=100)] = 2
     """A placement with a side below this is hidden: 0×0 and 1×1."""
 
@@ -145,10 +173,12 @@ class InvalidRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A click's impression is missed once impressions have been read so far beyond the click."""
     click_after_ms: Delay = 300
     """Nobody sees and clicks within less: human reaction takes 200 to 250 ms."""
-    click_after_by_type_ms: dict[ClickType, Delay] = msgspec.field(default_factory=dict)
+    click_after_by_type_ms: dict[ClickType, Delay] = {}
     """Of click types that differ: a swipe into a live room that is on its way lands at once."""
-    max_clicks_per_impression: Positive = 3
+    max_clicks_per_impression: Repeats = 3
     """Distinct clicks on one impression; those beyond it are replayed."""
+    max_clicks_per_impression_by_type: dict[ClickType, Repeats] = {}
+    """Of click types that differ: a shelf of cards is one impression. Counted as for the activity cap."""
     click_wait_ms: Window = 60_000
     """A conversion's click is missed once clicks have been read so far beyond the conversion."""
     conversion_after_ms: dict[ConversionType, Delay] = msgspec.field(
@@ -162,7 +192,8 @@ class InvalidRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """An address alone never convicts: this rule only speaks where users or devices of the address also click unlike
     people (see its description)."""
     velocity_types: tuple[ClickType, ...] = tuple(ClickType)
-    device_fan_out: FanOut = FanOut(20, 3_600_000, 5)
+    """Click types that the three velocities count."""
+    device_fan_out: FanOut = FanOut(20, 3_600_000, 5, users_alone=30)
     address_fan_out: FanOut = FanOut(200, 3_600_000, 500)
 
     flooding_min_clicks: Positive = 500
@@ -175,6 +206,12 @@ class InvalidRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     timing_p: Annotated[float, Meta(gt=0.0, le=0.1)] = 1e-6
     """Distribution of click-to-conversion times against its peers' on the same campaigns: chi-square, per source."""
 
+    def __post_init__(self) -> None:
+        for name in ("user_velocity", "device_velocity", "address_velocity"):
+            idle = [each for each in getattr(self, name).clicks_by_type if each not in self.velocity_types]
+            if idle:
+                raise ValueError(f"{name}.clicks_by_type: {', '.join(idle)} not counted; add to velocity_types")
+
     def mode(self, rule: Rule) -> Mode:
         """What the rule's flags do."""
         return self.modes.get(rule, _DEFAULT_MODES[rule])
@@ -182,6 +219,18 @@ class InvalidRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def click_after(self, click_type: ClickType) -> int:
         """How soon after its impression a click of this type may come, ms."""
         return self.click_after_by_type_ms.get(click_type, self.click_after_ms)
+
+    def double_click(self, click_type: ClickType) -> int:
+        """How soon after the last a click of this type is the second half of a double click, ms."""
+        return self.double_click_by_type_ms.get(click_type, self.double_click_ms)
+
+    def most_active(self, click_type: ClickType) -> int:
+        """Clicks of this type, of one person on one campaign in an hour."""
+        return self.activity_clicks_by_type.get(click_type, self.activity_clicks)
+
+    def most_repeats(self, click_type: ClickType) -> int:
+        """Clicks of this type on one impression."""
+        return self.max_clicks_per_impression_by_type.get(click_type, self.max_clicks_per_impression)
 
     @property
     def active(self) -> int:

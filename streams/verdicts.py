@@ -32,13 +32,16 @@ CLICK: Final = np.dtype(
         ("user", "<u8"),  # of the user's, or else the device's id; 0: unknown
         ("click_type", "u1"),  # place in ClickType
         ("group", "<u8"),  # of publishers: XXH3, 64 bits, of the channel: they are each other's peers
-        ("delay_ms", "<i8"),  # of a conversion, since its click; NOT_CONVERTED: this is the click itself
+        ("delay_ms", "<i8"),  # of a conversion, since its click; NOT_CONVERTED: this is the click itself; SHOWN
         ("address", "<u4"),  # of publishers: XXH3 of the client's address, or else its network, lowest 32 bits; …
         ("agent", "<u4"),  # … and of its user agent; 0: unknown
     ]
 )
-"""One click of one source; or a conversion that is credited to it (of kind publisher only)."""
+"""One click of one source; or, of kind publisher only, a conversion that is credited to it, or an impression."""
 NOT_CONVERTED: Final = -1
+SHOWN: Final = -2
+"""An impression: one of `SHOWN_EACH`, chosen by the hash of its id, is told to its publisher."""
+SHOWN_EACH: Final = 256
 Clicks = npt.NDArray[np.void]
 
 

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from streams.commands.options import duration_ms, notes, out, prose, run, time_ms, time_text
+from streams.commands.tables import plain_table
 from streams.errors import ConfigurationError
 from streams.events import Rejected
 from streams.settings import RouteSettings, Settings, load_settings
@@ -125,7 +124,7 @@ def _show(alerts: list[Alert], limit: int, state: AlertState | None, campaign: s
         out().print(f"no alerts in {ALERTS}{' with ' if chosen else ''}{' and '.join(chosen)}")
         return
     alerts.sort(key=lambda alert: (alert.decided_ms, alert.alert_id))
-    table = _table(*COLUMNS)
+    table = plain_table(*COLUMNS)
     for alert in alerts[-limit:]:
         style = "bold red" if alert.state is AlertState.FIRING else "dim"
         table.add_row(*map(Text, _cells(alert)), style=style)
@@ -137,14 +136,6 @@ def _cells(alert: Alert) -> tuple[str, ...]:
     text = alert.text.zh if alert.language == "zh" else alert.text.en
     campaign = alert.campaign_name or alert.campaign_id or f"({alert.audience})"
     return time_text(alert.decided_ms), alert.state, alert.kind, campaign, alert.cause, alert.alert_id, text
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.caption_justify = "left"
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    return table
 
 
 # Silencing
@@ -316,7 +307,7 @@ def routes() -> None:
     if not delivery.routes:
         out().print("no routes: nobody is told. Write one as [delivery.routes.NAME], with url and secret")
         return
-    table = _table("route", "kind", "to", "serves", "language", "an hour", "digest")
+    table = plain_table("route", "kind", "to", "serves", "language", "an hour", "digest")
     for plan in plan_of(delivery).routes:
         route = delivery.routes[plan.name]
         digest = f"daily at {plan.digest_hour}:00 {plan.time_zone}" if plan.digest == "daily" else plan.digest

@@ -1,12 +1,13 @@
 """Asks ClickHouse wherever it is: a server, the embedded engine's directory, or the worker that holds it."""
 
 from pathlib import Path
+from typing import Any
 
 from streams.adapters.clickhouse import is_held
 from streams.adapters.clickhouse_dsn import ChdbTarget, parse_dsn
 from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits, QueryResult
 from streams.commands.worker_api import WorkerApi, is_running, worker_of_directory, worker_of_settings
-from streams.errors import CampaignStreamsError, ConfigurationError
+from streams.errors import CampaignStreamsError, ConfigurationError, QueryRefused
 from streams.settings import ClickHouseSettings, load_settings
 
 ENGINE_DIRECTORY = "clickhouse"
@@ -87,3 +88,37 @@ def asker_for(data_dir: Path | None) -> Asker:
     except CampaignStreamsError:
         return Asker(embedded, None)
     return Asker(embedded, worker)
+
+
+def rows_of(data_dir: Path | None, view: str, sql: str, max_rows: int) -> list[dict[str, Any]]:
+    """Rows by column, of a statement about one view, wherever ClickHouse is.
+
+    Raises:
+        ConfigurationError: as `asker_for`, `Asker.ask` and `ask_about`.
+    """
+    asker = asker_for(data_dir)
+    try:
+        answer = ask_about(asker, view, sql, QueryLimits(max_rows=max_rows))
+    finally:
+        asker.close()
+    return named(answer)
+
+
+def ask_about(asker: Asker, view: str, sql: str, limits: QueryLimits | None = None) -> QueryResult:
+    """The answer to a statement about one view.
+
+    Raises:
+        ConfigurationError: ClickHouse holds no such view, or as `Asker.ask`.
+    """
+    try:
+        return asker.ask(sql, limits)
+    except QueryRefused:
+        if not asker.ask(f"EXISTS VIEW {view}").rows[0][0]:
+            text = f"{asker} has no view {view} yet: it is of an older version; start this version's worker once"
+            raise ConfigurationError(text) from None
+        raise
+
+
+def named(answer: QueryResult) -> list[dict[str, Any]]:
+    """An answer's rows by column."""
+    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from streams.commands.options import length_text, time_text
+from streams.events import ClickType
 from streams.invalid import FanOut, InvalidRules, Rule, Velocity
 from streams.stages.invalid.catalogue import DESCRIPTIONS
 
@@ -23,13 +24,21 @@ def rule_text(rule: Rule, rules: InvalidRules) -> str:
     return _TEXTS[rule](rules)
 
 
+def _others(by_type: Mapping[ClickType, int], form: Callable[[int], str] = "{:,}".format) -> str:
+    """What holds for click types that differ: ` (card 120, live_room_entry 30)`."""
+    told = ", ".join(f"{kind} {form(amount)}" for kind, amount in by_type.items())
+    return f" ({told})" if told else ""
+
+
 def _velocity(what: str, limit: Velocity) -> str:
-    return f"{limit.clicks:,} clicks of one {what} within {length_text(limit.window_ms)}"
+    return f"{limit.clicks:,}{_others(limit.clicks_by_type)} clicks of one {what} within {length_text(limit.window_ms)}"
 
 
 def _fan_out(what: str, limit: FanOut) -> str:
     users = f" and {limit.users:,} users" if limit.users else ""
-    return f"one {what} on {limit.campaigns:,} campaigns{users} within {length_text(limit.window_ms)}"
+    alone = f", or on {limit.campaigns_alone:,} campaigns," if limit.campaigns_alone else ""
+    alone += f" or as {limit.users_alone:,} users" if limit.users_alone else ""
+    return f"one {what} on {limit.campaigns:,} campaigns{users}{alone} within {length_text(limit.window_ms)}"
 
 
 def _too_soon(rules: InvalidRules) -> str:
@@ -38,8 +47,23 @@ def _too_soon(rules: InvalidRules) -> str:
 
 
 def _click_too_soon(rules: InvalidRules) -> str:
-    others = [f", a {kind} within {length_text(ms)}" for kind, ms in rules.click_after_by_type_ms.items()]
-    return f"a click within {length_text(rules.click_after_ms)} of its impression{''.join(others)}"
+    others = _others(rules.click_after_by_type_ms, length_text)
+    return f"a click within {length_text(rules.click_after_ms)}{others} of its impression"
+
+
+def _double_click(rules: InvalidRules) -> str:
+    others = _others(rules.double_click_by_type_ms, length_text)
+    return f"the same click of one user again within {length_text(rules.double_click_ms)}{others}"
+
+
+def _activity_cap(rules: InvalidRules) -> str:
+    others = _others(rules.activity_clicks_by_type)
+    return f"beyond {rules.activity_clicks:,}{others} clicks of one user on one campaign in a clock hour"
+
+
+def _repeated_click(rules: InvalidRules) -> str:
+    others = _others(rules.max_clicks_per_impression_by_type)
+    return f"beyond {rules.max_clicks_per_impression:,}{others} clicks on one impression"
 
 
 _TEXTS: Final[dict[Rule, Callable[[InvalidRules], str]]] = {
@@ -48,14 +72,14 @@ _TEXTS: Final[dict[Rule, Callable[[InvalidRules], str]]] = {
     Rule.DATA_CENTRE: lambda _: "a network that lies in a listed data centre",
     Rule.PREFETCH: lambda _: "an impression that was fetched ahead and never seen",
     Rule.HIDDEN_PLACEMENT: lambda r: f"a placement with a side below {r.hidden_below_px} px",
-    Rule.DOUBLE_CLICK: lambda r: f"the same click of one user again within {length_text(r.double_click_ms)}",
-    Rule.ACTIVITY_CAP: lambda r: f"beyond {r.activity_clicks:,} clicks of one user on one campaign in a clock hour",
+    Rule.DOUBLE_CLICK: _double_click,
+    Rule.ACTIVITY_CAP: _activity_cap,
     Rule.CLICK_WITHOUT_IMPRESSION: lambda r: (
         f"no impression is known once they are read {length_text(r.impression_wait_ms)} beyond the click"
     ),
     Rule.CLICK_BEFORE_IMPRESSION: lambda _: "a click before its impression",
     Rule.CLICK_TOO_SOON: _click_too_soon,
-    Rule.REPEATED_CLICK: lambda r: f"beyond {r.max_clicks_per_impression:,} clicks on one impression",
+    Rule.REPEATED_CLICK: _repeated_click,
     Rule.CONVERSION_WITHOUT_CLICK: lambda r: (
         f"no click is known once they are read {length_text(r.click_wait_ms)} beyond the conversion"
     ),

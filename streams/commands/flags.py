@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 import xxhash
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from streams.commands.campaigns import publish
 from streams.commands.flag_words import evidence_text, rule_text, thresholds_of
 from streams.commands.options import notes, out, print_json, prose, quoted, run, time_ms
-from streams.commands.tables import money
-from streams.errors import ConfigurationError, QueryRefused
+from streams.commands.tables import money, plain_table
+from streams.errors import ConfigurationError
 from streams.events import Input
 from streams.invalid import InvalidRules, Mode, Rule, Validity, class_of
 from streams.settings import load_settings
@@ -30,7 +29,6 @@ from streams.stages.invalid.catalogue import DESCRIPTIONS, REASONS
 from streams.topics import VERDICTS
 
 if TYPE_CHECKING:
-    from streams.commands.asking import Asker
     from streams.verdicts import Decision, Review
 
 MAX_LISTED: Final = 10_000
@@ -186,7 +184,7 @@ def _explain(flags: Sequence[FlagShown]) -> None:
         if text:
             table.add_row(Text(name), Text(text, style="bold" if name == "counts as" else ""))
     console.print(table)
-    listed = _table("flag", "class", "mode", "state", "told (UTC)", "what was seen")
+    listed = plain_table("flag", "class", "mode", "state", "told (UTC)", "what was seen")
     for flag in flags:
         cells = (flag.rule, flag.kind, flag.mode, flag.state, flag.decided, flag.seen)
         listed.add_row(*map(Text, cells), style=_STATE_STYLES.get(flag.state, ""))
@@ -199,14 +197,6 @@ def _reason(flags: Sequence[FlagShown]) -> str:
     excluding = [f for f in flags if f.mode == Mode.ON and f.state != State.WITHDRAWN and f.kind == f.counts_as]
     rule = next((f.rule for f in excluding if f.rule in REASONS), Rule.REVIEW)
     return REASONS[Rule(rule)].en
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.caption_justify = "left"
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    return table
 
 
 def show_all(
@@ -231,7 +221,9 @@ def show_all(
         named = [f"{column.removesuffix('_id')} {value}" for column, value in chosen.items() if value is not None]
         out().print(f"no flags{' of ' if named else ''}{', '.join(named)}")
         return
-    table = _table("told (UTC)", "state", "rule", "mode", "counts as", "campaign", "input", "event", "cost", "seen")
+    table = plain_table(
+        "told (UTC)", "state", "rule", "mode", "counts as", "campaign", "input", "event", "cost", "seen"
+    )
     for flag in [msgspec.convert(row, FlagShown, strict=False) for row in rows[:limit]]:
         cost = money(flag.cost_millimicros, flag.currency) if flag.cost_millimicros else ""
         by = f" ({flag.reviewer})" if flag.reviewer else ""
@@ -252,26 +244,9 @@ def _listing_sql(conditions: Sequence[str], limit: int) -> str:
 
 
 def _asked(data_dir: Path | None, sql: str) -> list[dict[str, Any]]:
-    """Rows by column."""
-    from streams.adapters.clickhouse_query import QueryLimits
-    from streams.commands.asking import asker_for
+    from streams.commands.asking import rows_of
 
-    asker = asker_for(data_dir)
-    try:
-        answer = _ask(asker, sql, QueryLimits(max_rows=MAX_LISTED + 1))
-    finally:
-        asker.close()
-    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-
-
-def _ask(asker: "Asker", sql: str, limits: Any) -> Any:
-    try:
-        return asker.ask(sql, limits)
-    except QueryRefused:
-        if not asker.ask("EXISTS VIEW flags").rows[0][0]:
-            text = f"{asker} holds no flags yet: it is of an older version; start this version's worker once"
-            raise ConfigurationError(text) from None
-        raise
+    return rows_of(data_dir, "flags", sql, MAX_LISTED + 1)
 
 
 # Reviewing
@@ -378,7 +353,7 @@ def rules(
     if as_json:
         print_json([_rule_document(rule, invalid) for rule in Rule])
         return
-    table, usual = _table("rule", "class", "mode", "looks for"), InvalidRules()
+    table, usual = plain_table("rule", "class", "mode", "looks for"), InvalidRules()
     for rule in Rule:
         mode = invalid.mode(rule)
         told = mode.value if mode is usual.mode(rule) else f"{mode.value} (default {usual.mode(rule).value})"

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from streams.commands.options import UNBOUNDED_WIDTH, notes, out, print_json, prose, quoted
 from streams.commands.tables import ABSENT, MAX_LABEL, MIN_LABEL, money, short
-from streams.errors import ConfigurationError, QueryRefused
+from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from streams.commands.asking import Asker
@@ -202,14 +202,10 @@ def _day(period: str) -> date | None:
 
 def _ask(asker: "Asker", sql: str) -> tuple[list[dict[str, Any]], bool]:
     """Rows by column, and whether there are more."""
-    try:
-        answer = asker.ask(sql)
-    except QueryRefused:
-        if not asker.ask("EXISTS VIEW campaign_pacing").rows[0][0]:
-            text = f"{asker} holds no pacing yet: it is of an older version; start this version's worker once"
-            raise ConfigurationError(text) from None
-        raise
-    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows], answer.truncated
+    from streams.commands.asking import ask_about, named
+
+    answer = ask_about(asker, "campaign_pacing", sql)
+    return named(answer), answer.truncated
 
 
 def _state_of(asker: "Asker", campaign: str, day: date | None) -> dict[str, Any]:

@@ -5,19 +5,15 @@ publishers see scores (streams.stages.invalid.peer_risk says what they are made 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from streams.commands.options import notes, out, print_json, quoted
-from streams.errors import ConfigurationError, QueryRefused
-
-if TYPE_CHECKING:
-    from streams.commands.asking import Asker
+from streams.commands.tables import plain_table
 
 MAX_LISTED: Final = 10_000
 DEFAULT_LISTED: Final = 50
@@ -98,8 +94,9 @@ def show_all(
     """List publishers by their risk in the live traffic, the riskiest first, with the parts that weigh most.
 
     A score lies between 0 and 1 and orders publishers for a reviewer; it is no verdict, and flags nothing. It adds up
-    how far a publisher's clicks differ from its peers': shared addresses, users and agents, bursts, conversions that
-    are missing, too soon or too late. Without a score a publisher is unverifiable. Internal: not for advertisers.
+    how far a publisher's clicks differ from its peers': shared addresses, users and agents, bursts, many clicks for its
+    impressions, conversions that are missing, too soon or too late. Without a score a publisher is unverifiable.
+    Internal: not for advertisers.
     """
     conditions = [*([] if older else [FRESH]), *([f"score >= {least}"] if least else [])]
     order = "ORDER BY score DESC NULLS LAST, clicks DESC, publisher_id, partition"
@@ -112,7 +109,7 @@ def show_all(
         out().print("no publisher has been weighed" + (f" at {least} or more" if least else ""))
         notes().print("events need publisher_id, and clicks of ten minutes of event time must have passed")
         return
-    table = _table("publisher", "score", "clicks", "users", "addresses", "agents", "weighed to (UTC)", "why")
+    table = plain_table("publisher", "score", "clicks", "users", "addresses", "agents", "weighed to (UTC)", "why")
     for risk in [msgspec.convert(row, RiskShown, strict=False) for row in rows[:limit]]:
         counts = (risk.clicks, risk.distinct_users, risk.distinct_addresses, risk.distinct_agents)
         name = risk.publisher_id if risk.publishers == 1 else f"{risk.publisher_id} ({risk.publishers:,} publishers)"
@@ -147,7 +144,7 @@ def show(
         return
     for risk in [msgspec.convert(row, RiskShown, strict=False) for row in found]:
         _show(risk)
-    listed = _table("hour (UTC)", "score", "clicks", "why")
+    listed = plain_table("hour (UTC)", "score", "clicks", "why")
     for hour in hours:
         score = ABSENT if hour["score"] is None else f"{hour['score']:.3f}"
         listed.add_row(*map(Text, (str(hour["hour"]), score, f"{int(hour['clicks']):,}", hour["why"] or ABSENT)))
@@ -182,7 +179,7 @@ def _show(risk: RiskShown) -> None:
     out().print(lines)
     if risk.score is None:
         return
-    parts = _table("part", "here", "peers", "deviations", "log-odds")
+    parts = plain_table("part", "here", "peers", "deviations", "log-odds")
     for row in zip(risk.traits, risk.seen_shares, risk.typical_shares, risk.deviations, risk.log_odds, strict=True):
         trait, seen, typical, deviation, odds = row
         cells = (words_of(trait), _share(seen), _share(typical), f"{deviation:+.1f}", f"+{odds:.2f}" if odds else "0")
@@ -190,31 +187,7 @@ def _show(risk: RiskShown) -> None:
     out().print(parts)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    return table
-
-
 def _asked(data_dir: Path | None, sql: str) -> list[dict[str, Any]]:
-    """Rows by column."""
-    from streams.adapters.clickhouse_query import QueryLimits
-    from streams.commands import asking
+    from streams.commands.asking import rows_of
 
-    asker = asking.asker_for(data_dir)
-    try:
-        answer = _ask(asker, sql, QueryLimits(max_rows=MAX_LISTED + 1))
-    finally:
-        asker.close()
-    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-
-
-def _ask(asker: "Asker", sql: str, limits: Any) -> Any:
-    try:
-        return asker.ask(sql, limits)
-    except QueryRefused:
-        if not asker.ask("EXISTS VIEW publisher_risk").rows[0][0]:
-            text = f"{asker} holds no risks yet: it is of an older version; start this version's worker once"
-            raise ConfigurationError(text) from None
-        raise
+    return rows_of(data_dir, "publisher_risk", sql, MAX_LISTED + 1)

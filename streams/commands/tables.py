@@ -38,6 +38,15 @@ _LEDGER_COLUMNS: Final = ("input", "consumed", "counted", "duplicate", "late", "
 _WITHOUT_CENTS: Final = frozenset({"JPY", "KRW", "VND", "CLP", "ISK", "XAF", "XOF", "XPF", "UGX", "PYG"})
 
 
+def plain_table(*columns: str) -> Table:
+    """A listing without lines between its rows; what does not fit is folded, never cut."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.caption_justify = "left"
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
 class RateShown(msgspec.Struct, frozen=True):
     """A share and its 95% Wilson interval."""
 

@@ -272,6 +272,8 @@ class Intake:
         effect: Ints,
     ) -> None:
         """Remembers what a later word may reach: clicks and conversions all, of the others what is flagged."""
+        if self.source is Input.IMPRESSIONS:
+            state.traces.sample(events, counted & (bits & self._excluding == 0))
         chosen = counted if self.source in JUDGED_LATER else counted & (bits != 0)
         places = np.flatnonzero(chosen)
         if not len(places):

@@ -16,7 +16,7 @@ from streams.events import ClickType, Conversion, Event
 from streams.invalid import InvalidRules, Mode, Rule, SourceKind
 from streams.rules import DAY_MS
 from streams.state.traces import click_of
-from streams.verdicts import CLICK, NOT_CONVERTED, Clicks, EvidenceBatch
+from streams.verdicts import CLICK, NOT_CONVERTED, SHOWN, Clicks, EvidenceBatch
 
 FORWARD_MS: Final = 1_000
 """Clicks wait so long, wall time, so that batches are few."""
@@ -49,6 +49,17 @@ def hash_of(value: str) -> int:
 def hash_all(values: Iterable[str | None], count: int) -> Hashes:
     """The hash of each; 0 for none."""
     return np.fromiter((hash_of(v) if v else 0 for v in values), dtype=np.uint64, count=count)
+
+
+def _base(events: Sequence[Event], digests: Sequence[bytes]) -> Clicks:
+    """What entries of every kind have in common; `digests` are those of the clicks."""
+    base = np.zeros(len(events), dtype=CLICK)
+    pairs = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+    base["high"], base["low"] = pairs[:, 0], pairs[:, 1]
+    base["at_ms"] = [e.event_time_ms for e in events]
+    base["campaign"] = hash_all((e.campaign_id for e in events), len(events))
+    base["user"] = hash_all((e.user_id or e.device_id for e in events), len(events))
+    return base
 
 
 def _is_soon(conversion: Conversion) -> bool:
@@ -97,16 +108,10 @@ class Forwarding:
 
     def add_clicks(self, events: Sequence[Event], digests: Sequence[bytes], rules: InvalidRules) -> None:
         """Clicks that count and that no general rule excludes."""
-        kinds, size = wanted_kinds(rules), len(events)
-        if not kinds or not size:
+        kinds = wanted_kinds(rules)
+        if not kinds or not events:
             return
-        users = hash_all((e.user_id or e.device_id for e in events), size)
-        base = np.zeros(size, dtype=CLICK)
-        pairs = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
-        base["high"], base["low"] = pairs[:, 0], pairs[:, 1]
-        base["at_ms"] = [e.event_time_ms for e in events]
-        base["campaign"] = hash_all((e.campaign_id for e in events), size)
-        base["user"] = users
+        base = _base(events, digests)
         base["click_type"] = [_CLICK_TYPE[e.click_type] for e in events]  # type: ignore[attr-defined]
         base["delay_ms"] = NOT_CONVERTED
         for kind in kinds:
@@ -121,6 +126,13 @@ class Forwarding:
             return hash_all((e.address_id or e.network for e in events), len(events))
         return hash_all((e.publisher_id for e in events), len(events))
 
+    def add_impressions(self, events: Sequence[Event], digests: Sequence[bytes], rules: InvalidRules) -> None:
+        """Impressions that were chosen to be told: of publishers only."""
+        if SourceKind.PUBLISHER in wanted_kinds(rules) and events:
+            base = _base(events, digests)
+            base["delay_ms"] = SHOWN
+            self._add(SourceKind.PUBLISHER, base, self._sources(SourceKind.PUBLISHER, events), events)
+
     def add_conversions(self, events: Sequence[Event], rules: InvalidRules) -> None:
         """Conversions soon after the click that they are credited to: of publishers only."""
         if SourceKind.PUBLISHER not in wanted_kinds(rules):
@@ -128,14 +140,9 @@ class Forwarding:
         chosen = [e for e in events if type(e) is Conversion and e.publisher_id and _is_soon(e)]
         if not chosen:
             return
-        base = np.zeros(len(chosen), dtype=CLICK)
-        clicks = [xxhash.xxh3_128_digest(click_of(e)[0].encode()) for e in chosen]  # type: ignore[index]
-        pairs = np.frombuffer(b"".join(clicks), dtype="<u8").reshape(-1, 2)
-        base["high"], base["low"] = pairs[:, 0], pairs[:, 1]
+        base = _base(chosen, [xxhash.xxh3_128_digest(click_of(e)[0].encode()) for e in chosen])  # type: ignore[index]
         # a click behind its conversion is a wrong clock; one of the far future would never be forgotten
         base["at_ms"] = [min(click_of(e)[1], e.event_time_ms) for e in chosen]  # type: ignore[index]
-        base["campaign"] = hash_all((e.campaign_id for e in chosen), len(chosen))
-        base["user"] = hash_all((e.user_id or e.device_id for e in chosen), len(chosen))
         base["delay_ms"] = np.array([e.event_time_ms for e in chosen]) - base["at_ms"]
         self._add(SourceKind.PUBLISHER, base, self._sources(SourceKind.PUBLISHER, chosen), chosen)
 

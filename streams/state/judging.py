@@ -82,8 +82,8 @@ class JudgingDesk:
             for rule, count in untold.items():
                 self.book.count(rule, FlagState.RAISED, count)
                 self.book.untold += count
+            self._forward(source, valid, rules)
             if source in JUDGED_LATER:
-                self._forward(source, valid, rules)
                 for word in self._touched(source, pending, inputs, rules):
                     self._take(word, rules, wall_ms, judged)
         staged, self._staged = self._staged, []
@@ -108,10 +108,13 @@ class JudgingDesk:
     def _forward(self, source: Input, valid: Iterable[tuple[Sequence[Event], Sequence[bytes]]], rules: Rules) -> None:
         """As one batch, in the order of the log: how reads were cut must not show."""
         events = [event for part, _ in valid for event in part]
+        digests = [digest for _, part in valid for digest in part]
         if source is Input.CLICKS:
-            self.forwarding.add_clicks(events, [digest for _, part in valid for digest in part], rules.invalid)
-        else:
+            self.forwarding.add_clicks(events, digests, rules.invalid)
+        elif source is Input.CONVERSIONS:
             self.forwarding.add_conversions(events, rules.invalid)
+        elif source is Input.IMPRESSIONS:
+            self.forwarding.add_impressions(events, digests, rules.invalid)
 
     def _touched(
         self, source: Input, pending: list[Pending], inputs: Mapping[Input, InputState], rules: Rules

@@ -6,6 +6,8 @@ Bounded by what one tick reads, and `Recent` by its own limits.
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from streams.events import Click, Conversion, Event, Input, TouchType
@@ -15,6 +17,7 @@ from streams.stages.invalid.judge import Judge
 from streams.state.flags import MAX_TOLD, Word
 from streams.state.recent import Counted, Recent, Remembered
 from streams.state.touches import Pending
+from streams.verdicts import SHOWN_EACH
 
 JUDGED_LATER: Final = frozenset({Input.CLICKS, Input.CONVERSIONS})
 """Inputs whose events later words are about; of the others only a reviewer's, on what is flagged."""
@@ -42,7 +45,7 @@ class Traces:
         self.pending: list[Pending] = []
         """Events whose touch is to be looked for, since the last tick."""
         self.valid: list[tuple[Sequence[Event], Sequence[bytes]]] = []
-        """Clicks and conversions that no flag excludes, with their digests, since the last tick."""
+        """Clicks, conversions and chosen impressions that no flag excludes, with their digests, since the last tick."""
 
     def add(self, events: Sequence[Event], counted: Counted, judge: Judge, effect_ms: Sequence[int]) -> None:
         """A batch's events that later words may reach. `effect_ms`: the effect pane in which each was counted."""
@@ -59,6 +62,14 @@ class Traces:
                 pending = _pending(event, digest)
                 if pending is not None:
                     self.pending.append(pending)
+
+    def sample(self, impressions: Sequence[Event], valid: npt.NDArray[np.bool_]) -> None:
+        """Chooses, by the hashes of their ids, those of a batch that are told to their publishers."""
+        ids = [event.event_id.encode() for event in impressions]
+        hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, ids), dtype=np.uint64, count=len(ids))
+        at = np.flatnonzero(valid & (hashes % np.uint64(SHOWN_EACH) == 0)).tolist()
+        if at:
+            self.valid.append(([impressions[i] for i in at], [xxhash.xxh3_128_digest(ids[i]) for i in at]))
 
     def _flag(self, event: Event, judge: Judge, remembered: Remembered, effect_ms: int) -> None:
         for rule in rules_in(remembered.bits):

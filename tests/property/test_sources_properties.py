@@ -45,14 +45,20 @@ def rules_of(rng: Random) -> InvalidRules:
     def window() -> int:
         return rng.choice([1_000, 5_000, 20_000])
 
+    def by_type(most: int) -> dict[ClickType, int]:
+        return {each: rng.randint(1, most) for each in rng.sample(TYPES[:3], rng.choice([0, 0, 1, 3]))}
+
+    def alone() -> int:
+        return rng.choice([0, 0, rng.randint(1, 6)])
+
     return InvalidRules(
         modes={rule: rng.choice([Mode.ON, Mode.ON, Mode.OBSERVE, Mode.OFF]) for rule in WINDOWED},
-        user_velocity=Velocity(rng.randint(1, 6), window()),
-        device_velocity=Velocity(rng.randint(1, 6), window()),
-        address_velocity=Velocity(rng.randint(1, 12), window()),
+        user_velocity=Velocity(rng.randint(1, 6), window(), by_type(6)),
+        device_velocity=Velocity(rng.randint(1, 6), window(), by_type(6)),
+        address_velocity=Velocity(rng.randint(1, 12), window(), by_type(12)),
         velocity_types=TYPES if rng.random() < 0.5 else TYPES[:3],
-        device_fan_out=FanOut(rng.randint(1, 4), window(), rng.randint(0, 3)),
-        address_fan_out=FanOut(rng.randint(1, 5), window(), rng.randint(0, 4)),
+        device_fan_out=FanOut(rng.randint(1, 4), window(), rng.randint(0, 3), alone(), alone()),
+        address_fan_out=FanOut(rng.randint(1, 5), window(), rng.randint(0, 4), alone(), alone()),
     )
 
 
@@ -135,15 +141,35 @@ def naive(taps: list[Tap], rules: InvalidRules) -> Flags:
             inside = [tap for tap in counted if 0 <= tap.at_ms - start.at_ms <= bound.window_ms]
             inside = [tap for tap in inside if tap.sources[kind] == start.sources[kind]]
             if isinstance(bound, Velocity):
-                passes = len({tap.digest for tap in inside}) >= bound.clicks
+                inside = [tap for tap in inside if apart(tap, bound) == apart(start, bound)]
+                least = bound.clicks_by_type.get(start.click_type, bound.clicks)
+                passes = len({tap.digest for tap in inside}) >= least
             else:
                 campaigns, users = {tap.campaign for tap in inside}, {tap.user for tap in inside} - {0}
                 passes = len(campaigns) >= bound.campaigns and len(users) >= bound.users
+                passes |= 0 < bound.campaigns_alone <= len(campaigns) or 0 < bound.users_alone <= len(users)
             if passes and kind is SourceKind.ADDRESS:
-                each = Counter(tap.user for tap in inside)
-                inside = [t for t in inside if t.user and each[t.user] >= person_clicks(rules, bound.window_ms)]
+                inside = unlike_people(inside, bound.window_ms, rules)
             flags[rule] |= {tap.digest for tap in inside} if passes else set()
     return {rule: found for rule, found in flags.items() if found}
+
+
+def apart(tap: Tap, bound: Velocity) -> ClickType | None:
+    """The type by which it is counted, if that has a number of its own."""
+    return tap.click_type if tap.click_type in bound.clicks_by_type else None
+
+
+def unlike_people(inside: list[Tap], window_ms: int, rules: InvalidRules) -> list[Tap]:
+    """Clicks of users who alone have half of what convicts a user, by what is counted apart of users."""
+    bound = rules.user_velocity
+    each = Counter((tap.user, apart(tap, bound)) for tap in inside)
+    return [
+        tap
+        for tap in inside
+        if tap.user
+        and each[tap.user, kind := apart(tap, bound)]
+        >= person_clicks(rules, window_ms, bound.clicks_by_type[kind] if kind else bound.clicks)
+    ]
 
 
 def told_by(verdicts: list[Verdict], taps: list[Tap]) -> Flags:

@@ -17,6 +17,7 @@ from streams.stages.invalid.flooding import Rates, convicted
 from tests.support.events import EVIDENCE_TOPIC, RawRecord
 
 PUBLISHER: Final = 3
+SHOWN: Final = -2
 ENTRY: Final = struct.Struct("<BQQQqQQBQqII")
 LEAST_GROUP: Final = 10
 FLAT_MS: Final = 24 * 3_600_000
@@ -96,7 +97,7 @@ class Desk:
             clicks_ms, credited_ms = max(known[1], batch["watermark_ms"]), max(known[2], batch["credited_ms"])
             self._said[batch["from_partition"]] = (batch["sequence"], clicks_ms, credited_ms, batch["is_idle"])
         for kind, source, high, low, at_ms, campaign, _, _, group, delay_ms, _, _ in ENTRY.iter_unpack(batch["clicks"]):
-            if kind == PUBLISHER and at_ms >= self._floor_ms:
+            if kind == PUBLISHER and at_ms >= self._floor_ms and delay_ms != SHOWN:
                 click = struct.pack("<QQ", high, low).hex()
                 self._waiting.append(
                     Entry(f"{source:016x}", f"{group:016x}", click, at_ms, f"{campaign:016x}", delay_ms)

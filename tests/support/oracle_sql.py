@@ -134,11 +134,27 @@ SELECT s.*, t.billed_topic, t.price, t.kind FROM settled s LEFT JOIN tariffs t O
 AGENT: Final = "Googlebot"
 _PERSON: Final = "COALESCE(user_id, device_id)"
 _KNOWN_NETWORK: Final = "network LIKE '%.%.%.%/%'"
+
+
+def _by_type(setting: str, by_type: str) -> str:
+    """A threshold, and what is counted apart by it."""
+    return f"COALESCE({_own(by_type)}, json_extract(invalid, '$.{setting}'))"
+
+
+def _own(by_type: str) -> str:
+    return f"json_extract(invalid, '$.{by_type}.' || click_type)"
+
+
+def _apart(by_type: str) -> str:
+    return f"CASE WHEN {_own(by_type)} IS NULL THEN '' ELSE click_type END"
+
+
 _NTH: Final = {
-    "clicked": "part, impression_id, topic = 'ads.clicks' AND counted AND impression_id IS NOT NULL",
+    "clicked": f"part, impression_id, {_apart('max_clicks_per_impression_by_type')}, "
+    "topic = 'ads.clicks' AND counted AND impression_id IS NOT NULL",
     "ordered": "part, conversion_type, order_id, CASE WHEN has_touch AND weight_ppm <> 1000000 "
     "THEN COALESCE(touch_id, 'None') ELSE '' END, topic = 'ads.conversions' AND counted AND order_id IS NOT NULL",
-    "active": f"part, campaign_id, {_PERSON}, event_time_ms / 3600000, "
+    "active": f"part, campaign_id, {_PERSON}, event_time_ms / 3600000, {_apart('activity_clicks_by_type')}, "
     "topic = 'ads.clicks' AND counted AND campaign_id IS NOT NULL",
 }
 _SAME_CLICK: Final = f"part, topic, counted, {_PERSON}, campaign_id, ad_unit_id, creative_id, click_type, product_id"
@@ -152,11 +168,11 @@ FLAGGED_BY: Final = {
     "hidden_placement": f"(placement_width_px < 2 OR placement_height_px < 2) AND {_NOT_ADJUSTED}",
     "double_click": f"topic = 'ads.clicks' AND {_PERSON} IS NOT NULL "
     "AND (creative_id IS NOT NULL OR campaign_id IS NOT NULL) "
-    "AND ABS(event_time_ms - before_ms) <= json_extract(invalid, '$.double_click_ms')",
+    f"AND ABS(event_time_ms - before_ms) <= {_by_type('double_click_ms', 'double_click_by_type_ms')}",
     "activity_cap": f"topic = 'ads.clicks' AND {_PERSON} IS NOT NULL AND campaign_id IS NOT NULL "
-    "AND active > json_extract(invalid, '$.activity_clicks')",
+    f"AND active > {_by_type('activity_clicks', 'activity_clicks_by_type')}",
     "repeated_click": "topic = 'ads.clicks' AND impression_id IS NOT NULL "
-    "AND clicked > json_extract(invalid, '$.max_clicks_per_impression')",
+    f"AND clicked > {_by_type('max_clicks_per_impression', 'max_clicks_per_impression_by_type')}",
     "order_repeated": "topic = 'ads.conversions' AND order_id IS NOT NULL AND ordered > 1",
     "conversion_too_soon": "topic = 'ads.conversions' AND touch_time_ms IS NOT NULL "
     f"AND event_time_ms - touch_time_ms < COALESCE({_LEAST_DELAY}, -1)",

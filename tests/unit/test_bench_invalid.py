@@ -8,6 +8,7 @@ import xxhash
 
 from bench.invalid import attacked, judge
 from bench.invalid_judging import PipelineJudging
+from bench.invalid_limits import Limits
 from bench.invalid_scores import INPUT_OF, MEANT, Scores
 from streams.events import Input
 from streams.invalid import Rule, class_of
@@ -88,6 +89,26 @@ def test_several_rules_about_one_event_are_one_flagged_event() -> None:
 def test_every_attack_has_rules_that_are_meant_for_it() -> None:
     assert MEANT.keys() == INPUT_OF.keys() == set(Attack)
     assert all(MEANT.values())
+
+
+def clicked(user: str, publisher: str, attack: str = "", **more: Any) -> GeneratedEvent:
+    value = f'{{"event_id":"e","user_id":"{user}","publisher_id":"{publisher}"}}'.encode()
+    return GeneratedEvent(Input.CLICKS, "c1", value, 0, 0, attack=attack, **more)
+
+
+def test_what_could_be_known_of_the_botnet_is_told() -> None:
+    limits = Limits()
+    assert limits.figures() == {}
+    botnet = [clicked("b1", "p1", "botnet"), clicked("b2", "p1", "botnet"), clicked("b2", "p2", "botnet")]
+    honest = [clicked("u1", "p1"), clicked("u1", "p3"), clicked("u2", "p3"), clicked("u3", "p2")]
+    others = [clicked("x", "p2", "crawler"), clicked("b1", "p1", "botnet", duplicate=True)]
+    for each in (*botnet, *honest, *others):
+        limits.saw(each)
+    assert limits.figures() == {
+        "attacks.botnet.one_click_share": 1 / 2,
+        "honest.one_click_share": 2 / 3,
+        "attacks.botnet.paid_share": 3 / 6,
+    }
 
 
 class Omniscient:

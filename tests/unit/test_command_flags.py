@@ -11,34 +11,18 @@ import xxhash
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits, QueryResult
-from streams.commands import asking, flags
+from streams.commands import flags
 from streams.commands.flag_words import evidence_text, rule_text, thresholds_of
 from streams.errors import ConfigurationError
-from streams.events import Input
-from streams.invalid import GENERAL, InvalidRules, Rule
+from streams.events import ClickType, Input
+from streams.invalid import GENERAL, InvalidRules, Rule, Velocity
 from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
 from streams.state import flags as state_flags
 from streams.verdicts import Decision, FlagState, Review, decode_word
+from tests.support.asking import asked_database
 from tests.support.clickhouse_views import Database
 from tests.support.rows import make_row
-
-
-class ReaderAsker:
-    """Asks the test's database; this process holds its engine already."""
-
-    def __init__(self, settings: ClickHouseSettings) -> None:
-        self._reader = ClickHouseReader(settings)
-
-    def __str__(self) -> str:
-        return "chdb:///test"
-
-    def ask(self, sql: str, limits: QueryLimits | None = None) -> QueryResult:
-        return self._reader.query_now(sql, limits)
-
-    def close(self) -> None:
-        self._reader.close_now()
 
 
 @pytest.fixture
@@ -46,8 +30,7 @@ async def database(
     migrated_settings: ClickHouseSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Database]:
-    monkeypatch.setattr(asking, "asker_for", lambda _: ReaderAsker(migrated_settings))
-    async with Database(migrated_settings) as opened:
+    async with asked_database(migrated_settings, monkeypatch) as opened:
         yield opened
 
 
@@ -185,6 +168,23 @@ def test_every_rule_has_words_and_thresholds_that_are_settings() -> None:
     assert all(len(rule_text(rule, rules)) > 10 for rule in Rule)
     named = {name for rule in Rule for name in thresholds_of(rule)}
     assert named == set(InvalidRules.__struct_fields__) - {"modes", "lists"}
+
+
+def test_thresholds_by_type_are_told() -> None:
+    rules = InvalidRules(
+        double_click_by_type_ms={ClickType.CARD: 300},
+        activity_clicks_by_type={ClickType.CARD: 1_000, ClickType.BUTTON: 9},
+        max_clicks_per_impression_by_type={ClickType.CARD: 10},
+        click_after_by_type_ms={ClickType.LIVE_ROOM_ENTRY: 0},
+        user_velocity=Velocity(60, 600_000, {ClickType.CARD: 120}),
+    )
+    assert [rule_text(rule, rules) for rule in (Rule.DOUBLE_CLICK, Rule.ACTIVITY_CAP, Rule.REPEATED_CLICK)] == [
+        "the same click of one user again within 1 s (card 300 ms)",
+        "beyond 200 (card 1,000, button 9) clicks of one user on one campaign in a clock hour",
+        "beyond 3 (card 10) clicks on one impression",
+    ]
+    assert rule_text(Rule.CLICK_TOO_SOON, rules) == "a click within 300 ms (live_room_entry 0 ms) of its impression"
+    assert rule_text(Rule.USER_VELOCITY, rules) == "60 (card 120) clicks of one user within 10 min"
 
 
 def test_evidence_is_told_with_its_units() -> None:

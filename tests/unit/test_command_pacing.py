@@ -10,11 +10,11 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits, QueryResult
 from streams.commands import asking, pacing
 from streams.errors import ConfigurationError
 from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
+from tests.support.asking import ReaderAsker, asked_database
 from tests.support.clickhouse_views import Database
 from tests.support.rows import make_row
 
@@ -23,29 +23,12 @@ START_S = int(datetime(2026, 9, 20, 16, tzinfo=UTC).timestamp())
 """Midnight of 21 September in Shanghai."""
 
 
-class ReaderAsker:
-    """Asks the test's database; this process holds its engine already."""
-
-    def __init__(self, settings: ClickHouseSettings) -> None:
-        self._reader = ClickHouseReader(settings)
-
-    def __str__(self) -> str:
-        return "chdb:///test"
-
-    def ask(self, sql: str, limits: QueryLimits | None = None) -> QueryResult:
-        return self._reader.query_now(sql, limits)
-
-    def close(self) -> None:
-        self._reader.close_now()
-
-
 @pytest.fixture
 async def database(
     migrated_settings: ClickHouseSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Database]:
-    monkeypatch.setattr(asking, "asker_for", lambda _: ReaderAsker(migrated_settings))
-    async with Database(migrated_settings) as opened:
+    async with asked_database(migrated_settings, monkeypatch) as opened:
         yield opened
 
 

@@ -7,30 +7,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from streams.adapters.clickhouse_query import ClickHouseReader, QueryLimits, QueryResult
-from streams.commands import asking, publishers
+from streams.commands import publishers
 from streams.commands.publisher_risks import REASONS, RiskShown
 from streams.records import Row, Table
 from streams.settings import ClickHouseSettings
 from streams.stages.invalid.peer_risk import Unscored
 from streams.state.risk_rows import FOLDED
+from tests.support.asking import asked_database
 from tests.support.clickhouse_views import Database
 from tests.support.rows import PANE_S, make_row
 
 HOUR_S = PANE_S - PANE_S % 3600
-
-
-class ReaderAsker:
-    """Asks the test's database; this process holds its engine already."""
-
-    def __init__(self, settings: ClickHouseSettings) -> None:
-        self._reader = ClickHouseReader(settings)
-
-    def ask(self, sql: str, limits: QueryLimits | None = None) -> QueryResult:
-        return self._reader.query_now(sql, limits)
-
-    def close(self) -> None:
-        self._reader.close_now()
 
 
 @pytest.fixture
@@ -38,8 +25,7 @@ async def database(
     migrated_settings: ClickHouseSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Database]:
-    monkeypatch.setattr(asking, "asker_for", lambda _: ReaderAsker(migrated_settings))
-    async with Database(migrated_settings) as opened:
+    async with asked_database(migrated_settings, monkeypatch) as opened:
         yield opened
 
 

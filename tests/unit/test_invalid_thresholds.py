@@ -3,12 +3,13 @@
 And a flag is told as it was decided, whatever its rule does by then.
 """
 
+import json
 from typing import Any
 
 import pytest
 
 from streams.events import ClickType, ConversionType, Input
-from streams.invalid import InvalidRules, Mode, Rule
+from streams.invalid import MAX_REPEATS, InvalidRules, Mode, Rule
 from streams.records import Table
 from streams.state.checkpoint import capture, restore
 from streams.state.partition import PartitionState
@@ -71,6 +72,63 @@ def test_how_soon_a_click_may_come_depends_on_its_type() -> None:
     assert too_soon("card", 100)
     assert not too_soon("card", 300)
     assert not too_soon("live_room_entry", 100)
+
+
+def taps(
+    rules: InvalidRules, *kinds: str, every_ms: int = 10 * SECOND, impression_id: str | None = None
+) -> set[tuple[str, str]]:
+    """Clicks of one person, of these types: k0, k1, …; which of them are flagged, and by which rule."""
+    one = fed(rules=rules)
+    person = {"user_id": "p1", "device_id": "d1", "impression_id": impression_id}
+    clicks = [click(f"k{n}", T0 + n * every_ms, click_type=kind, **person) for n, kind in enumerate(kinds)]
+    one.feed(Input.CLICKS, *clicks).tick()
+    return set(flags_of(one))
+
+
+def test_the_second_half_of_a_double_click_has_a_time_by_type() -> None:
+    rules = InvalidRules(modes=ALL_ON.modes, double_click_by_type_ms={ClickType.CARD: 300})
+    assert taps(rules, "card", "card", every_ms=301) == set()
+    assert taps(rules, "card", "card", every_ms=300) == {("k1", "double_click")}
+    assert taps(rules, "live_room_entry", "live_room_entry", every_ms=1_000) == {("k1", "double_click")}
+    assert taps(rules, "live_room_entry", "live_room_entry", every_ms=1_001) == set()
+
+
+def test_the_activity_cap_counts_types_with_a_cap_of_their_own_by_themselves() -> None:
+    """A flash sale's twenty cards do not use up what live rooms and buttons may have together."""
+    rules = InvalidRules(modes=ALL_ON.modes, activity_clicks=3, activity_clicks_by_type={ClickType.CARD: 20})
+    others = ("live_room_entry", "button", "live_room_entry")
+    assert taps(rules, *["card"] * 20, *others) == set()
+    assert taps(rules, *["card"] * 21, *others) == {("k20", "activity_cap")}
+    assert taps(rules, *["card"] * 20, *others, "button") == {("k23", "activity_cap")}
+
+
+def test_an_impression_may_be_clicked_on_more_often_by_one_type_than_by_another() -> None:
+    """A shelf of cards is one impression."""
+    rules = InvalidRules(modes=ALL_ON.modes, max_clicks_per_impression_by_type={ClickType.CARD: 5})
+    shelf = ("card", "cover", "card", "card", "button", "card", "cover", "card")
+    assert taps(rules, *shelf, **IMPRESSION) == set()
+    assert taps(rules, *shelf, "card", **IMPRESSION) == {("k8", "repeated_click")}
+    assert taps(rules, *shelf, "button", **IMPRESSION) == {("k8", "repeated_click")}
+    most = InvalidRules(modes=ALL_ON.modes, max_clicks_per_impression_by_type={ClickType.CARD: MAX_REPEATS})
+    assert taps(most, *["card"] * (MAX_REPEATS + 1), **IMPRESSION) == {(f"k{MAX_REPEATS}", "repeated_click")}
+
+
+def test_a_flag_says_by_which_threshold_of_its_type_it_was_raised() -> None:
+    rules = InvalidRules(
+        modes=ALL_ON.modes,
+        activity_clicks_by_type={ClickType.CARD: 1},
+        max_clicks_per_impression_by_type={ClickType.CARD: 1},
+        double_click_by_type_ms={ClickType.CARD: 5_000},
+    )
+    one = fed(rules=rules)
+    same = {"user_id": "p1", "click_type": "card", **IMPRESSION}
+    one.feed(Input.CLICKS, click("k1", T0, **same), click("k2", T0 + 4 * SECOND, **same)).tick()
+    seen = {rule: json.loads(row["evidence"]) for (_, rule), row in flags_of(one).items()}
+    assert seen == {
+        "double_click": {"since_previous_ms": 4_000, "double_click_ms": 5_000},
+        "activity_cap": {"clicks_in_hour": 2, "activity_clicks": 1, "click_type": "card"},
+        "repeated_click": {"impression_id": "i1", "clicks_above": 1},
+    }
 
 
 @pytest.mark.parametrize(("then", "now"), [(Mode.OBSERVE, Mode.ON), (Mode.ON, Mode.OBSERVE)])

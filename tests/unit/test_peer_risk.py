@@ -17,7 +17,7 @@ from streams.stages.invalid.peer_risk import BASE, MOST, WEIGHT, WORDS, Assessme
 from streams.stages.invalid.publishers import Publishers
 from streams.stages.invalid.sources import SourceDesk
 from streams.state.risk_rows import FOLDED, risk_rows
-from streams.verdicts import Clicks
+from streams.verdicts import NOT_CONVERTED, SHOWN, SHOWN_EACH, Clicks
 from tests.unit.publishers_market import T0, Publisher, batches, honest, traffic
 
 RULES = InvalidRules()
@@ -98,6 +98,70 @@ def test_conversions_that_are_missing_too_soon_or_too_late_stand_out(bad: Publis
     risk = of(found, 1)
     assert trait in raising(risk)
     assert risk.source == max(found.risks, key=lambda each: each.score or 0).source
+
+
+def shown(rng: Rng, entries: Clicks, rates: dict[int, float], group: int = 0) -> Clicks:
+    """Every 256th impression of each source, where its clicks per impression are these or, honestly, 0.5% to 4%."""
+    parts = [entries]
+    clicks = entries[entries["delay_ms"] == NOT_CONVERTED]
+    for source in np.unique(clicks["source"]).tolist():
+        mine = clicks[clicks["source"] == source]
+        rate = rates.get(source >> 32) or 0.02 * float(np.clip(rng.lognormal(0.0, 0.4), 0.25, 2.0))
+        count = rng.poisson(len(mine) / rate / SHOWN_EACH)
+        parts.append(
+            entries_of(
+                SourceKind.PUBLISHER,
+                source=np.full(count, source, dtype="<u8"),
+                high=rng.integers(1, 2**63, count),
+                low=rng.integers(1, 2**63, count),
+                at_ms=T0 + rng.integers(0, HOURS * HOUR_MS, count),
+                group=group,
+                delay_ms=SHOWN,
+            )
+        )
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clicks_far_above_the_peers_are_a_risk_by_themselves_and_convict_nobody(seed: int) -> None:
+    """Two publishers whose users click thirty times as often: one whose clicks convert, and one who floods."""
+    rng = np.random.default_rng(seed)
+    entries = shown(rng, market(rng, [Publisher(3_000, 0.03), Publisher(20_000, 0.0005)]), {1: 0.6, 2: 0.6})
+    found = judged(entries)
+    keen, flood = of(found, 1), of(found, 2)
+    assert raising(keen) == {Trait.CLICKS_PER_IMPRESSION}
+    assert raising(flood) == {Trait.CLICKS_PER_IMPRESSION, Trait.UNCONVERTED}
+    assert keen.score is not None
+    assert flood.score is not None
+    assert 0.1 < keen.score <= 0.5 < 0.8 < flood.score
+    others = [risk for risk in found.risks if risk is not keen and risk is not flood]
+    assert max(risk.score or 0 for risk in others) < 0.25
+    findings, _ = Publishers(held_of(SourceKind.PUBLISHER, entries, 0), RULES).weigh(END)
+    assert {source >> 32 for finding in findings for source in finding.evidence} == {2}
+
+
+def test_where_impressions_do_not_name_their_publisher_nobody_clicks_too_often() -> None:
+    rng = np.random.default_rng(12)
+    entries = market(rng, [Publisher(3_000, 0.03)])
+    assert all(part.trait is not Trait.CLICKS_PER_IMPRESSION for part in of(judged(entries), 1).parts)
+    mixed = shown(rng, entries, {})
+    mixed["group"] = np.where(mixed["source"] >> 32 <= 8, 1, 2)
+    mixed = mixed[(mixed["group"] == 2) | (mixed["delay_ms"] != SHOWN)]
+    traits = {risk.source >> 32: {part.trait for part in risk.parts} for risk in judged(mixed).risks}
+    assert Trait.CLICKS_PER_IMPRESSION not in traits[1]
+    assert Trait.CLICKS_PER_IMPRESSION in traits[9]
+
+
+def test_the_share_of_clicks_is_that_of_what_is_an_hour_old() -> None:
+    """Impressions that have not been read yet make nobody a flood."""
+    rng = np.random.default_rng(13)
+    entries = shown(rng, market(rng, [Publisher(3_000, 0.03)]), {})
+    lag = entries[(entries["delay_ms"] != SHOWN) | (entries["at_ms"] < END - HOUR_MS)]
+    assert judged(lag) == judged(entries)
+    old = entries[(entries["source"] >> 32 == 1) & (entries["at_ms"] < END - HOUR_MS)]
+    clicks, seen = (int((old["delay_ms"] == kind).sum()) for kind in (NOT_CONVERTED, SHOWN))
+    (part,) = [each for each in of(judged(lag), 1).parts if each.trait is Trait.CLICKS_PER_IMPRESSION]
+    assert part.seen == clicks / (clicks + seen)
 
 
 def test_the_score_is_the_sum_of_its_parts_and_one_alone_is_never_beyond_a_half() -> None:

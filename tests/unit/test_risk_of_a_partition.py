@@ -1,6 +1,11 @@
 """From clicks that are read to rows of publishers' risk: forwarding, the source stage, and what a tick gives out."""
 
+import struct
 from typing import Any
+
+import numpy as np
+import pytest
+import xxhash
 
 from streams.events import Input
 from streams.records import COLUMNS, Table
@@ -10,7 +15,7 @@ from streams.state.forwarding import Forwarded, hash_of
 from streams.state.journal import Tick
 from streams.state.partition import PartitionState
 from streams.topics import EVIDENCE, INPUT_TOPICS
-from streams.verdicts import encode_evidence
+from streams.verdicts import SHOWN, SHOWN_EACH, encode_evidence
 from tests.unit.given import MINUTE, SECOND, T0, Fed, batch, document
 
 PUBLISHERS = 8
@@ -71,6 +76,31 @@ def test_clicks_that_are_read_become_scores_with_their_parts_and_a_restored_part
     assert max(row["score"] for row in found[0] if row is not odd) < 0.05
     assert ticked(fed.state)[0] == []  # nothing new is nothing to publish
     assert again.judging.sources.assessment == fed.state.judging.sources.assessment
+
+
+def test_every_256th_impression_that_counts_is_told_to_its_publisher() -> None:
+    """Which ones depends on their ids alone; bots' and nameless publishers' are left out."""
+    about = {"publisher_id": "p1", "channel": "feed", "user_agent": BROWSER.format(1)}
+    shown = [document(Input.IMPRESSIONS, f"i{number}", T0 + number, **about) for number in range(20_000)]
+    hidden = [
+        document(Input.IMPRESSIONS, f"h{number}", T0 + number, **about, placement_width_px=0, placement_height_px=0)
+        for number in range(2_000)
+    ]
+    nameless = [document(Input.IMPRESSIONS, f"n{number}", T0 + number) for number in range(2_000)]
+    found = []
+    for parts in ([shown + hidden + nameless], [nameless, shown[::2], hidden, shown[1::2], shown]):
+        fed = Fed(Rules())
+        for part in parts:
+            fed.feed(Input.IMPRESSIONS, *part)
+        entries = np.concatenate([each.batch.array() for each in ticked(fed.state)[1]])
+        assert {int(each) for each in entries["delay_ms"]} == {SHOWN}
+        assert {int(each) for each in entries["source"]} == {hash_of("p1")}
+        found.append({(int(each["high"]), int(each["low"]), int(each["at_ms"])) for each in entries})
+        assert len(found[-1]) == len(entries)
+    assert found[0] == found[1]
+    named = {xxhash.xxh3_128_digest(f"i{number}".encode()) for number in range(20_000)}
+    assert {struct.pack("<QQ", high, low) for high, low, _ in found[0]} <= named
+    assert len(found[0]) == pytest.approx(20_000 / SHOWN_EACH, rel=0.3)
 
 
 def test_a_partition_without_clicks_tells_everybody_that_it_is_idle_once() -> None:

@@ -51,6 +51,23 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"ctr_click_types": ["double"]}, "ctr_click_types"),
     ({"cvr_conversion_types": ["wish"]}, "cvr_conversion_types"),
     ({"pain_ms": 5_000}, "pain_ms"),
+    ({"invalid": {"activity_clicks_by_type": {"tap": 5}}}, "tap"),
+    ({"invalid": {"double_click_by_type_ms": {"card": -1}}}, "double_click_by_type_ms"),
+    ({"invalid": {"max_clicks_per_impression": 11}}, "max_clicks_per_impression"),
+    ({"invalid": {"max_clicks_per_impression_by_type": {"card": 11}}}, "max_clicks_per_impression_by_type"),
+    (
+        {"invalid": {"user_velocity": {"clicks": 5, "window_ms": 1_000, "clicks_by_type": {"card": 0}}}},
+        "clicks_by_type",
+    ),
+    (
+        {
+            "invalid": {
+                "velocity_types": ["button"],
+                "device_velocity": {"clicks": 5, "window_ms": 1_000, "clicks_by_type": {"card": 9, "button": 5}},
+            }
+        },
+        "device_velocity.clicks_by_type: card not counted; add to velocity_types",
+    ),
     ({"horizons": {"clicks": {"lateness_ms": 1, "dedupe_ms": 1}}}, "horizons: impressions, plays, .* missing"),
     ({"horizons": {"views": {"lateness_ms": 1, "dedupe_ms": 1}}}, "views"),
 ]

@@ -9,8 +9,7 @@ from streams.rules import HOUR_MS, MINUTE_MS
 from streams.stages.invalid.publishers import reach_of, step_of
 from streams.stages.invalid.sources import SourceDesk
 from streams.stages.invalid.timing import FLAT, GLUT, Suspicion, Times, suspicious
-from streams.verdicts import NOT_CONVERTED, Clicks, Verdict
-from tests.support.sources import batch_of
+from streams.verdicts import NOT_CONVERTED, Clicks, EvidenceBatch, Verdict
 from tests.unit.publishers_market import T0, Publisher, batches, honest, traffic
 
 RULES = InvalidRules()
@@ -106,7 +105,15 @@ def test_nobody_is_judged_before_conversions_have_been_read_as_far_as_clicks() -
 def test_conversions_of_another_partition_are_waited_for_too() -> None:
     desk = SourceDesk(RULES)
     for partition, credited_ms in ((0, T0 + HOUR_MS), (1, T0 + MINUTE_MS)):
-        desk.take(batch_of([], partition=partition, watermark_ms=T0 + HOUR_MS, credited_ms=credited_ms))
+        silent = EvidenceBatch(
+            from_partition=partition,
+            sequence=1,
+            watermark_ms=T0 + HOUR_MS,
+            credited_ms=credited_ms,
+            is_idle=False,
+            clicks=b"",
+        )
+        desk.take(silent)
     desk.decide()
     forwarders = desk.head()["forwarders"]
     assert (forwarders["watermark_ms"], forwarders["credited_ms"]) == (T0 + HOUR_MS, T0 + MINUTE_MS)

@@ -71,6 +71,63 @@ def test_twenty_cards_in_a_flash_sale_are_not_flagged() -> None:
     assert verdicts(np.concatenate([*parts, crowd])) == []
 
 
+CARD, ROOM = (tuple(ClickType).index(each) for each in (ClickType.CARD, ClickType.LIVE_ROOM_ENTRY))
+"""Places in the evidence."""
+BY_TYPE = {ClickType.CARD: 100, ClickType.LIVE_ROOM_ENTRY: 10}
+
+
+def flash_sale(cards: int, rooms: int, kind: SourceKind, user: Any = 7, first: int = 0) -> Clicks:
+    """Taps on product cards, and entries into live rooms, of one source in five minutes."""
+    tapped = clicks(kind, spaced(cards, 5 * MINUTE_MS), click_type=CARD, user=user, first=first)
+    entered = clicks(kind, spaced(rooms, 5 * MINUTE_MS), click_type=ROOM, user=user, first=first + cards)
+    return np.concatenate((tapped, entered))
+
+
+@pytest.mark.parametrize("kind", [SourceKind.USER, SourceKind.DEVICE])
+def test_cards_and_live_room_entries_each_have_their_own_number(kind: SourceKind) -> None:
+    bound = Velocity(60, 10 * MINUTE_MS, BY_TYPE)
+    rules = InvalidRules(user_velocity=bound, device_velocity=bound)
+    assert verdicts(flash_sale(99, 9, kind), rules) == []
+    (verdict,) = verdicts(flash_sale(100, 9, kind), rules)
+    assert (len(verdict.clicks), verdict.evidence["threshold_clicks"], verdict.evidence["only_card"]) == (100, 100, 1)
+    (verdict,) = verdicts(flash_sale(99, 10, kind), rules)
+    assert (len(verdict.clicks), verdict.evidence["threshold_clicks"]) == (10, 10)
+    assert verdict.evidence["only_live_room_entry"] == 1
+    others = clicks(kind, spaced(60, 5 * MINUTE_MS), click_type=[1, 2] * 30, first=200)
+    (verdict,) = verdicts(np.concatenate((others, flash_sale(99, 9, kind))), rules)
+    assert (len(verdict.clicks), verdict.evidence["threshold_clicks"]) == (60, 60)
+    assert not [name for name in verdict.evidence if name.startswith("only_")]
+
+
+def test_people_behind_an_address_are_judged_by_the_numbers_of_their_click_types() -> None:
+    """Half of what convicts a user: 50 cards, or 5 rooms; of the address, all but cards count together."""
+    crowd = clicks(SourceKind.ADDRESS, spaced(3_000, 5 * MINUTE_MS), user=np.arange(1, 3_001) << 33, click_type=ROOM)
+    rules = InvalidRules(
+        user_velocity=Velocity(60, 10 * MINUTE_MS, BY_TYPE),
+        address_velocity=Velocity(2_000, 10 * MINUTE_MS, {ClickType.CARD: 50}),
+    )
+    honest = flash_sale(49, 4, SourceKind.ADDRESS, user=9, first=5_000)
+    assert verdicts(np.concatenate((crowd, honest)), rules) == []
+    (verdict,) = verdicts(np.concatenate((crowd, flash_sale(50, 4, SourceKind.ADDRESS, 9, 5_000))), rules)
+    assert (len(verdict.clicks), verdict.evidence["threshold_person_clicks"]) == (50, 50)
+    (verdict,) = verdicts(np.concatenate((crowd, flash_sale(49, 5, SourceKind.ADDRESS, 9, 5_000))), rules)
+    assert (len(verdict.clicks), verdict.evidence["threshold_person_clicks"]) == (5, 5)
+
+
+def test_what_is_counted_apart_outlives_a_checkpoint() -> None:
+    """Each type's clicks come in three looks, with a restart between."""
+    rules = InvalidRules(user_velocity=Velocity(60, 10 * MINUTE_MS, BY_TYPE))
+    found: list[Verdict] = []
+    desk = SourceDesk(rules)
+    for at in range(3):
+        desk.take(batch(flash_sale(60, 6, SourceKind.USER, first=100 * at), at + 1))
+        found += desk.decide()
+        held, desk = desk.snapshot(), SourceDesk(rules)
+        desk.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(held)))
+    assert sum(len(verdict.clicks) for verdict in found) == 3 * 66
+    assert len({click for verdict in found for click in verdict.clicks}) == 3 * 66
+
+
 # What farms do
 
 
@@ -335,6 +392,25 @@ def test_a_run_keeps_its_content_under_its_name() -> None:
         for store, name, data in msgspec.msgpack.decode(msgspec.msgpack.encode(desk.runs())):
             assert known.setdefault((store, name), data) == data
     assert len([1 for store, *_ in desk.runs() if store == "user"]) < 8
+
+
+def test_a_device_of_very_many_users_is_flagged_whatever_it_clicks_on() -> None:
+    """Twenty-nine accounts of one device are a busy till; thirty within the hour are a farm on one campaign."""
+    few = clicks(SourceKind.DEVICE, spaced(58, 50 * MINUTE_MS), user=np.arange(58) % 29 + 1)
+    assert verdicts(few) == []
+    (verdict,) = verdicts(clicks(SourceKind.DEVICE, spaced(30, 50 * MINUTE_MS), user=np.arange(1, 31)))
+    assert (verdict.rule, len(verdict.clicks)) == (Rule.DEVICE_FAN_OUT, 30)
+    assert (verdict.evidence["users"], verdict.evidence["threshold_users_alone"]) == (30, 30)
+    crowd = clicks(SourceKind.ADDRESS, spaced(3_000, 50 * MINUTE_MS), user=np.arange(1, 3_001))
+    assert verdicts(crowd) == []
+
+
+def test_a_device_on_very_many_campaigns_is_flagged_where_that_is_asked_for() -> None:
+    entries = clicks(SourceKind.DEVICE, spaced(40, 50 * MINUTE_MS), campaign=np.arange(1, 41))
+    assert verdicts(entries) == []
+    rules = InvalidRules(device_fan_out=FanOut(20, HOUR_MS, 5, campaigns_alone=40))
+    assert flagged(verdicts(entries, rules), Rule.DEVICE_FAN_OUT) == 40
+    assert verdicts(entries[1:], rules) == []
 
 
 def test_fan_out_without_users_counts_campaigns_alone() -> None:

@@ -3,7 +3,8 @@
 A source's **anchor** is the beginning of its last interval that reaches the threshold. Let a new click come at or
 after all held ones. An interval that begins before the anchor and contains the new click contains every click since
 the anchor, so it reached the threshold before the new click came, and what it flags was told. So only clicks from the
-anchor on can tell anything new. Where a click comes out of order, or other rules hold, nothing is left out.
+anchor on can tell anything new. Where a click comes out of order nothing is left out; under other rules anchors begin
+anew.
 """
 
 from typing import Any, Final
@@ -18,13 +19,9 @@ FIELDS: Final = ("sources", "from_ms", "newest_ms")
 
 
 class Anchors:
-    """Of one rule, of sources that reached its threshold within its window. Bounded by those: 24 bytes each."""
+    """Of what one rule counts together, of sources that reached its threshold within its window: 24 bytes each."""
 
     def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Other rules: other thresholds."""
         self.sources: Keys = np.zeros(0, dtype="<u8")
         self.from_ms: Ints = np.zeros(0, dtype=np.int64)
         self.newest_ms: Ints = np.zeros(0, dtype=np.int64)

@@ -82,7 +82,7 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
         "A click by the same person (user, or device where the user is unknown) on the same creative, product and kind "
         "of element as their click before it in the log, so close in event time, in either direction. Judged in "
         "offset order; the first stays valid.",
-        ("double_click_ms",),
+        ("double_click_ms", "double_click_by_type_ms"),
         "MRC, Click Measurement Guidelines: the second click of a double click is invalid.",
         "Another product or another kind of click is another wish: who taps twenty cards in a flash sale is not "
         "flagged. Clicks of nobody in particular are not judged.",
@@ -90,9 +90,10 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     Rule.ACTIVITY_CAP: Description(
         "Activity cap",
         "Clicks by one person (user, or device where the user is unknown) on one campaign in one clock hour of event "
-        "time; those beyond the cap are flagged, the others stay valid. A partition remembers a bounded number of "
-        "people: one is forgotten only when 65,536 others begin between two of their clicks.",
-        ("activity_clicks",),
+        "time; those beyond the cap are flagged, the others stay valid. Types with a cap of their own are counted by "
+        "themselves. A partition remembers a bounded number of people: one is forgotten only when 65,536 others "
+        "begin between two of their clicks.",
+        ("activity_clicks", "activity_clicks_by_type"),
         f"{_MRC}: activity-based filters. ClickCease's default (3 in 10 minutes) fits search ads; 90% click once.",
         "A flash sale's busiest users tap some dozens of cards an hour. Ships in observe: a device that many share (a "
         "till, a show-room) may come near the cap.",
@@ -123,8 +124,9 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     ),
     Rule.REPEATED_CLICK: Description(
         "Replayed click",
-        "More distinct clicks on one impression than people make; those beyond the bound are flagged.",
-        ("max_clicks_per_impression",),
+        "More distinct clicks on one impression than people make; those beyond the bound (10 at most) are flagged. "
+        "Click types with a bound of their own are counted by themselves.",
+        ("max_clicks_per_impression", "max_clicks_per_impression_by_type"),
         f"{_MRC}, sophisticated: replayed or duplicated interactions. 24metrics' duplicate window is 24 h.",
         "People come back to a card, tap the picture and then the button: the bound leaves room for that. What is "
         "delivered again is a duplicate, not a click.",
@@ -159,10 +161,11 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     Rule.USER_VELOCITY: Description(
         "Clicks of one user",
         "So many distinct clicks of one user, over all campaigns, in a sliding window of event time; every click of "
-        "the window is flagged.",
+        "the window is flagged. Click types with a number of their own (`clicks_by_type`) are counted by themselves.",
         ("user_velocity", "velocity_types"),
         "After ClickCease's defaults (3 in 10 minutes for search ads), raised for a short-video platform.",
-        "A flash sale's users tap twenty cards in minutes; the threshold stands well above.",
+        "A flash sale's users tap twenty cards in minutes; the threshold stands well above. Where cards are tapped "
+        "more often, they can have a number of their own: taps on cards then count towards no other.",
     ),
     Rule.DEVICE_VELOCITY: Description(
         "Clicks of one device",
@@ -175,24 +178,29 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
         "Clicks from one address",
         "So many distinct clicks from one address in a sliding window; flagged are only the clicks of those users (or "
         "devices) who alone have, in the same window, at least half of the clicks that convict a user (and, where the "
-        "window is longer than users', as many more). Clicks of nobody in particular are never flagged.",
+        "window is longer than users', as many more). Clicks of nobody in particular are never flagged. Click types "
+        "with a number of their own (`clicks_by_type`) are counted by themselves, of the address and of its users.",
         ("address_velocity", "user_velocity", "velocity_types"),
         "TalkingData's data set: addresses with many clicks and never an install.",
         "An address alone never convicts: carriers' networks and offices put thousands of people behind one.",
     ),
     Rule.DEVICE_FAN_OUT: Description(
         "One device, many campaigns and users",
-        "A device that clicks on so many distinct campaigns as so many distinct users in a sliding window.",
+        "A device that clicks on so many distinct campaigns as so many distinct users in a sliding window, or as very "
+        "many users whatever it clicks on (`users_alone`), or on very many campaigns as whomever (`campaigns_alone`); "
+        "0 of these is never.",
         ("device_fan_out",),
         "What a click farm must do: few phones, many accounts and campaigns. The numbers are ours.",
-        "A keen user clicks on many campaigns, but as one user; a shared tablet has few users.",
+        "A keen user clicks on many campaigns, but as one user, whom the velocity of users judges; a shared tablet has "
+        "few users. A till or a show-room's phone on which dozens of customers sign in within an hour is flagged.",
     ),
     Rule.ADDRESS_FAN_OUT: Description(
         "One address, many campaigns and users",
         "An address from which so many distinct campaigns are clicked on by so many distinct users in a sliding "
-        "window; flagged are only the clicks of users who alone click unlike people, as for the velocity of addresses.",
+        "window; flagged are only the clicks of users who alone click unlike people, as for the velocity of addresses: "
+        "by click type where users have a number for it.",
         ("address_fan_out", "user_velocity"),
-        "As for devices.",
+        "As for devices; of neither alone is any number enough by default.",
         "As for the velocity of addresses: an address alone never convicts.",
     ),
     Rule.PUBLISHER_FLOODING: Description(
@@ -203,10 +211,13 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
         "event time, a 36th of the window, once clicks and conversions have been read up to there; all its clicks of "
         "the window are flagged, and until the next step those that come.",
         ("flooding_min_clicks", "flooding_window_ms", "flooding_ratio", "flooding_p"),
-        "AppsFlyer: click flooding, very many clicks with very few conversions; labels of FDMA 2012.",
+        "AppsFlyer: click flooding, very many clicks with very few conversions; labels of FDMA 2012. Both are one "
+        "statement here: far more clicks than its conversions account for.",
         "Publishers differ: the bound is on a factor and a probability against the spread among peers, never a fixed "
         "rate. Only clicks that are a 24th of the window old are weighed, and only what they brought by that age. A "
-        "channel that seldom sells is measured by itself.",
+        "channel that seldom sells is measured by itself. Far more clicks per impression than the peers have, with as "
+        "many conversions for each click, convict nobody (an app that people like is like that): they are a part of "
+        "the publisher's risk.",
     ),
     Rule.PUBLISHER_TIMING: Description(
         "Click-to-conversion times",

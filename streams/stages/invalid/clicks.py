@@ -121,31 +121,33 @@ class ClickHabits:
         at_ms = click.event_time_ms
         before_ms = self._doubles.get(key)
         self._doubles.set(key, at_ms)
-        if before_ms is None or abs(at_ms - before_ms) > self.rules.double_click_ms:
+        if before_ms is None or abs(at_ms - before_ms) > self.rules.double_click(click.click_type):
             return 0
         self._seen[click.event_id, Rule.DOUBLE_CLICK] = at_ms - before_ms
         return self._double
 
     def _judge_cap(self, click: Event, person: str) -> int:
+        assert isinstance(click, Click)
         if click.campaign_id is None:
             return 0
         hour = click.event_time_ms // HOUR_MS
-        key = _hash(f"{person}\n{click.campaign_id}\n{hour}")
+        apart = f"\n{click.click_type}" if click.click_type in self.rules.activity_clicks_by_type else ""
+        key = _hash(f"{person}\n{click.campaign_id}\n{hour}{apart}")
         count = min((self._hours.get(key) or 0) & _MAX_COUNT, _MAX_COUNT - 1) + 1
         self._hours.set(key, hour << _COUNT_BITS | count)
-        if count <= self.rules.activity_clicks:
+        if count <= self.rules.most_active(click.click_type):
             return 0
         self._seen[click.event_id, Rule.ACTIVITY_CAP] = count
         return self._cap
 
     def evidence(self, event: Event, rule: Rule) -> dict[str, Any]:
         """What the rule saw in an event that the last call of `judge` flagged."""
-        seen = self._seen.get((event.event_id, rule))
+        assert isinstance(event, Click)
+        seen, kind = self._seen.get((event.event_id, rule)), event.click_type
         if rule is Rule.DOUBLE_CLICK:
-            return {"since_previous_ms": seen, "double_click_ms": self.rules.double_click_ms}
-        if rule is Rule.ACTIVITY_CAP:
-            return {"clicks_in_hour": seen, "activity_clicks": self.rules.activity_clicks}
-        return {}
+            return {"since_previous_ms": seen, "double_click_ms": self.rules.double_click(kind)}
+        found = {"clicks_in_hour": seen, "activity_clicks": self.rules.most_active(kind)}
+        return found | ({"click_type": kind.value} if kind in self.rules.activity_clicks_by_type else {})
 
     def forget(self, newest_ms: int) -> None:
         """Drops what no click that is judged can meet any more, under whatever thresholds. Changes no answer."""

@@ -9,6 +9,9 @@ user u iff there is one interval of the rule's window that contains it, in which
 **and** u alone has at least `person_clicks` clicks: half of what convicts a user, and at least that many per user's
 window where the rule's is longer. So people behind a crowded address are judged more sternly, and one by one; clicks
 of an unknown user are never flagged.
+
+Click types with a number of their own are counted by themselves, as if they were a rule of their own: of a source, and
+of a user behind an address. Who taps fifty cards and enters ten live rooms has done neither too often.
 """
 
 from math import ceil
@@ -17,13 +20,15 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from streams.events import ClickType
-from streams.invalid import FanOut, InvalidRules, Mode, Rule, Velocity
+from streams.invalid import Counted, FanOut, InvalidRules, Mode, Rule, Velocity
 from streams.stages.invalid.anchors import Anchors
 from streams.stages.invalid.runs import Ints, Keys, Mask, chosen, key_by_user
 from streams.stages.invalid.sliding import Timeline, covered, within
 from streams.verdicts import Clicks
 
 Evidence = dict[str, float]
+Address = tuple[Counted, Counted]
+"""What is counted of an address, and of each of its users."""
 _TYPES: Final = tuple(ClickType)
 
 
@@ -35,15 +40,34 @@ class Finding(NamedTuple):
     evidence: dict[int, Evidence]
 
 
-def person_clicks(rules: InvalidRules, window_ms: int) -> int:
-    """Clicks of one user in a window that are far above what people do."""
-    bound = rules.user_velocity
-    return max(2, ceil(bound.clicks / 2 * max(1.0, window_ms / bound.window_ms)))
+def person_clicks(rules: InvalidRules, window_ms: int, convicting: int) -> int:
+    """Clicks of one user in a window that are far above what people do; so many in a user's window convict it."""
+    return max(2, ceil(convicting / 2 * max(1.0, window_ms / rules.user_velocity.window_ms)))
 
 
-def least_clicks(bound: Velocity | FanOut) -> int:
+def least_clicks(rule: Rule, rules: InvalidRules) -> int:
     """Clicks that a source needs before the rule can speak."""
-    return bound.clicks if isinstance(bound, Velocity) else max(bound.campaigns, bound.users)
+    return min(each.clicks for each in counted(rule, rules))
+
+
+def counted(rule: Rule, rules: InvalidRules) -> list[Counted]:
+    """What the rule counts apart, and how many clicks it takes at least."""
+    bound = bound_of(rule, rules)
+    if isinstance(bound, Velocity):
+        return bound.counted(rules.velocity_types)
+    both, alone = max(bound.campaigns, bound.users), (bound.campaigns_alone, bound.users_alone)
+    return [Counted(_TYPES, min(each for each in (both, *alone) if each))]
+
+
+def counted_of_addresses(rule: Rule, rules: InvalidRules) -> list[Address]:
+    """The same for a rule of addresses; of users as many as are far above what people do."""
+    window_ms, found = bound_of(rule, rules).window_ms, []
+    for whole in counted(rule, rules):
+        found += [
+            (whole, Counted(own.types, person_clicks(rules, window_ms, own.clicks)))
+            for own in rules.user_velocity.counted(whole.types)
+        ]
+    return found
 
 
 def bound_of(rule: Rule, rules: InvalidRules) -> Velocity | FanOut:
@@ -57,26 +81,30 @@ def is_on(rule: Rule, rules: InvalidRules) -> bool:
     return rules.mode(rule) is not Mode.OFF
 
 
-class Crowd:
-    """Clicks of some sources in order, those that a rule counts, and which of their intervals pass its threshold."""
+def of_types(clicks: Clicks, types: tuple[ClickType, ...]) -> Mask:
+    """Which of the clicks are of these types."""
+    if len(types) == len(_TYPES):
+        return np.ones(len(clicks), dtype=bool)
+    return np.isin(clicks["click_type"], [_TYPES.index(each) for each in types])
 
-    def __init__(self, bound: Velocity | FanOut, rules: InvalidRules, old: Clicks, new: Clicks) -> None:
+
+class Crowd:
+    """Clicks of some sources in order, those that are counted, and which of their intervals pass the threshold."""
+
+    def __init__(self, bound: Velocity | FanOut, whole: Counted, old: Clicks, new: Clicks) -> None:
         clicks = np.concatenate((old, new))
-        is_new = np.arange(len(clicks)) >= len(old)
-        if isinstance(bound, Velocity) and len(rules.velocity_types) < len(_TYPES):
-            counted = np.isin(clicks["click_type"], [_TYPES.index(each) for each in rules.velocity_types])
-            clicks, is_new = chosen(clicks, counted), is_new[counted]
+        is_meant = of_types(clicks, whole.types)
+        is_new = (np.arange(len(clicks)) >= len(old))[is_meant]
+        clicks = chosen(clicks, is_meant)
         order = np.lexsort((clicks["at_ms"], clicks["source"]))
-        self.bound = bound
+        self.bound, self.whole = bound, whole
         self.clicks: Clicks = clicks.take(order)
         self.line = Timeline(self.clicks["source"], self.clicks["at_ms"])
         self.places: Ints = np.arange(len(order), dtype=np.int64)
         self.ends = self.line.ends(bound.window_ms)
         self.seen = self._seen()
-        self.reaching: Mask = np.ones(len(order), dtype=bool)
+        self.reaching = self._reaching()
         """Intervals that begin at each click and reach the thresholds."""
-        for name, threshold in self._thresholds().items():
-            self.reaching &= self.seen[name] >= threshold
         self.passing: Mask = self.reaching & (within(is_new[order], self.places, self.ends) > 0)
         """Those of them that hold something new."""
 
@@ -88,15 +116,28 @@ class Crowd:
             seen["users"] = self.line.distinct(self.clicks["user"], self.bound.window_ms)
         return seen
 
+    def _reaching(self) -> Mask:
+        if isinstance(self.bound, Velocity):
+            return self.seen["clicks"] >= self.whole.clicks
+        campaigns, users, bound = self.seen["campaigns"], self.seen["users"], self.bound
+        found = (campaigns >= bound.campaigns) & (users >= bound.users)
+        for seen, alone in ((campaigns, bound.campaigns_alone), (users, bound.users_alone)):
+            if alone:
+                found |= seen >= alone
+        return found
+
     def _thresholds(self) -> dict[str, int]:
         if isinstance(self.bound, Velocity):
-            return {"clicks": self.bound.clicks}
-        return {"campaigns": self.bound.campaigns, "users": self.bound.users}
+            return {"clicks": self.whole.clicks}
+        names = ("campaigns", "users", "campaigns_alone", "users_alone")
+        return {name: getattr(self.bound, name) for name in names if getattr(self.bound, name)}
 
     def evidence(self, sources: Keys) -> dict[int, Evidence]:
         """Of each source: the most that an interval of this look holds (at least), the window, and the thresholds."""
         fixed: Evidence = {"window_ms": float(self.bound.window_ms)}
         fixed |= {f"threshold_{name}": float(least) for name, least in self._thresholds().items()}
+        if isinstance(self.bound, Velocity) and set(self.whole.types) <= set(self.bound.clicks_by_type):
+            fixed |= {f"only_{each}": 1.0 for each in self.whole.types}
         found = {source: dict(fixed) for source in np.unique(sources).tolist()}
         passing = np.flatnonzero(self.passing)
         owners = self.clicks["source"][passing].tolist()
@@ -107,9 +148,11 @@ class Crowd:
         return found
 
 
-def of_sources(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks, anchors: Anchors) -> Finding | None:
+def of_sources(
+    rule: Rule, whole: Counted, rules: InvalidRules, old: Clicks, new: Clicks, anchors: Anchors
+) -> Finding | None:
     """Velocity of users and devices, fan-out of devices: every click of a passing interval is flagged."""
-    crowd = Crowd(bound_of(rule, rules), rules, anchors.needed(old, new), new)
+    crowd = Crowd(bound_of(rule, rules), whole, anchors.needed(old, new), new)
     anchors.learn(crowd.clicks, crowd.line, crowd.reaching, crowd.bound.window_ms)
     if not crowd.passing.any():
         return None
@@ -119,7 +162,7 @@ def of_sources(rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks, anchor
 
 
 def of_addresses(
-    rule: Rule, rules: InvalidRules, old: Clicks, new: Clicks, suspects: Keys | None = None
+    rule: Rule, each: Address, rules: InvalidRules, old: Clicks, new: Clicks, suspects: Keys | None = None
 ) -> tuple[Finding | None, Keys]:
     """Velocity and fan-out of addresses; and the keys of users who click unlike people, whether flagged or not.
 
@@ -127,10 +170,10 @@ def of_addresses(
     begin between its last click less the window and its first click; it is flagged iff one of those passes. Only the
     users with the keys of `suspects` are looked at; None: all.
     """
-    crowd = Crowd(bound_of(rule, rules), rules, old, new)
-    clicks, window_ms = crowd.clicks, crowd.bound.window_ms
-    least = person_clicks(rules, window_ms)
-    asked = crowd.places if suspects is None else np.flatnonzero(np.isin(key_by_user(clicks), suspects))
+    crowd = Crowd(bound_of(rule, rules), each[0], old, new)
+    clicks, window_ms, own = crowd.clicks, crowd.bound.window_ms, each[1]
+    least, is_asked = own.clicks, of_types(clicks, own.types)
+    asked = np.flatnonzero(is_asked if suspects is None else is_asked & np.isin(key_by_user(clicks), suspects))
     order = asked[np.lexsort((asked, clicks["user"][asked], crowd.line.group[asked]))]
     users, groups, at_ms = clicks["user"][order], crowd.line.group[order], clicks["at_ms"][order]
     starts = np.flatnonzero(_bursts(users, groups, at_ms, least, window_ms))
@@ -144,8 +187,8 @@ def of_addresses(
     if not len(flagged):
         return None, unlike_people
     evidence = crowd.evidence(flagged["source"])
-    for each in evidence.values():
-        each["threshold_person_clicks"] = float(least)
+    for seen in evidence.values():
+        seen["threshold_person_clicks"] = float(least)
     return Finding(rule, flagged, evidence), unlike_people
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from streams.invalid import SourceKind
 from streams.stages.invalid.runs import (
     ENTRY,
+    IS_SHOWN,
     MINOR_MASK,
     NO_DELAY,
     PUBLISHER_ENTRY,
@@ -23,7 +24,7 @@ from streams.stages.invalid.runs import (
     key_by_click,
     key_by_user,
 )
-from streams.verdicts import CLICK, NOT_CONVERTED, Clicks
+from streams.verdicts import CLICK, NOT_CONVERTED, SHOWN, Clicks
 
 ROOM: Final = 8
 """Where there is no room, one of so many entries is forgotten at once, so that it is seldom done."""
@@ -64,7 +65,8 @@ def held_of(kind: SourceKind, clicks: Clicks, partition: int) -> Clicks:
         held["person"] = (clicks["user"] >> np.uint64(32)) ^ (clicks["user"] & MINOR_MASK)
         held["address"], held["agent"] = clicks["address"], clicks["agent"]
     delay_ms = clicks["delay_ms"]
-    held["delay_ms"] = np.where(delay_ms == NOT_CONVERTED, NO_DELAY, np.clip(delay_ms, 0, NO_DELAY - 1))
+    told = (delay_ms == NOT_CONVERTED, delay_ms == SHOWN)
+    held["delay_ms"] = np.select(told, (NO_DELAY, IS_SHOWN), np.clip(delay_ms, 0, IS_SHOWN - 1))
     held["partition"] = partition
     return held
 

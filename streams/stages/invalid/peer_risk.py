@@ -24,6 +24,12 @@ The share of pairs that are alike is Simpson's index (Nature 163, 1949): its est
 clicks, so that small and large publishers can be compared, and its negative logarithm is the entropy of order 2
 (Rényi), which Shannon's, as the labelled set has it, never falls below.
 
+Clicks far above the peers' are a trait: of clicks and a sample of the impressions, the share that are clicks. Its odds
+are clicks per impression but for a factor that is the same for all, and what is compared is how far the odds lie above
+the peers', in their own spread. Only channels in which impressions name their publisher are compared. No rule convicts
+by it alone: an app whose users click more than others', and buy as much, is a good app; flooding needs conversions far
+below the peers' too.
+
 Counts are exact, of the clicks that are held; users, addresses and agents are kept as 32 bits of their hash, so that
 of n distinct ones about n²/2³³ are taken for another (0.001% of 100,000). At most `MAX_SCORED` publishers are scored,
 those with the most clicks; the rest is one sum.
@@ -40,7 +46,8 @@ from msgspec import Meta
 from streams.stages.invalid.distributions import Floats
 from streams.stages.invalid.flooding import sums
 from streams.stages.invalid.publishers import Publishers, Rows, reach_of
-from streams.stages.invalid.runs import Ints, Keys, Mask
+from streams.stages.invalid.runs import Ints, Keys, Mask, chosen
+from streams.verdicts import SHOWN_EACH, Clicks
 
 DAY_MS: Final = 86_400_000
 WINDOW_MS: Final = DAY_MS
@@ -79,6 +86,7 @@ class Trait(StrEnum):
     SHARED_USERS = "shared_users"
     SHARED_AGENTS = "shared_agents"
     SAME_MINUTE = "same_minute"
+    CLICKS_PER_IMPRESSION = "clicks_per_impression"
     QUICK_REPEATS = "quick_repeats"
     UNCONVERTED = "unconverted"
     SOON_CONVERSIONS = "soon_conversions"
@@ -90,6 +98,7 @@ WORDS: Final[dict[Trait, str]] = {
     Trait.SHARED_USERS: "pairs of clicks from one user",
     Trait.SHARED_AGENTS: "pairs of clicks from one user agent",
     Trait.SAME_MINUTE: "pairs of clicks of an hour in one minute",
+    Trait.CLICKS_PER_IMPRESSION: f"clicks, of clicks and every {SHOWN_EACH}th impression",
     Trait.QUICK_REPEATS: "clicks within 10 s of the same user's last",
     Trait.UNCONVERTED: "conversions, of those expected on its campaigns",
     Trait.SOON_CONVERSIONS: "conversions within 30 s of their click",
@@ -189,9 +198,9 @@ class _Places:
         self._place = np.full(len(sources), -1, dtype=np.int64)
         self._place[scored] = np.arange(len(scored))
 
-    def of(self, rows: Rows) -> Ints:
-        """Of each row's source."""
-        source = rows.entries["source"]
+    def of(self, entries: Clicks) -> Ints:
+        """Of each entry's source."""
+        source = entries["source"]
         at = np.minimum(np.searchsorted(self._sources, source), len(self._sources) - 1)
         return np.where(self._sources[at] == source, self._place[at], -1)
 
@@ -201,7 +210,7 @@ class _Look:
 
     def __init__(self, publishers: Publishers, clicks: Rows, places: _Places, window_ms: tuple[int, int]) -> None:
         self.publishers, self.places, self.size, self.window_ms = publishers, places, places.size, window_ms
-        owner = places.of(clicks)
+        owner = places.of(clicks.entries)
         mine = np.flatnonzero(owner >= 0)
         self.clicks = clicks.at(mine) if len(mine) < len(owner) else clicks
         self.owner = owner[mine]
@@ -228,6 +237,7 @@ class _Look:
             for trait, values in of_values.items()
         }
         found[Trait.SAME_MINUTE] = self._same_minute(enough)
+        found[Trait.CLICKS_PER_IMPRESSION] = self._per_impression(enough)
         found[Trait.QUICK_REPEATS] = Shares(self._quick(), self.users.known, found[Trait.SHARED_USERS].is_known)
         found[Trait.UNCONVERTED] = self._unconverted(enough)
         window_ms, (from_ms, to_ms) = self.publishers.rules.flooding_window_ms, self.window_ms
@@ -243,6 +253,21 @@ class _Look:
         hours = _Values(self.owner, (at_ms // HOUR_MS).astype(np.uint64) & LOW, self.size)
         return Shares(minutes.pairs, hours.pairs, enough & (hours.pairs > 0))
 
+    def _per_impression(self, enough: Mask) -> Shares:
+        """Clicks and sampled impressions that are old enough for both inputs to have been read."""
+        from_ms, to_ms = self.window_ms[0], self.window_ms[1] - MATURE_MS
+        shown = self.publishers.shown
+        shown = chosen(shown, (shown["at_ms"] >= from_ms) & (shown["at_ms"] < to_ms))
+        clicks = self.publishers.clicks.between(from_ms, to_ms).entries
+        clicks = chosen(clicks, np.isin(clicks["user"], np.unique(shown["user"])))  # of publishers: the channel
+        shown_of, clicked_of = self.places.of(shown), self.places.of(clicks)
+        seen = self._count(clicked_of[clicked_of >= 0])
+        is_known = enough & (seen > 0) & (seen >= LEAST_KNOWN * self._aged(to_ms))
+        return Shares(seen, seen + self._count(shown_of[shown_of >= 0]), is_known)
+
+    def _aged(self, to_ms: int) -> Floats:
+        return self._count(self.owner[self.clicks.entries["at_ms"] < to_ms])
+
     def _quick(self) -> Floats:
         entries, users = self.clicks.entries, self.users
         order = np.lexsort((entries["at_ms"], users.keys))
@@ -256,7 +281,7 @@ class _Look:
         Only clicks that are old enough, and of their conversions only those that came so soon.
         """
         rows = self.clicks.between(self.window_ms[0], self.window_ms[1] - MATURE_MS)
-        owner, campaigns = self.places.of(rows), self.publishers.campaigns
+        owner, campaigns = self.places.of(rows.entries), self.publishers.campaigns
         is_converted = (self.publishers.soonest_ms[rows.click] <= MATURE_MS).astype(np.float64)
         of_campaign = sums(np.ones(len(owner)), rows.campaign, campaigns)
         rates = sums(is_converted, rows.campaign, campaigns) / np.maximum(of_campaign, 1.0)
@@ -265,7 +290,7 @@ class _Look:
 
     def _timed(self, enough: Mask, rows: Rows, horizon_ms: int, from_ms: int, to_ms: int) -> Shares:
         """Conversions so long after their clicks, of those within the horizon; the clicks are as old."""
-        delay_ms, owner = rows.entries["delay_ms"].astype(np.int64), self.places.of(rows)
+        delay_ms, owner = rows.entries["delay_ms"].astype(np.int64), self.places.of(rows.entries)
         counts = (owner >= 0) & (delay_ms <= horizon_ms)
         is_seen = counts & (delay_ms >= from_ms) & (delay_ms <= to_ms)
         trials = self._count(owner[counts])

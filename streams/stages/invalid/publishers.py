@@ -19,7 +19,7 @@ import numpy as np
 from streams.invalid import InvalidRules, Mode, Rule
 from streams.stages.invalid.crowding import Evidence, Finding
 from streams.stages.invalid.flooding import Rates, convicted, sums
-from streams.stages.invalid.runs import NO_DELAY, Ints, Mask, chosen
+from streams.stages.invalid.runs import IS_SHOWN, NO_DELAY, Ints, Mask, chosen
 from streams.stages.invalid.timing import LOOKS, Look, Suspicion, Times, suspicious
 from streams.verdicts import Clicks
 
@@ -104,10 +104,16 @@ class Rows(NamedTuple):
 
 
 class Publishers:
-    """What a desk holds of its publishers, joined: clicks, and the conversions of clicks that are held."""
+    """What a desk holds of its publishers, joined: clicks, and the conversions of clicks that are held.
+
+    `shown` are impressions, one of `SHOWN_EACH`, in no order: the rules look at clicks and conversions alone.
+    """
 
     def __init__(self, entries: Clicks, rules: InvalidRules) -> None:
         self.rules = rules
+        is_shown = entries["delay_ms"] == IS_SHOWN
+        self.shown: Clicks = entries.take(np.flatnonzero(is_shown))
+        entries = chosen(entries, ~is_shown)
         order = np.lexsort((entries["delay_ms"] != NO_DELAY, entries["low"], entries["high"], entries["source"]))
         entries = entries.take(order)  # of each click it comes first, and then its conversions
         first = np.ones(len(entries), dtype=bool)

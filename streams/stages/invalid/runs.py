@@ -21,6 +21,7 @@ MERGE_RATIO: Final = 3
 MINOR_BITS: Final = np.uint64(32)
 MINOR_MASK: Final = np.uint64((1 << 32) - 1)
 NO_DELAY: Final = (1 << 32) - 1
+IS_SHOWN: Final = NO_DELAY - 1
 
 ENTRY: Final = np.dtype(
     [
@@ -30,7 +31,7 @@ ENTRY: Final = np.dtype(
         ("at_ms", "<i8"),
         ("campaign", "<u8"),
         ("user", "<u8"),  # of publishers' entries the group: nobody asks for their users
-        ("delay_ms", "<u4"),  # NO_DELAY: a click; else a conversion credited to it, at most 49 days later
+        ("delay_ms", "<u4"),  # NO_DELAY: a click; IS_SHOWN: an impression; else a conversion, in 49 days at most
         ("partition", "<u2"),  # the forwarder: the click's own
         ("click_type", "u1"),
         ("unused", "u1"),

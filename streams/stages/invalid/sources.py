@@ -8,10 +8,11 @@ window rules' final flags are one of the set of clicks alone (`crowding`). Publi
 next, and its clicks are flagged as they come.
 
 State is exact, so there is no sketch, and no error to state: `MAX_ENTRIES` entries of 64 bytes (of publishers 76),
-134 MB, hold 500,000 clicks with a user, a device, an address and a publisher each. An entry is held until no window
-can contain both it and a click that is as late as may be. Beyond the bound, by kind, the oldest are forgotten and
-counted: windows of late clicks, and then of all, are cut short, so the error is one-sided: nobody is flagged for want
-of room. Publishers' risks (`peer_risk`) are assessed at the last step that a look has passed.
+134 MB, hold 500,000 clicks with a user, a device, an address and a publisher each; of impressions, which publishers'
+risks alone are weighed by, one of 256 is told. An entry is held until no window can contain both it and a click that
+is as late as may be. Beyond the bound, by kind, the oldest are forgotten and counted: windows of late clicks, and then
+of all, are cut short, so the error is one-sided: nobody is flagged for want of room. Publishers' risks (`peer_risk`)
+are assessed at the last step that a look has passed.
 """
 
 from typing import Any, Final
@@ -24,11 +25,12 @@ from streams.stages.invalid.anchors import Anchors
 from streams.stages.invalid.crowding import (
     Finding,
     bound_of,
+    counted,
+    counted_of_addresses,
     is_on,
     least_clicks,
     of_addresses,
     of_sources,
-    person_clicks,
 )
 from streams.stages.invalid.forwarders import Forwarders
 from streams.stages.invalid.holding import KINDS, Holding
@@ -83,7 +85,12 @@ class SourceDesk:
         self._bursting: dict[Rule, Keys] = dict.fromkeys(RULES_OF[SourceKind.ADDRESS], np.zeros(0, dtype="<u8"))
         """Users of addresses who click unlike people: weighed again when their address is."""
 
-        self._anchors = {rule: Anchors() for kind, asking in RULES_OF.items() if kind in IN_TURN for rule in asking}
+        self._anchors = self._no_anchors()
+
+    def _no_anchors(self) -> dict[tuple[Rule, int], Anchors]:
+        """Of each rule and what it counts apart."""
+        asking = [rule for kind in IN_TURN for rule in RULES_OF[kind]]
+        return {(rule, at): Anchors() for rule in asking for at in range(len(counted(rule, self.rules)))}
 
     # What comes in
 
@@ -101,12 +108,13 @@ class SourceDesk:
         if rules != self.rules:
             self._standing = Standing({}, 0, 0)
         self.rules = rules
-        for anchors in self._anchors.values():
-            anchors.clear()
+        self._anchors = self._no_anchors()
         kind = SourceKind.ADDRESS
         whole = self._holding.held[kind].whole(self._holding.floors_ms[kind])
         for rule in RULES_OF[kind]:
-            self._bursting[rule] = of_addresses(rule, rules, whole[:0], whole)[1]
+            asked = counted_of_addresses(rule, rules)
+            bursting = [of_addresses(rule, each, rules, whole[:0], whole)[1] for each in asked]
+            self._bursting[rule] = np.unique(np.concatenate(bursting))
 
     # The look
 
@@ -152,14 +160,17 @@ class SourceDesk:
         if kind is SourceKind.PUBLISHER or not asking:
             return []
         if kind is SourceKind.ADDRESS:
-            found = [self._weigh_addresses(rule, keys, new) for rule in asking]
-        else:
-            least = min(least_clicks(bound_of(rule, self.rules)) for rule in asking)
-            sources = majors(keys)
-            old, fresh = self._near(
-                kind, asking, self._busy(kind, keys, sources, sources | MINOR_MASK, least), keys, new
-            )
-            found = [of_sources(rule, self.rules, old, fresh, self._anchors[rule]) for rule in asking if len(fresh)]
+            return [finding for rule in asking for finding in self._weigh_addresses(rule, keys, new)]
+        least = min(least_clicks(rule, self.rules) for rule in asking)
+        sources = majors(keys)
+        old, fresh = self._near(kind, asking, self._busy(kind, keys, sources, sources | MINOR_MASK, least), keys, new)
+        if not len(fresh):
+            return []
+        found = [
+            of_sources(rule, whole, self.rules, old, fresh, self._anchors[rule, at])
+            for rule in asking
+            for at, whole in enumerate(counted(rule, self.rules))
+        ]
         return [finding for finding in found if finding is not None]
 
     def _busy(self, kind: SourceKind, keys: Keys, lowest: Keys, highest: Keys, least: int) -> Keys:
@@ -178,20 +189,21 @@ class SourceDesk:
         reach = max(bound_of(rule, self.rules).window_ms for rule in asking)
         return chosen(old, old["at_ms"] >= fresh["at_ms"].min() - reach), fresh
 
-    def _weigh_addresses(self, rule: Rule, keys: Keys, new: Clicks) -> Finding | None:
+    def _weigh_addresses(self, rule: Rule, keys: Keys, new: Clicks) -> list[Finding]:
         """Only where a user clicks unlike people; such users are remembered, for others' clicks count too."""
-        kind, known = SourceKind.ADDRESS, self._bursting[rule]
-        least = person_clicks(self.rules, bound_of(rule, self.rules).window_ms)
+        kind, known, asked = SourceKind.ADDRESS, self._bursting[rule], counted_of_addresses(rule, self.rules)
+        least = min(own.clicks for _, own in asked)
         users = firsts(keys)
         touched = known[np.isin(known & ~MINOR_MASK, majors(keys))]
         suspects = np.union1d(self._busy(kind, keys, users, users, least), touched)
         if not len(suspects):
-            return None
+            return []
         old, fresh = self._near(kind, [rule], majors(suspects), keys, new)
-        finding, bursting = of_addresses(rule, self.rules, old, fresh, suspects)
+        found = [of_addresses(rule, each, self.rules, old, fresh, suspects) for each in asked]
         gone = np.setdiff1d(touched, self._busy(kind, keys, touched, touched, least))
-        self._bursting[rule] = np.setdiff1d(np.union1d(known, bursting), gone)
-        return finding
+        bursting = np.concatenate([known, *(users for _, users in found)])
+        self._bursting[rule] = np.setdiff1d(bursting, gone)
+        return [finding for finding, _ in found if finding is not None]
 
     def _step(self, credited_ms: int) -> list[Finding]:
         """What publishers' rules find at the steps up to which clicks and conversions have been told."""
@@ -247,7 +259,7 @@ class SourceDesk:
             "stepped_ms": self._stepped_ms,
             "standing": self._standing.snapshot(),
             "assessment": msgspec.to_builtins(self.assessment),
-            "anchors": {rule.value: anchors.snapshot() for rule, anchors in self._anchors.items()},
+            "anchors": {_place(*at): anchors.snapshot() for at, anchors in self._anchors.items()},
             "bursting": {rule.value: keys.tobytes() for rule, keys in self._bursting.items()},
             "next_names": {name: store.next_name for name, store in self.stores().items()},
         }
@@ -269,8 +281,8 @@ class SourceDesk:
         self._stepped_ms = head["stepped_ms"]
         self._standing = Standing.restored(head["standing"])
         self.assessment = msgspec.convert(head["assessment"], Assessment)
-        for rule, anchors in self._anchors.items():
-            anchors.restore(head["anchors"][rule.value])
+        for at, anchors in self._anchors.items():
+            anchors.restore(head["anchors"][_place(*at)])
         self._bursting = {Rule(rule): np.frombuffer(keys, dtype="<u8") for rule, keys in head["bursting"].items()}
         for store, runs in self.stores().items():
             mine = [(name, data) for owner, name, data in snapshot["runs"] if owner == store]
@@ -280,3 +292,8 @@ class SourceDesk:
         """Everything that is held, by name."""
         held = {kind.value: runs for kind, runs in self._holding.held.items()}
         return held | {rule.value: runs for rule, runs in self._telling.told.items()}
+
+
+def _place(rule: Rule, at: int) -> str:
+    """The name of a rule's anchors, of the first that it counts apart, or a further one."""
+    return f"{rule.value} {at}" if at else rule.value
