@@ -8,7 +8,7 @@ import pytest
 
 from streams.adapters.memory import MemoryHistory
 from streams.errors import CampaignStreamsError
-from streams.jobs.replay import Message, Worker, collect
+from streams.jobs.replay import Message, Progress, Worker, collect
 from streams.jobs.replay_plan import ReplayPlan, Sources
 from streams.jobs.replay_progress import ReplayFolder
 from streams.records import Row, Table
@@ -93,6 +93,19 @@ async def test_what_a_process_wants_to_be_kept_is_written_when_the_rows_before_i
             collect(peers, folder, PLAN, runs, 1, lambda progress: None)  # type: ignore[arg-type]
         behind = [message[2] for message in told[:place] if message[0] == "keep"]
         assert [file.read_bytes() for file in folder.path.glob("*")] == behind[-1:]
+
+
+async def test_whoever_looks_whether_the_run_is_still_its_own_looks_before_any_row(tmp_path: Path) -> None:
+    told = await messages_of(Lived(3), ReplayFolder(tmp_path, "whole"), PLAN)
+    runs, peers, looked = Runs(99), [Peer(told)], list[int]()
+
+    def taken(progress: Progress) -> None:
+        looked.append(runs.left)
+        raise CampaignStreamsError("taken")
+
+    with pytest.raises(CampaignStreamsError, match="taken"):
+        collect(peers, ReplayFolder(tmp_path, "r"), PLAN, runs, 1, taken)  # type: ignore[arg-type]
+    assert looked == [99]
 
 
 async def test_a_process_that_ends_before_its_work_is_done_is_told(tmp_path: Path) -> None:
