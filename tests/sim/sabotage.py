@@ -25,7 +25,9 @@ from streams.state.inputs import Batch
 from streams.state.journal import Claim, Entry, Fold, Tick, version_of
 from streams.state.owner import Owner
 from streams.state.pins import Pins
-from tests.sim.simulation import Failed, plan_of, run
+from tests.sim import sabotage_pacing
+from tests.sim.plan import Plan, plan_of, with_story
+from tests.sim.simulation import Failed, run
 from tests.sim.world import Broken, Faults
 
 Sabotage = Callable[[], AbstractContextManager[Any]]
@@ -262,7 +264,15 @@ ALL: Final = (
     Case(judges_publishers_before_their_conversions, {"records": 600}),
     Case(lets_the_convicted_go_in_recovery, _CRASHING | _PROMPT | {"records": 600}),
     Case(leaves_credits_behind, {"records": 600}),
+    *(Case(sabotage, _CRASHING | _PROMPT | {"story": story}) for sabotage, story in sabotage_pacing.ALL.items()),
 )
+
+
+def _plan(case: Case, seed: int) -> Plan:
+    plan = plan_of(Random(seed))
+    if story := case.plan.get("story"):
+        plan = with_story(plan, story, Random(seed))
+    return replace(plan, calm_steps=6_000, **case.plan)
 
 
 def caught_by(case: Case, seeds: Iterable[int]) -> int | None:
@@ -270,7 +280,7 @@ def caught_by(case: Case, seeds: Iterable[int]) -> int | None:
     for seed in seeds:
         with case.sabotage():
             try:
-                run(seed, plan=replace(plan_of(Random(seed)), calm_steps=6_000, **case.plan))
+                run(seed, plan=_plan(case, seed))
             except Failed as failure:
                 if not isinstance(failure.__cause__, Broken | CampaignStreamsError):
                     raise  # the sabotage itself does not fit the code any more
