@@ -126,10 +126,4 @@ class UsualRates:
         """Takes back what `snapshot` gave."""
         self._wall_ms = snapshot["wall_ms"]
         self._consumed = {Input(source): count for source, count in snapshot["consumed"].items()}
-        usual = snapshot.get("usual")
-        if usual is None:  # a version before kept rates in records per ms; they were told when the input was last heard
-            usual = {
-                source: {"records": rate * RATE_TAU_MS, "time_ms": RATE_TAU_MS, "heard_ms": self._wall_ms}
-                for source, rate in snapshot["rates"].items()
-            }
-        self._usual = {Input(source): msgspec.convert(each, Usual) for source, each in usual.items()}
+        self._usual = {Input(source): msgspec.convert(each, Usual) for source, each in snapshot["usual"].items()}

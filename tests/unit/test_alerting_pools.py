@@ -13,8 +13,8 @@ from streams.stages.pools import Pools
 from streams.state.partition import Output
 from streams.terms import AlertKind
 from streams.topics import ALLOWANCES
+from tests.unit.evening import BUDGET, Evening
 from tests.unit.given import DAY, Document
-from tests.unit.test_pacing_desk import BUDGET, Evening
 
 LEFT, EMPTY = 10**12, 0
 OWN: Any = BUDGET["budget"]

@@ -160,11 +160,3 @@ def test_habits_survive_a_restart_in_the_midst_of_a_silence() -> None:
     assert listener.missed == twin.missed
     assert len(listener.missed) == 1
     assert listener.rates.snapshot() == twin.rates.snapshot()
-
-
-def test_rates_that_an_earlier_version_kept_are_taken_over() -> None:
-    listener = Listener()
-    listener.rates.restore({"rates": {"clicks": 0.0004}, "wall_ms": START, "consumed": {**NONE, "clicks": 100}})
-    listener.count = 100
-    listener.hear([], HOUR)
-    assert listener.missed == [20_000]

@@ -304,8 +304,6 @@ def figures_of(kind: AlertKind, signal: Signal, place: Place) -> dict[str, Text]
             told[key] = _FORMATS[key](value, place)
     if kind is AlertKind.CPA_ANOMALY and "seen" not in told:
         told["seen"] = Text("more than was spent", "超过总消耗")
-    if kind is AlertKind.INVALID_TRAFFIC and "inputs_en" not in told:
-        told |= _inputs("clicks,impressions")  # of an alert of an earlier version, which took both together
     return told
 
 
