@@ -270,6 +270,7 @@ class PacingDesk:
         allowances = tuple(known[name] for name in _pools(settings) if name in known)
         decision = None
         unknown = world.unknown | {Input.IMPRESSIONS} if world.is_catching_up else world.unknown
+        report_ms = now_ms  # in a lull of whoever has begun again, too: a pool's day does not go back
         is_lull = self._lull.is_on and held.pacer.rate == 0.0
         if is_lull:
             unknown = frozenset()  # nothing comes because nothing is let through: what is 0 may begin again
@@ -302,7 +303,7 @@ class PacingDesk:
         self._tell(held.alerts.evaluate(settings, told), looked)
         if world.wall_ms >= held.reported_ms + REPORT_MS:
             held.reported_ms = world.wall_ms
-            looked.reports.extend(self._reports(campaign, held, world, now_ms))
+            looked.reports.extend(self._reports(campaign, held, world, report_ms))
 
     def _tell(self, alerts: list[Alert], looked: Looked) -> None:
         for alert in alerts:

@@ -16,14 +16,15 @@ BUDGET: Document = {"billing": {"model": "cpc", "price_micros": 1_000}, "budget"
 class Evening:
     """A partition that is fed and ticked every ten seconds, event time and wall time alike."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, campaign: str = "c1", **settings: Any) -> None:
         self.fed = Fed(quick_rules())
         self.at_ms = T0
         self.controls: list[Control] = []
         self.alerts: list[Alert] = []
         self.reports: list[SpendReport] = []
         self._serial = 0
-        self.settle("c1", **{**BUDGET, **settings})
+        self.campaign = campaign
+        self.settle(campaign, **{**BUDGET, **settings})
 
     @property
     def state(self) -> PartitionState:
@@ -35,13 +36,13 @@ class Evening:
     def notice(self, topic: str, *documents: Document) -> None:
         self.state.apply(batch(topic, self.state.position(topic), documents))
 
-    def step(self, impressions: int = 20, clicks: int = 2, campaign: str = "c1") -> Output:
+    def step(self, impressions: int = 20, clicks: int = 2, campaign: str = "") -> Output:
         """Ten seconds: events, then a tick that says which inputs were silent."""
         self.at_ms += STEP
         for source, count in ((Input.IMPRESSIONS, impressions), (Input.CLICKS, clicks)):
             self._serial += 1
             events = [
-                document(source, f"e{self._serial}-{n}", self.at_ms + n * 100, campaign_id=campaign)
+                document(source, f"e{self._serial}-{n}", self.at_ms + n * 100, campaign_id=campaign or self.campaign)
                 for n in range(count)
             ]
             self.fed.feed(source, *events)
