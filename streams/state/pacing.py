@@ -62,6 +62,8 @@ class World(NamedTuple):
     """Newest event time of the partition; -1: no event yet."""
     wall_ms: int
     unknown: frozenset[Input]
+    alarming: frozenset[Input]
+    """Of these, what operations should hear of."""
     last_heard: Mapping[Input, int]
     """Newest event time by input."""
     is_catching_up: bool
@@ -237,7 +239,7 @@ class PacingDesk:
         is_silent = Input.IMPRESSIONS in world.unknown
         paced = (held.shown for held in self.held.values())
         now_ms = self._lull.look(world.now_ms, world.wall_ms, is_silent, world.is_catching_up, paced)
-        missed = frozenset[Input]() if self._lull.is_on else world.unknown
+        missed = frozenset[Input]() if self._lull.is_on else world.alarming
         silent = {source: world.last_heard[source] for source in Input if source in missed}
         facts = PartitionFacts(world.now_ms, world.wall_ms, self.partition, silent, world.is_catching_up)
         self._tell(self._partition_alerts.evaluate(facts), looked)

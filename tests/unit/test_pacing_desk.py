@@ -70,6 +70,15 @@ def test_clicks_that_die_at_a_low_volume_raise_no_rate() -> None:
     assert all(control.reason is RateReason.UNKNOWN_INPUT for control in silent[6:])
 
 
+def test_clicks_that_come_in_bursts_hold_rates_in_their_first_pauses_and_alarm_nobody() -> None:
+    evening = Evening()
+    for _ in range(4):
+        for step in range(36):
+            evening.step(clicks=8 if step < 3 else 0)
+    assert RateReason.UNKNOWN_INPUT in {control.reason for control in evening.controls}
+    assert AlertKind.INPUT_SILENT not in {alert.kind for alert in evening.alerts}
+
+
 def test_a_spent_budget_does_not_make_clicks_unknown_and_the_next_day_begins() -> None:
     """The only campaign with clicks stops; a few impressions of others go on."""
     evening = Evening(budget={"daily_micros": 1_000_000}, pacing={"mode": "as_soon_as_possible"})
