@@ -22,7 +22,7 @@ from tests.sim.plan import LATENESS_MS, PUBLISHERS, Plan, cast, pins_of, plan_of
 from tests.sim.scheduler import Scheduler, Task, pauses
 from tests.sim.stories import Story
 from tests.sim.worker import Held, Worker
-from tests.sim.world import Broken, Faults, Log, Nature, SimJournal, SimOutbox, SimSink, SimStore, World
+from tests.sim.world import Faults, Log, Nature, SimJournal, SimOutbox, SimSink, SimStore, Unsettled, World
 from tests.support.events import (
     EVENT_TOPICS,
     MINUTE_MS,
@@ -331,7 +331,7 @@ class Simulation:
                 self.world.now_ms += 3_000
                 if all(self._has_settled(p) for p in range(self.plan.partitions)):
                     return
-        raise Broken(f"has not settled in {self.plan.calm_steps} steps: {self._unsettled()}")
+        raise Unsettled(f"has not settled in {self.plan.calm_steps} steps: {self._unsettled()}")
 
     def _has_settled(self, partition: int) -> bool:
         worker = self.assigned[partition]

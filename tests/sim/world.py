@@ -25,6 +25,10 @@ class Broken(AssertionError):
     """The simulated system has done what it must never do."""
 
 
+class Unsettled(Broken):
+    """It has not come to rest in the steps that it was given."""
+
+
 @dataclass
 class Faults:
     """How likely a call fails before or after its effect, and how long it takes at most."""
