@@ -62,6 +62,8 @@ class World(NamedTuple):
     """Newest event time of the partition; -1: no event yet."""
     wall_ms: int
     unknown: frozenset[Input]
+    alarming: frozenset[Input]
+    """Of these, what operations should hear of."""
     last_heard: Mapping[Input, int]
     """Newest event time by input."""
     is_catching_up: bool
@@ -102,7 +104,7 @@ class Held(msgspec.Struct):
     told: Told = Told()
     reported_ms: int = 0
     """When its spend was last reported to its pools, wall time."""
-    lull: Shown = msgspec.field(default_factory=Shown)
+    shown: Shown = msgspec.field(default_factory=Shown)
 
 
 class PacingDesk:
@@ -216,7 +218,7 @@ class PacingDesk:
         held = self.held.get(campaign)
         if held is not None and is_paced(settings[campaign].settings):
             self.shape.add(origin_ms, held.pacer.unthrottled(impressions))
-            held.lull.at_ms = max(held.lull.at_ms, origin_ms)
+            held.shown.at_ms = max(held.shown.at_ms, origin_ms)
         else:
             self.shape.add(origin_ms, impressions)
             self._lull.free_ms = max(self._lull.free_ms, origin_ms)
@@ -235,9 +237,9 @@ class PacingDesk:
         if world.now_ms < 0:
             return looked
         is_silent = Input.IMPRESSIONS in world.unknown
-        paced = (held.lull for held in self.held.values())
+        paced = (held.shown for held in self.held.values())
         now_ms = self._lull.look(world.now_ms, world.wall_ms, is_silent, world.is_catching_up, paced)
-        missed = frozenset[Input]() if self._lull.is_on else world.unknown
+        missed = frozenset[Input]() if self._lull.is_on else world.alarming
         silent = {source: world.last_heard[source] for source in Input if source in missed}
         facts = PartitionFacts(world.now_ms, world.wall_ms, self.partition, silent, world.is_catching_up)
         self._tell(self._partition_alerts.evaluate(facts), looked)
@@ -270,6 +272,7 @@ class PacingDesk:
         allowances = tuple(known[name] for name in _pools(settings) if name in known)
         decision = None
         unknown = world.unknown | {Input.IMPRESSIONS} if world.is_catching_up else world.unknown
+        report_ms = now_ms  # in a lull of whoever has begun again, too: a pool's day does not go back
         is_lull = self._lull.is_on and held.pacer.rate == 0.0
         if is_lull:
             unknown = frozenset()  # nothing comes because nothing is let through: what is 0 may begin again
@@ -279,7 +282,7 @@ class PacingDesk:
             session = self._sessions.get(campaign)
             facts = Facts(now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, session, is_lull)
             decision = held.pacer.evaluate(settings, facts, self.shape)
-            held.lull.decided(decision.rate, now_ms)
+            held.shown.decided(decision.rate, now_ms)
             looked.controls.append(self._control(campaign, decision, world.wall_ms))
             now = (now_ms // 60_000, decision.reason.value, decision.spend.valid, world.wall_ms)
             if held.told.is_outdated(*now):
@@ -302,7 +305,7 @@ class PacingDesk:
         self._tell(held.alerts.evaluate(settings, told), looked)
         if world.wall_ms >= held.reported_ms + REPORT_MS:
             held.reported_ms = world.wall_ms
-            looked.reports.extend(self._reports(campaign, held, world, now_ms))
+            looked.reports.extend(self._reports(campaign, held, world, report_ms))
 
     def _tell(self, alerts: list[Alert], looked: Looked) -> None:
         for alert in alerts:
@@ -379,7 +382,7 @@ class PacingDesk:
             "sessions": [msgspec.to_builtins(session) for session in self._sessions.values()],
             "staged": [(type(n) is LiveSession, msgspec.to_builtins(n)) for n in self._staged],
             "campaigns": [
-                (campaign, h.lull.snapshot(), h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
+                (campaign, h.shown.snapshot(), h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
                 for campaign, h in self.held.items()
             ],
         }
@@ -394,7 +397,6 @@ class PacingDesk:
         self._partition_alerts.restore(snapshot["partition_alerts"])
         self._lull.restore(snapshot["lull"])
         self._turns = [(due, campaign) for due, campaign in snapshot["turns"]]
-        heapify(self._turns)  # an earlier version kept them in the order of their looks
         pools = [msgspec.convert(pools, list[Allowance]) for pools in snapshot["allowances"]]
         self._allowances = {p[0].campaign_id: {_name(a.pool, a.pool_id): a for a in p} for p in pools}
         sessions = msgspec.convert(snapshot["sessions"], list[LiveSession])
@@ -406,7 +408,7 @@ class PacingDesk:
         self.held = {}
         for campaign, shown, told, reported_ms, pacer, alerts in snapshot["campaigns"]:
             held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
-            held.told, held.reported_ms, held.lull = Told(*told), reported_ms, Shown(*shown)
+            held.told, held.reported_ms, held.shown = Told(*told), reported_ms, Shown(*shown)
             held.pacer.restore(pacer)
             held.alerts.restore(alerts)
 

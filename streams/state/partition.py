@@ -327,7 +327,14 @@ class PartitionState:
         unknown = self.rates.unknown(tick.wall_ms, consumed, silent, tick.is_catching_up)
         heard = {source: state.newest_ms for source, state in self.inputs.items()}
         world = World(
-            self.newest_ms(), tick.wall_ms, unknown, heard, tick.is_catching_up, self.campaigns.current, self.windows
+            now_ms=self.newest_ms(),
+            wall_ms=tick.wall_ms,
+            unknown=unknown,
+            alarming=self.rates.alarming(unknown),
+            last_heard=heard,
+            is_catching_up=tick.is_catching_up,
+            settings=self.campaigns.current,
+            windows=self.windows,
         )
         return self.desk.look(world)
 

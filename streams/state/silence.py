@@ -9,6 +9,11 @@ less than a quarter of the usual impressions is shown.
 
 Usual is what was heard: a silence that was missed is unknown, never zero, so it teaches only as much as it lasted
 before it was missed. An input that has become rarer is therefore missed a few times, each time later, and then no more.
+
+To miss an input costs little: rates hold, advertisers hear nothing. To **alarm** operations needs more than that: an
+input that comes in bursts is missed in each of its first pauses, for its habits are not known yet. What is missed is
+alarming once it was heard for `HEARD_TIMES` as long as the silence after which it is missed (no pause half as long was
+among it) and for `NEW_MS`, or, whatever is known of it, once the silence lasts `ALARMING_MS`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,6 +38,13 @@ SILENCE_TAU_MS: Final = 6 * 3_600_000
 """How long the longest usual silence is remembered, wall time in which the input was heard."""
 
 
+HEARD_TIMES: Final = 20.0
+"""The rule of three: what did not begin in a time H begins at most 3 / H times in any (95%). So in a twentieth of H a
+pause of this length, if it is one of the input's habits, begins in one of seven cases at most."""
+NEW_MS: Final = 15 * 60_000
+ALARMING_MS: Final = 3_600_000
+
+
 class Usual(msgspec.Struct):
     """One input's habits, wall time."""
 
@@ -51,12 +63,19 @@ class Usual(msgspec.Struct):
     """Impressions since it was heard,"""
     lately_shown: float = 0.0
     """and of these the latest: decayed."""
+    known_ms: float = 0.0
+    """All the time that its habits were learned from."""
 
     def is_missed(self, are_impressions_silent: bool) -> bool:
         """Whether something should have come since it was heard."""
         if self.silent_ms < self.missed_after_ms():
             return False
         return are_impressions_silent or self.lately_shown * self.records >= EXPECTED_RECORDS * self.shown
+
+    def is_alarming(self) -> bool:
+        """Whether enough is known of it, or it has been silent for long enough, to alarm where it is missed."""
+        enough_ms = max(NEW_MS, HEARD_TIMES * self.missed_after_ms())
+        return self.known_ms >= enough_ms or self.silent_ms >= ALARMING_MS
 
     def missed_after_ms(self) -> float:
         """How long a silence must last until something should have come; infinite while too little is known."""
@@ -87,12 +106,13 @@ class Usual(msgspec.Struct):
         keep = exp(-min(elapsed / RATE_TAU_MS, records / RATE_RECORDS))
         self.records = self.records * keep + records
         self.time_ms = self.time_ms * keep + elapsed
+        self.known_ms += elapsed
         self.shown = self.shown * keep + self.silent_shown * elapsed / elapsed_ms
         self.silence_ms = max(silent, self.silence_ms * exp(-min(elapsed, RATE_TAU_MS) / SILENCE_TAU_MS))
 
 
 class UsualRates:
-    """The habits of every input but impressions: eight numbers each."""
+    """The habits of every input but impressions: nine numbers each."""
 
     def __init__(self) -> None:
         self._usual: dict[Input, Usual] = {}
@@ -117,6 +137,10 @@ class UsualRates:
         )
         return silent & {Input.IMPRESSIONS, *missed}
 
+    def alarming(self, unknown: frozenset[Input]) -> frozenset[Input]:
+        """Of what is unknown, what operations should hear of: impressions always."""
+        return frozenset(s for s in unknown if s is Input.IMPRESSIONS or self._usual[s].is_alarming())
+
     def snapshot(self) -> dict[str, Any]:
         """Plain values."""
         usual = {source: msgspec.to_builtins(each) for source, each in self._usual.items()}
@@ -126,10 +150,4 @@ class UsualRates:
         """Takes back what `snapshot` gave."""
         self._wall_ms = snapshot["wall_ms"]
         self._consumed = {Input(source): count for source, count in snapshot["consumed"].items()}
-        usual = snapshot.get("usual")
-        if usual is None:  # a version before kept rates in records per ms; they were told when the input was last heard
-            usual = {
-                source: {"records": rate * RATE_TAU_MS, "time_ms": RATE_TAU_MS, "heard_ms": self._wall_ms}
-                for source, rate in snapshot["rates"].items()
-            }
-        self._usual = {Input(source): msgspec.convert(each, Usual) for source, each in usual.items()}
+        self._usual = {Input(source): msgspec.convert(each, Usual) for source, each in snapshot["usual"].items()}

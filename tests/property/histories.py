@@ -14,7 +14,7 @@ from streams.rules import HOUR_MS, Horizon, Rules
 from streams.state.checkpoint import capture, restore
 from streams.state.journal import Tick
 from streams.state.partition import TOPICS, PartitionState
-from tests.sim.simulation import LATENESS_MS, rules_of
+from tests.sim.plan import LATENESS_MS, rules_of
 from tests.sim.world import Log, plain, sink_key
 from tests.support.events import EVENT_TOPICS, SETTINGS_TOPIC, Mix, Traffic
 

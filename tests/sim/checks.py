@@ -13,12 +13,16 @@ from streams.state.outgoing import outgoing
 from streams.state.partition import TOPICS, Output, PartitionState
 from streams.state.windows import DAY, WINDOWS_MS
 from streams.topics import ALERTS, DEAD_LETTERS, VERDICTS
+from tests.sim.watch import Watch
 from tests.sim.world import Broken, Told, World, plain, sink_key, told
 from tests.support.oracle import Logs, Oracle, Truth
 
 
-def check(world: World, states: Mapping[int, PartitionState]) -> None:
-    """The sink and the outbox hold what the oracle says; an undisturbed run over the same logs gives the same."""
+def check(world: World, states: Mapping[int, PartitionState]) -> set[str]:
+    """The sink and the outbox hold what the oracle says; an undisturbed run over the same logs gives the same.
+
+    Returns what the run has reached, by name.
+    """
     oracle = Oracle(_logs(world))
     _first_ticks_bring_rules(oracle)
     truth = oracle.truth()
@@ -31,6 +35,7 @@ def check(world: World, states: Mapping[int, PartitionState]) -> None:
         _same_from_any_checkpoint(world, replayed)
     _signals_are_true(world, replays)
     _nothing_else_was_ever_published(world)
+    return {name for replayed in replays for name in replayed.watch.reached}
 
 
 def _floods_are_told(world: World, oracle: Oracle) -> None:
@@ -155,6 +160,7 @@ class Replayed:
         self.final: dict[tuple[Table, Row], Row] = {}
         self.signals: dict[Told, bytes] = {}
         self.latest: dict[tuple[str, bytes, str], Told] = {}
+        self.watch = Watch()
         self.state = PartitionState(partition, world.partitions, world.log_epoch, Rules())
         self._world = world
         self.partition = self._partition = partition
@@ -181,6 +187,8 @@ class Replayed:
             for topic, target in tick.applied.items():
                 self._feed(topic, target)
             output = self.state.tick(tick)
+            if document is None:
+                self.watch.see(tick, output, self.state)
             self._tell(output, version_of(self._world.log_epoch, offset))
             for table, rows in output.rows.items():
                 for row in rows:

@@ -4,31 +4,27 @@ Everything that happens is a function of the seed (`run(seed)`); which faults a 
 seeds differ in kind and not only in luck.
 """
 
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import accumulate
 from random import Random
 from typing import Any
 from unittest import mock
 
-from streams.events import ClickType, ConversionType, Input
-from streams.invalid import FanOut, InvalidRules, Lists, Mode, Rule, Velocity
-from streams.records import Table
-from streams.rules import Horizon, Rules
+from streams.rules import Rules
 from streams.state import dedupe, inputs
 from streams.state.inputs import Batch
 from streams.state.partition import TOPICS, PartitionState
-from streams.state.pins import NO_PINS, Pins
 from tests.sim.checks import check
+from tests.sim.plan import LATENESS_MS, PUBLISHERS, Plan, cast, pins_of, plan_of, roomy, rules_of
 from tests.sim.scheduler import Scheduler, Task, pauses
+from tests.sim.stories import Story
 from tests.sim.worker import Held, Worker
-from tests.sim.world import Broken, Faults, Log, Nature, SimJournal, SimOutbox, SimSink, SimStore, World
+from tests.sim.world import Faults, Log, Nature, SimJournal, SimOutbox, SimSink, SimStore, Unsettled, World
 from tests.support.events import (
     EVENT_TOPICS,
-    HOSTED,
     MINUTE_MS,
     NOTICE_TOPICS,
     SETTINGS_TOPIC,
@@ -40,137 +36,8 @@ from tests.support.events import (
 )
 from tests.support.oracle import Lost, ticks_of
 
-RECORDS = 220
-PUBLISHERS = 9
-"""Honest ones, with few clicks each: too few for any of them to be suspected, enough to be the flood's peers."""
 OWN = ("partition", "windows", "desk", "judging")
 """Segments that belong to one checkpoint only, as those of inputs do."""
-
-
-SERVICES = (*(f"sink.insert {table}" for table in Table), "sink", "outbox", "store", "journal")
-
-
-@dataclass
-class Plan:
-    """What a seed knows. Shares are per step."""
-
-    workers: int = 1
-    partitions: int = 1
-    records: int = RECORDS
-    crash: float = 0.004
-    pause: float = 0.0
-    move: float = 0.0
-    corrupt: float = 0.0
-    outage: float = 0.0
-    retention: float = 0.0
-    trim: float = 0.0
-    poison: float = 0.0
-    transient: float = 0.0
-    new_rules: float = 0.0
-    producer_dies: float = 0.0
-    holes: float = 0.0
-    faults: Faults = field(default_factory=Faults)
-    services: tuple[str, ...] = SERVICES
-    """What an outage may befall."""
-    calm_steps: int = 60_000
-    """Whoever has not settled in so many steps never will."""
-    checkpoint_ms: int = 300
-    garbage: float = 0.05
-    duplicate: float = 0.08
-    pack_at: int = 200_000
-    max_run_ids: int = 4_000_000
-    max_keys: int = 1_000_000
-    rules: Rules = field(default_factory=Rules)
-    pins: Pins = NO_PINS
-
-
-def pins_of(rng: Random) -> Pins:
-    """Days so short that a run outlives many."""
-    return Pins(rng.choice([0, 1, 2, 4]), rng.choice([200, 1_000, 5_000]))
-
-
-def plan_of(rng: Random) -> Plan:
-    """Draws what may happen under a seed."""
-
-    def perhaps(chance: float, most: float) -> float:
-        return rng.uniform(0, most) if rng.random() < chance else 0.0
-
-    failing = rng.choice([0.0, 0.03, 0.15])
-    return Plan(
-        workers=rng.choice([1, 1, 2, 3]),
-        partitions=rng.choice([1, 1, 2]),
-        crash=perhaps(0.8, rng.choice([0.002, 0.006, 0.02])),
-        pause=perhaps(0.5, 0.006),
-        move=perhaps(0.6, 0.006),
-        corrupt=perhaps(0.5, 0.02),
-        outage=perhaps(0.5, 0.02),
-        retention=perhaps(0.25, 0.004),
-        trim=perhaps(0.3, 0.01),
-        poison=perhaps(0.3, 0.03),
-        transient=perhaps(0.2, 0.03),
-        new_rules=perhaps(0.4, 0.5),
-        producer_dies=perhaps(0.3, 0.02),
-        holes=perhaps(0.5, 0.2),
-        faults=Faults(failing, failing, rng.choice([0, 1, 3])),
-        checkpoint_ms=rng.choice([100, 300, 3_000]),
-        garbage=rng.choice([0.05, 0.3]),
-        pack_at=rng.choice([1, 5, 30, 200_000]),
-        max_run_ids=rng.choice([10, 60, 4_000_000]),
-        max_keys=rng.choice([3, 1_000_000]),
-        rules=rules_of(rng),
-    )
-
-
-LATENESS_MS = 2 * MINUTE_MS
-DEDUPE_MS = 3 * MINUTE_MS
-
-
-def rules_of(rng: Random) -> Rules:
-    """Small horizons, so that a run outlives them. The de-duplication horizon is the same for all."""
-    pane_ms = rng.choice([5_000, 10_000, 15_000])
-    return Rules(
-        pane_ms=pane_ms,
-        report_pane_ms=pane_ms * rng.choice([2, 3, 6]),
-        report_every_ms=rng.choice([100, 1_000, 5_000]),
-        horizons={i: Horizon(rng.choice([LATENESS_MS, LATENESS_MS // 2, DEDUPE_MS]), DEDUPE_MS) for i in Input},
-        ctr_click_types=tuple(ClickType)[: rng.randint(1, 6)],
-        dimensions=tuple(rng.sample(["region", "channel", "publisher_id", "device_class"], rng.randint(0, 4))),
-        max_pane_keys=rng.choice([2, 6, 50_000]),
-        max_report_keys=rng.choice([2, 6, 20_000]),
-        invalid=invalid_of(rng),
-    )
-
-
-def invalid_of(rng: Random) -> InvalidRules:
-    """Rules of invalid traffic. Those that remember are never off, and theirs are the same thresholds for all."""
-    remember = (Rule.DOUBLE_CLICK, Rule.ACTIVITY_CAP, Rule.REPEATED_CLICK, Rule.ORDER_REPEATED, Rule.PUBLISHER_FLOODING)
-    modes = {rule: rng.choice([Mode.ON, Mode.ON, Mode.OBSERVE, Mode.OFF]) for rule in Rule}
-    modes |= {rule: rng.choice([Mode.ON, Mode.OBSERVE]) for rule in remember}
-    modes[Rule.NON_BROWSER_AGENT] = rng.choice([Mode.OBSERVE, Mode.OFF])
-    return InvalidRules(
-        modes=modes,
-        lists=Lists(crawler_patterns=("Googlebot",), networks=zlib.compress(HOSTED.encode())),
-        double_click_ms=5_000,
-        double_click_by_type_ms={ClickType.BUTTON: 1_000},
-        activity_clicks=4,
-        activity_clicks_by_type={ClickType.CARD: 2},
-        max_clicks_per_impression=1,
-        max_clicks_per_impression_by_type={ClickType.CARD: 2},
-        impression_wait_ms=rng.choice([1_000, 10_000, 60_000]),
-        click_after_ms=rng.choice([300, 2_000]),
-        click_after_by_type_ms={ClickType.BUTTON: rng.choice([0, 5_000])},
-        click_wait_ms=rng.choice([1_000, 10_000, 60_000]),
-        conversion_after_ms={ConversionType.LEAD: rng.choice([1_000, 6_000]), ConversionType.INSTALL: 2_000},
-        user_velocity=Velocity(3, 60_000, {ClickType.BUTTON: 2}),
-        device_velocity=Velocity(4, 30_000),
-        device_fan_out=FanOut(3, 60_000, 2),
-        address_velocity=Velocity(4, 60_000),
-        address_fan_out=FanOut(3, 120_000, 3),
-        flooding_min_clicks=5,
-        flooding_window_ms=4 * MINUTE_MS,
-        flooding_ratio=1.2,
-        flooding_p=0.1,
-    )
 
 
 class Simulation:
@@ -179,7 +46,7 @@ class Simulation:
     def __init__(self, seed: int, plan: Plan | None = None, crash_at: int | None = None) -> None:
         self.seed = seed
         self.rng = Random(seed)
-        self.plan = plan or replace(plan_of(self.rng), pins=pins_of(Random(f"pins {seed}")))
+        self.plan = plan or cast(replace(plan_of(self.rng), pins=pins_of(Random(f"pins {seed}"))), seed)
         plan = self.plan
         mix = Mix(lateness_ms=LATENESS_MS, garbage=plan.garbage, duplicate=plan.duplicate, publishers=PUBLISHERS)
         self.traffic = Traffic(self.rng, mix)
@@ -190,10 +57,18 @@ class Simulation:
         self.workers = [Worker(name, self.world, self.plan.rules, self.rng) for name in names]
         for worker in self.workers:
             worker.checkpoint_ms, worker.pins = self.plan.checkpoint_ms, self.plan.pins
+            worker.behind = self.plan.behind
+            worker.batches = worker.batches[2:] if plan.story else worker.batches
         self.assigned: dict[int, Worker] = {}
-        self.producer = Task("producer", self._produce())
+        self.producers = [Task("producer", self._produce())]
+        if plan.story:
+            rng = Random(f"told {seed}")
+            self.story = Story(self.world, self.traffic, rng.randrange(plan.partitions), rng, self._has_heard)
+            self.producers.append(Task("story", self.story.tell(plan.story)))
         self.scheduler = Scheduler(self.rng, self._tasks)
         self.crash_at = crash_at
+        self.reached: set[str] = set()
+        """By name, once all is checked: see `tests.sim.watch`."""
         self.is_calm = False
         self.fragile: set[int] = set()
         disturbances = (
@@ -223,7 +98,7 @@ class Simulation:
         with self._patched():
             for partition in range(self.plan.partitions):
                 self._assign(partition, self.rng.choice(self.workers))
-            while not self.producer.is_done:
+            while not all(producer.is_done for producer in self.producers):
                 self._disturb()
                 self._step()
             for _ in range(self.rng.randrange(400)):
@@ -231,11 +106,12 @@ class Simulation:
                 self._step()
             self._calm()
             states = {p: self._held(p).owner.state for p in range(self.plan.partitions)}
-        check(self.world, states)
+        self.reached = check(self.world, states)
 
     def stop(self) -> None:
         """Drops every coroutine."""
-        self.producer.drop()
+        for producer in self.producers:
+            producer.drop()
         for worker in self.workers:
             for partition in list(worker.held):
                 worker.leave(partition)
@@ -251,7 +127,7 @@ class Simulation:
         self._look_after()
 
     def _tasks(self) -> list[Task]:
-        tasks = [] if self.producer.is_done else [self.producer]
+        tasks = [producer for producer in self.producers if not producer.is_done]
         for worker in self.workers:
             tasks += worker.tasks()
         return tasks
@@ -277,10 +153,24 @@ class Simulation:
     def _start(self, worker: Worker) -> None:
         worker.is_up = True
         if not self.is_calm and self.rng.random() < self.plan.new_rules:
-            worker.rules = rules_of(self.rng)
+            worker.rules = self._other_rules()
         for partition, owner in self.assigned.items():
             if owner is worker:
                 worker.take(partition)
+
+    def _other_rules(self) -> Rules:
+        rules = rules_of(self.rng)
+        return roomy(rules) if self.plan.story else rules
+
+    def _has_heard(self, partition: int, ends: dict[str, int], wall_ms: int) -> bool:
+        """Whether the partition's owner has told of a tick that has read so far, no earlier than a time."""
+        worker = self.assigned[partition]
+        held = worker.held.get(partition)
+        if held is None or not held.is_open or held.owner.confirmed_wall_ms < wall_ms + worker.skew_ms:
+            return False
+        applied = held.owner._last_applied
+        is_told = held.owner._proposal is None and not held.owner._unsent
+        return is_told and all(applied.get(topic, 0) >= end for topic, end in ends.items())
 
     def _assign(self, partition: int, worker: Worker) -> None:
         """The worker before is not told: it finds out."""
@@ -441,7 +331,7 @@ class Simulation:
                 self.world.now_ms += 3_000
                 if all(self._has_settled(p) for p in range(self.plan.partitions)):
                     return
-        raise Broken(f"has not settled in {self.plan.calm_steps} steps: {self._unsettled()}")
+        raise Unsettled(f"has not settled in {self.plan.calm_steps} steps: {self._unsettled()}")
 
     def _has_settled(self, partition: int) -> bool:
         worker = self.assigned[partition]
@@ -508,12 +398,6 @@ class Simulation:
             return False
         ticks = ticks_of(self.world.journal.entries[batch.partition])
         return not ticks or ticks[-1].document["applied"][batch.topic] <= batch.from_offset
-
-
-def one_worker(seed: int) -> Plan:
-    """The thinnest plan: one worker, one partition, few records, nothing that fails by itself."""
-    rules = rules_of(Random(seed))
-    return Plan(records=60, crash=0.0, faults=Faults(0.0, 0.0, 0), rules=rules, checkpoint_ms=100, pack_at=5)
 
 
 class Failed(AssertionError):

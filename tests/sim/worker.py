@@ -1,6 +1,6 @@
 """A simulated worker: for each partition that it believes to own, an owner and the coroutines around it."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import Any
 
@@ -13,6 +13,7 @@ from streams.state.pins import Pins
 from streams.topics import CAMPAIGNS
 from tests.sim.scheduler import Task, pauses
 from tests.sim.world import World
+from tests.support.events import EVENT_TOPICS
 
 
 class Held:
@@ -25,6 +26,8 @@ class Held:
         self.name = f"{worker.name}/{partition}"
         self.is_open = False
         self.is_fenced = False
+        self.heard_ms: dict[str, int] = {}
+        """Wall time at which each topic last brought something, or was opened."""
         self.tasks = [Task(f"{self.name} open", self._guarded(self._open))]
 
     def drop(self) -> None:
@@ -56,6 +59,7 @@ class Held:
                 await pauses(self.worker.rng.randrange(6))
         world.nature.note(f"{self.name} open as {self.owner.claim_id}; corrupt: {self.owner.corrupt}")
         self.is_open = True
+        self.heard_ms = dict.fromkeys(TOPICS, self.worker.wall_ms())
         for name, run in (
             ("intake", self._intake),
             ("ticker", self._tick),
@@ -70,7 +74,7 @@ class Held:
         while True:
             if owner.must_seek:
                 at, owner.must_seek = dict(owner.expected), False
-            topic = rng.choice(TOPICS)
+            topic = rng.choice(self._unread() if rng.random() < 0.7 else TOPICS)
             wanted = owner.wants(topic) or rng.random() < 0.1  # a fetch in flight comes though it is not wanted
             if not wanted or len(owner.dirty) > self.worker.max_dirty:
                 await pauses(1)
@@ -78,6 +82,7 @@ class Held:
             batch = self._fetch(topic, at[topic])
             await pauses(rng.randrange(3))
             if batch.to_offset > batch.from_offset:
+                self.heard_ms[topic] = self.worker.wall_ms()
                 seek = owner.offer(batch)
                 at[topic] = batch.to_offset if seek is None else seek
             await pauses(1)
@@ -91,16 +96,31 @@ class Held:
             begin = max(log.beginning, at - rng.randrange(12))
         elif roll < 0.12:
             begin = min(log.end, at + rng.randrange(1, 5))
-        size = rng.choice([1, 2, 5, 20, 1000])
+        size = rng.choice(self.worker.batches)
         return log.fetch(begin, min(log.end, begin + size))
 
     async def _tick(self) -> None:
         while True:
             try:
-                await self.owner.advance(self.worker.wall_ms())
+                await self.owner.advance(self.worker.wall_ms(), self._silent(), self._is_behind())
             except Unavailable:
                 await pauses(self.worker.rng.randrange(6))
             await pauses(1 + self.worker.rng.randrange(self.worker.tick_pauses))
+
+    def _silent(self) -> list[str]:
+        """Topics that have been read to their end, and from which nothing has come for a while."""
+        ends, expected = self.worker.world.ends(self.partition), self.owner.expected
+        before = self.worker.wall_ms() - self.worker.silent_ms
+        return [topic for topic in TOPICS if self.heard_ms[topic] <= before and expected[topic] >= ends[topic]]
+
+    def _unread(self) -> Sequence[str]:
+        """Topics with something to read; all, where there are none."""
+        ends, expected = self.worker.world.ends(self.partition), self.owner.expected
+        return [topic for topic in TOPICS if expected[topic] < ends[topic]] or TOPICS
+
+    def _is_behind(self) -> bool:
+        ends, expected = self.worker.world.ends(self.partition), self.owner.expected
+        return sum(ends[topic] - expected[topic] for topic in EVENT_TOPICS) > self.worker.behind
 
     async def _checkpoint(self) -> None:
         while True:
@@ -142,6 +162,10 @@ class Worker:
         self.checkpoint_ms = 300
         self.pins = Pins()
         self.idle_tick_ms = 2_000
+        self.silent_ms = 10_000
+        self.behind = 10**9
+        self.batches = [1, 2, 5, 20, 1000]
+        """Sizes of what is fetched."""
         self.max_dirty = 100_000
         self.tick_pauses = 6
         self._claims = 0

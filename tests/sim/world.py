@@ -15,7 +15,7 @@ from streams.ports import JournalRecord, Outgoing
 from streams.records import COLUMNS, KEY_COLUMNS, Row, Table
 from streams.state.inputs import Batch
 from streams.state.pins import NO_PINS, Pins
-from streams.topics import DEAD_LETTERS
+from streams.topics import DEAD_LETTERS, PACING
 from tests.sim.scheduler import pauses
 from tests.support.events import WORD_TOPICS, Draft, RawRecord
 from tests.support.oracle import Lost, Place
@@ -23,6 +23,10 @@ from tests.support.oracle import Lost, Place
 
 class Broken(AssertionError):
     """The simulated system has done what it must never do."""
+
+
+class Unsettled(Broken):
+    """It has not come to rest in the steps that it was given."""
 
 
 @dataclass
@@ -286,6 +290,8 @@ class SimOutbox:
         self.logs = logs
         self.letters: dict[Place, dict[str, Any]] = {}
         self.signals: dict[Told, bytes] = {}
+        self.rates: dict[str, tuple[int, float]] = {}
+        """What an ad server obeys: each campaign's control of the highest sequence, and that."""
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         await self.nature.before("outbox.publish", BrokerUnavailable)
@@ -297,10 +303,16 @@ class SimOutbox:
             if message.topic in WORD_TOPICS:
                 assert message.partition is not None
                 self.logs[message.topic, message.partition].append(Draft(0, message.key, value))
+            if message.topic == PACING:
+                self._take_control(json.loads(value))
             known = self.signals.setdefault(told(message), value)
             if known != value:
                 raise Broken(f"{told(message)} has two contents:\n  {known!r}\n  {value!r}")
         await self.nature.after("outbox.publish", BrokerUnavailable)
+
+    def _take_control(self, control: dict[str, Any]) -> None:
+        known = self.rates.get(control["campaign_id"], (-1, 0.0))
+        self.rates[control["campaign_id"]] = max(known, (control["sequence"], control["rate"]))
 
     def _take_letter(self, letter: dict[str, Any]) -> None:
         place = (letter["topic"], letter["partition"], letter["offset"])

@@ -115,6 +115,12 @@ class Traffic:
         key = event.get("campaign_id")
         return Draft(timestamp, key.encode() if key else None, _encode(event))
 
+    def leap(self, partition: int, at_ms: int) -> None:
+        """The clocks of a partition's producers stand at this time, if they were behind it."""
+        for topic in EVENT_TOPICS:
+            line = self._lines.setdefault((topic, partition), _Line(at_ms))
+            line.clock_ms = max(line.clock_ms, at_ms)
+
     def _adjust_a_conversion(self, event: dict[str, Any], partition: int) -> None:
         """Of one that was sent, or of one that is still to come; some are adjusted twice."""
         sent = self._lines.get(("ads.conversions", partition), _Line(0)).sent

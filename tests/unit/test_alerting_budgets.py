@@ -10,7 +10,7 @@ from streams.stages.alerting.campaign import CampaignAlerts
 from streams.stages.pacing.facts import Forecast
 from streams.terms import AlertKind, Budget
 from tests.unit.given import HOUR, MINUTE
-from tests.unit.test_alerting_campaign import (
+from tests.unit.watched import (
     BUDGET,
     MONDAY,
     UNIT,
@@ -135,17 +135,15 @@ def test_a_credit_or_a_lowered_budget_begins_no_ladder_anew() -> None:
     assert climbed((0.55, 1), (0.55, 0.6), (0.58, 0.6), (0.59, 0.59)) == [(F, 50), (R, 50), (F, 90), (R, 90), (F, 100)]
 
 
-def test_what_is_remembered_of_the_ladder_survives_a_restart_also_of_an_earlier_version() -> None:
-    for length, steps in ((3, [90, 50]), (2, [90])):
-        watched = Watched()
-        told = watched.look(decision_of(0.92, 0.92))
-        kept = msgspec.msgpack.decode(msgspec.msgpack.encode(watched.alerts.snapshot()))
-        kept["ladder"] = kept["ladder"][:length]
-        watched.alerts = CampaignAlerts("c1")
-        watched.alerts.restore(kept)
-        told += watched.look(decision_of(0.93, 0.93))
-        told += watched.look(decision_of(0.93, 0.93, plan_micros=int(1.5 * BUDGET)))
-        assert [alert.expected for alert in told if alert.state is F] == steps
+def test_what_is_remembered_of_the_ladder_survives_a_restart() -> None:
+    watched = Watched()
+    told = watched.look(decision_of(0.92, 0.92))
+    kept = msgspec.msgpack.decode(msgspec.msgpack.encode(watched.alerts.snapshot()))
+    watched.alerts = CampaignAlerts("c1")
+    watched.alerts.restore(kept)
+    told += watched.look(decision_of(0.93, 0.93))
+    told += watched.look(decision_of(0.93, 0.93, plan_micros=int(1.5 * BUDGET)))
+    assert [alert.expected for alert in told if alert.state is F] == [90, 50]
 
 
 # What is said of an exhausted budget

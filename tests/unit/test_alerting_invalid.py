@@ -1,16 +1,14 @@
 """The alert about invalid traffic: clicks and impressions are judged apart, and it says which of them it is about."""
 
-import msgspec
 import pytest
 
 from streams.events import Input
 from streams.signals import Alert, AlertState
-from streams.stages.alerting.campaign import CampaignAlerts
 from streams.stages.alerting.facts import InvalidCounts
 from streams.state import pacing
 from streams.state.windows import WINDOW_MEASURES
 from tests.unit.given import MINUTE
-from tests.unit.test_alerting_campaign import K, Watched
+from tests.unit.watched import K, Watched
 
 FEW, MANY = (1_000, 1_500), (0, 100_000)
 CALM = InvalidCounts(clicks=(15, 1_500), impressions=(1_000, 100_000))
@@ -70,20 +68,6 @@ def test_an_alert_stays_while_the_other_is_over_the_limit() -> None:
     watched = Watched()
     told(watched, 10, FEW, MANY)
     assert told(watched, 120, (0, 1_500), (60_000, 100_000)) == []
-
-
-def test_an_alert_that_took_both_together_ends_as_others_do() -> None:
-    """As an earlier version kept it."""
-    watched = Watched()
-    told(watched, 10, FEW, MANY)
-    kept = msgspec.msgpack.decode(msgspec.msgpack.encode(watched.alerts.snapshot()))
-    figures = kept["lives"][0][3][4]
-    figures[:] = [pair for pair in figures if pair[0] != "inputs"]
-    watched.alerts = CampaignAlerts("c1")
-    watched.alerts.restore(kept)
-    (ended,) = watched.run(20, invalid=CALM)
-    assert "invalid clicks and impressions" in ended.text.en
-    assert "无效点击、展示" in ended.text.zh
 
 
 def test_clicks_that_are_unknown_judge_nothing() -> None:

@@ -13,8 +13,8 @@ from streams.stages.pools import Pools
 from streams.state.partition import Output
 from streams.terms import AlertKind
 from streams.topics import ALLOWANCES
+from tests.unit.evening import BUDGET, Evening
 from tests.unit.given import DAY, Document
-from tests.unit.test_pacing_desk import BUDGET, Evening
 
 LEFT, EMPTY = 10**12, 0
 OWN: Any = BUDGET["budget"]
@@ -32,7 +32,7 @@ class Sharing:
         self._serial = 0
         self.run(2)  # the settings hold from the first tick on
 
-    def allow(self, campaign: str, left: int) -> None:
+    def allow(self, campaign: str, left: int, whole: int = LEFT) -> None:
         """What the pool has left, as the campaign is told it."""
         self._serial += 1
         document: Document = {
@@ -46,12 +46,17 @@ class Sharing:
             "sequence": self._serial,
         }
         if self.pool == "shared_budget":
-            document["day_start_ms"] = self.evening.at_ms - self.evening.at_ms % DAY
+            document |= {"day_start_ms": self.evening.at_ms - self.evening.at_ms % DAY, "pool_micros": whole}
         self.evening.notice(ALLOWANCES, document)
 
-    def allow_both(self, left: int) -> None:
+    def allow_both(self, left: int, whole: int = LEFT) -> None:
         for campaign in ("c1", "c2"):
-            self.allow(campaign, left)
+            self.allow(campaign, left, whole)
+
+    def states(self, campaign: str, left: int, whole: int, steps: int = 3) -> list[AlertState]:
+        """What one campaign is told of the pool from now on."""
+        self.allow_both(left, whole)
+        return [a.state for _, told in self.run(steps) for a in told if a.campaign_id == campaign]
 
     def run(self, steps: int) -> list[tuple[Output, list[Alert]]]:
         """So many ticks: of each that told of the pool its output, and those alerts."""
@@ -92,10 +97,7 @@ def test_an_alert_about_a_pool_keeps_its_campaign_over_a_restart() -> None:
     sharing = Sharing("shared_budget")
     sharing.allow_both(EMPTY)
     sharing.run(2)
-    for held in sharing.evening.state.desk.held.values():
-        kept = msgspec.msgpack.decode(msgspec.msgpack.encode(held.alerts.snapshot()))
-        held.alerts = CampaignAlerts(held.alerts.campaign_id)
-        held.alerts.restore(kept)
+    restart(sharing)
     sharing.allow_both(LEFT)
     sharing.run(2)
     sharing.evening.at_ms += DAY
@@ -104,6 +106,72 @@ def test_an_alert_about_a_pool_keeps_its_campaign_over_a_restart() -> None:
     alerts = [alert for _, told in sharing.run(3) for alert in told]
     assert [(alert.kind, alert.state) for alert in alerts] == [(AlertKind.EXHAUSTED, AlertState.FIRING)] * 2
     assert len({alert.alert_id for alert in alerts}) == 2
+
+
+F, R = AlertState.FIRING, AlertState.RESOLVED
+
+
+def test_a_shared_budget_that_is_raised_and_spent_again_is_told_again() -> None:
+    sharing = Sharing("shared_budget")
+    assert sharing.states("c1", EMPTY, 100) == [F]
+    assert sharing.states("c1", 90, 200) == [R]
+    first = sharing.evening.alerts[-1].alert_id
+    assert sharing.states("c1", EMPTY, 200) == [F]
+    assert sharing.evening.alerts[-1].alert_id != first
+    assert sharing.states("c1", EMPTY, 400) == []  # raised, and spent beyond that already: nothing begins again
+
+
+@pytest.mark.parametrize("whole", [100, 104], ids=["a credit", "a raise of little"])
+def test_a_shared_budget_that_is_not_raised_by_much_is_told_once_a_day(whole: int) -> None:
+    sharing = Sharing("shared_budget")
+    assert sharing.states("c1", EMPTY, 100) == [F]
+    assert sharing.states("c1", 50, whole) == [R]
+    assert sharing.states("c1", EMPTY, whole) == []
+
+
+def test_what_was_told_of_a_shared_budget_survives_a_restart() -> None:
+    sharing = Sharing("shared_budget")
+    assert sharing.states("c1", EMPTY, 100) == [F]
+    assert sharing.states("c1", 50, 100) == [R]
+    restart(sharing)
+    assert sharing.states("c1", EMPTY, 103) == []  # the one that was told, by its size then
+    assert sharing.states("c1", 90, 200) == []
+    restart(sharing)
+    assert sharing.states("c1", EMPTY, 200) == [F]
+
+
+@pytest.mark.parametrize("pool", ["balance", "shared_budget"])
+@pytest.mark.parametrize("other", [None, "p2"])
+def test_what_fires_about_a_pool_ends_when_its_campaign_leaves_it(pool: str, other: str | None) -> None:
+    sharing = Sharing(pool)
+    sharing.allow_both(EMPTY)
+    assert len(sharing.run(80)) == 1
+    evening = sharing.evening
+    own: Any = {"account_id": other} if pool == "balance" else {"budget": {**OWN, "shared_budget_id": other}}
+    evening.settle("c1", **{**BUDGET, **own})
+    ended = [alert for _, told in sharing.run(3) for alert in told]
+    assert [(alert.campaign_id, alert.state, alert.is_pushed) for alert in ended] == [("c1", R, False)]
+    assert "does not draw on" in ended[0].text.en
+    assert [a.campaign_id for a in evening.state.desk.firing.values() if a.cause.endswith(":p1")] == ["c2"]
+    sharing.run(80)
+    assert sharing.run(80) == []
+
+
+def test_a_spent_shared_budget_that_a_campaign_comes_back_to_is_told_anew() -> None:
+    sharing = Sharing("shared_budget")
+    assert sharing.states("c1", EMPTY, 100) == [F]
+    sharing.evening.settle("c1", **BUDGET)
+    sharing.run(3)
+    sharing.evening.settle("c1", **{**BUDGET, "budget": {**OWN, "shared_budget_id": "p1"}})
+    sharing.run(3)
+    assert sharing.states("c1", EMPTY, 100) == [F]
+
+
+def restart(sharing: Sharing) -> None:
+    for held in sharing.evening.state.desk.held.values():
+        kept = msgspec.msgpack.decode(msgspec.msgpack.encode(held.alerts.snapshot()))
+        held.alerts = CampaignAlerts(held.alerts.campaign_id)
+        held.alerts.restore(kept)
 
 
 @pytest.mark.parametrize("daily_micros", [200_000, 200_500], ids=["spent to the last", "half a click is left"])

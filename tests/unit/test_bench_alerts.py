@@ -11,7 +11,7 @@ from bench.market_demand import PANE_MS
 from streams.rules import MINUTE_MS
 from streams.signals import Alert, AlertState
 from streams.terms import AlertKind
-from tests.unit.test_alerting_campaign import Watched, decision_of
+from tests.unit.watched import Watched, decision_of
 
 
 def stall() -> Alert:

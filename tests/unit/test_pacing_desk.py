@@ -1,76 +1,22 @@
 """The pacing desk of a partition: looks in turn, unknown inputs, what it tells, its bounds, and what survives."""
 
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 import pytest
 
 from streams.events import Input
 from streams.records import Table
-from streams.signals import Alert, AlertState, Audience, Control, RateReason, SpendReport
+from streams.signals import AlertState, Audience, Control, RateReason
 from streams.stages.pacing.facts import Added
 from streams.state import pacing
-from streams.state.checkpoint import capture, restore
 from streams.state.journal import Tick
 from streams.state.outgoing import outgoing
-from streams.state.partition import Output, PartitionState
 from streams.state.silence import UsualRates
 from streams.terms import AlertKind
-from streams.topics import ALERTS, ALLOWANCES, EVIDENCE, INPUT_TOPICS, PACING, SESSIONS, SPENDS
-from tests.unit.given import DAY, HOUR, MINUTE, SECOND, T0, Document, Fed, batch, document, quick_rules
-
-STEP = 10 * SECOND
-BUDGET: Document = {"billing": {"model": "cpc", "price_micros": 1_000}, "budget": {"daily_micros": 10_000_000}}
-
-
-class Evening:
-    """A partition that is fed and ticked every ten seconds, event time and wall time alike."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.fed = Fed(quick_rules())
-        self.at_ms = T0
-        self.controls: list[Control] = []
-        self.alerts: list[Alert] = []
-        self.reports: list[SpendReport] = []
-        self._serial = 0
-        self.settle("c1", **{**BUDGET, **settings})
-
-    @property
-    def state(self) -> PartitionState:
-        return self.fed.state
-
-    def settle(self, campaign: str, **settings: Any) -> None:
-        self.fed.settle(campaign, appended_ms=self.at_ms, **settings)
-
-    def notice(self, topic: str, *documents: Document) -> None:
-        self.state.apply(batch(topic, self.state.position(topic), documents))
-
-    def step(self, impressions: int = 20, clicks: int = 2, campaign: str = "c1") -> Output:
-        """Ten seconds: events, then a tick that says which inputs were silent."""
-        self.at_ms += STEP
-        for source, count in ((Input.IMPRESSIONS, impressions), (Input.CLICKS, clicks)):
-            self._serial += 1
-            events = [
-                document(source, f"e{self._serial}-{n}", self.at_ms + n * 100, campaign_id=campaign)
-                for n in range(count)
-            ]
-            self.fed.feed(source, *events)
-        counts = {Input.IMPRESSIONS: impressions, Input.CLICKS: clicks}
-        silent = tuple(topic for source, topic in INPUT_TOPICS.items() if not counts.get(source))
-        tick = Tick("claim", self.state.seq + 1, self.at_ms, self.state.positions(), silent=silent)
-        output = self.state.tick(tick)
-        self.take(output)
-        return output
-
-    def take(self, output: Output) -> None:
-        for signal in output.signals:
-            kinds: dict[type, list[Any]] = {
-                Control: self.controls,
-                Alert: self.alerts,
-                SpendReport: self.reports,
-            }
-            kinds.get(type(signal), []).append(signal)
+from streams.topics import ALERTS, ALLOWANCES, EVIDENCE, PACING, SESSIONS, SPENDS
+from tests.unit.evening import BUDGET, STEP, Evening
+from tests.unit.given import DAY, HOUR, MINUTE, SECOND, T0, Document
 
 
 def test_the_death_of_the_impressions_producer_opens_no_campaign_and_alerts_no_advertiser() -> None:
@@ -95,87 +41,6 @@ def test_the_death_of_the_impressions_producer_opens_no_campaign_and_alerts_no_a
     assert [a.state for a in later if a.kind is AlertKind.INPUT_SILENT] == [AlertState.RESOLVED]
     assert not [a for a in later if a.audience is Audience.ADVERTISER]
     assert not evening.state.desk.firing
-
-
-def spent_by_evening(**settings: Any) -> Evening:
-    """Its only campaign has spent the day's budget, and the ad server has stopped."""
-    evening = Evening(billing={"model": "cpm", "price_micros": 100_000_000}, budget={"daily_micros": 50_000_000})
-    if settings:
-        evening.settle("c2", **settings)
-    evening.at_ms = T0 // DAY * DAY + 10 * HOUR
-    for _ in range(1_000):
-        evening.step(impressions=20 if evening.state.desk.held == {} or rate_of(evening) > 0.0 else 0, clicks=0)
-        if evening.controls and rate_of(evening) == 0.0:
-            break
-    assert evening.controls[-1].reason is RateReason.EXHAUSTED
-    return evening
-
-
-def rate_of(evening: Evening, campaign: str = "c1") -> float:
-    return next((c.rate for c in reversed(evening.controls) if c.campaign_id == campaign), 1.0)
-
-
-def sleep_until(evening: Evening, hour: int, **step: Any) -> list[float]:
-    """Silent ticks, a minute apart; the rates of c1."""
-    rates = []
-    while evening.at_ms < T0 // DAY * DAY + hour * HOUR:
-        evening.at_ms += 5 * MINUTE - STEP
-        evening.step(**{"impressions": 0, "clicks": 0, **step})
-        rates.append(rate_of(evening))
-    return rates
-
-
-def test_a_campaign_that_has_spent_its_day_begins_the_next_though_nobody_else_tells_the_time() -> None:
-    evening = spent_by_evening()
-    assert set(sleep_until(evening, 23)) == {0.0}
-    rates = sleep_until(evening, 24)
-    assert rates[-1] == 0.1  # no faster than any of which nothing is known
-    assert set(rates[:-1]) == {0.0}
-    for _ in range(60):
-        evening.step(impressions=1, clicks=0)
-    assert evening.controls[-1].reason is RateReason.AHEAD  # an impression costs as much as three minutes may
-    assert evening.controls[-1].spend_micros == 6_000_000
-
-
-def test_a_lull_alarms_nobody() -> None:
-    evening = spent_by_evening()
-    told = len(evening.alerts)
-    sleep_until(evening, 23)
-    assert [alert.kind for alert in evening.alerts[told:]] == []
-
-
-def test_whoever_begins_again_after_a_lull_waits_for_impressions() -> None:
-    evening = spent_by_evening()
-    sleep_until(evening, 24)
-    assert set(sleep_until(evening, 60)) == {0.1}
-
-
-def test_a_lull_survives_a_restart() -> None:
-    evening = spent_by_evening()
-    sleep_until(evening, 20)
-    again = PartitionState(0, 1, 0, quick_rules())
-    restore(again, capture(evening.state, [], {}).changed)
-    told = [sleep_until(evening, 25 + 24)]
-    evening.fed.state, evening.at_ms = again, T0 // DAY * DAY + 20 * HOUR
-    told.append(sleep_until(evening, 25 + 24))
-    assert told[0][-1] == told[1][-1] == 0.1
-
-
-def test_silence_is_no_lull_while_somebody_is_let_through_or_was_when_it_began() -> None:
-    evening = Evening(billing={"model": "cpm", "price_micros": 100_000_000}, budget={"daily_micros": 50_000_000})
-    evening.at_ms = T0 // DAY * DAY + 10 * HOUR
-    for _ in range(20):
-        evening.step(clicks=0)
-    before = rate_of(evening)
-    assert before > 0.0
-    rates = sleep_until(evening, 50, clicks=1)  # clicks tell the time; what may have been spent unseen fills the budget
-    assert all(after <= earlier for earlier, after in pairwise([before, *rates]))
-
-
-def test_a_campaign_that_nobody_paces_makes_a_silence_unknown() -> None:
-    evening = spent_by_evening()
-    evening.step(campaign="free", clicks=0)
-    assert set(sleep_until(evening, 50, clicks=1)) == {0.0}
 
 
 def test_a_silent_partition_holds_or_lowers_every_rate() -> None:
@@ -203,6 +68,15 @@ def test_clicks_that_die_at_a_low_volume_raise_no_rate() -> None:
     silent = evening.controls[at:]
     assert all(after <= earlier for earlier, after in pairwise([before, *(control.rate for control in silent)]))
     assert all(control.reason is RateReason.UNKNOWN_INPUT for control in silent[6:])
+
+
+def test_clicks_that_come_in_bursts_hold_rates_in_their_first_pauses_and_alarm_nobody() -> None:
+    evening = Evening()
+    for _ in range(4):
+        for step in range(36):
+            evening.step(clicks=8 if step < 3 else 0)
+    assert RateReason.UNKNOWN_INPUT in {control.reason for control in evening.controls}
+    assert AlertKind.INPUT_SILENT not in {alert.kind for alert in evening.alerts}
 
 
 def test_a_spent_budget_does_not_make_clicks_unknown_and_the_next_day_begins() -> None:

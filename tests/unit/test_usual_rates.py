@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 
 from streams.events import Input
 from streams.state.silence import UsualRates
 
 TICK = 2_000
 SILENT = 10_000
+MINUTE = 60_000
 HOUR = 3_600_000
 START = 1_000_000
 
@@ -25,8 +28,10 @@ class Listener:
         self.shown = 0
         self.last_ms = START
         self.missed: list[int] = []
-        """When silences were missed, ms since the start."""
-        self._was_missed = False
+        """When silences were missed, ms since the start,"""
+        self.alarmed: list[int] = []
+        """and when they were alarming."""
+        self._was_missed = self._was_alarming = False
 
     def hear(self, arrivals: Iterable[float], until_ms: int, shown: int = 0) -> None:
         """Arrivals, ms since the start, in order; impressions at each tick."""
@@ -47,7 +52,11 @@ class Listener:
         unknown = self.rates.unknown(self.wall_ms, consumed, silent, False)
         if unknown and not self._was_missed:
             self.missed.append(self.wall_ms - START)
-        self._was_missed = bool(unknown)
+        alarming = self.rates.alarming(unknown)
+        assert alarming <= unknown
+        if alarming and not self._was_alarming:
+            self.alarmed.append(self.wall_ms - START)
+        self._was_missed, self._was_alarming = bool(unknown), bool(alarming)
 
     def twin(self) -> "Listener":
         other = Listener()
@@ -162,9 +171,49 @@ def test_habits_survive_a_restart_in_the_midst_of_a_silence() -> None:
     assert listener.rates.snapshot() == twin.rates.snapshot()
 
 
-def test_rates_that_an_earlier_version_kept_are_taken_over() -> None:
+# Alarms
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    every_ms=st.integers(2 * MINUTE, 50 * MINUTE),
+    lasts_ms=st.integers(5_000, 3 * MINUTE),
+    records=st.integers(8, 120),
+    jitter=st.floats(0.0, 0.5),
+    seed=st.integers(0, 10**6),
+)
+@example(every_ms=30 * MINUTE, lasts_ms=150_000, records=600, jitter=0.0, seed=0)
+def test_an_input_that_comes_in_bursts_alarms_nobody_from_its_first_hour_on(
+    every_ms: int, lasts_ms: int, records: int, jitter: float, seed: int
+) -> None:
+    """However little is known of its pauses yet; that it is missed then holds rates, and is safe."""
+    rng, listener, at, arrivals = random.Random(seed), Listener(), 0.0, list[float]()
+    while at < 6 * HOUR:
+        arrivals += sorted(at + rng.random() * lasts_ms for _ in range(records))
+        at += every_ms * rng.uniform(1 - jitter, 1)
+    listener.hear(arrivals, int(arrivals[-1]))
+    assert listener.alarmed == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(per_s=st.floats(0.1, 3.0), hours=st.integers(3, 5), seed=st.integers(0, 10**6))
+def test_an_input_of_known_habits_that_dies_alarms_as_soon_as_it_is_missed(per_s: float, hours: int, seed: int) -> None:
     listener = Listener()
-    listener.rates.restore({"rates": {"clicks": 0.0004}, "wall_ms": START, "consumed": {**NONE, "clicks": 100}})
-    listener.count = 100
-    listener.hear([], HOUR)
-    assert listener.missed == [20_000]
+    listener.hear(poisson(per_s, hours * HOUR, seed), (hours + 2) * HOUR)
+    assert listener.missed[-1] == listener.alarmed[-1] >= hours * HOUR
+
+
+@settings(max_examples=25, deadline=None)
+@given(lives_ms=st.integers(MINUTE, 3 * HOUR), per_s=st.floats(0.2, 3.0), seed=st.integers(0, 10**6))
+def test_whatever_is_known_of_an_input_its_death_alarms_within_an_hour(lives_ms: int, per_s: float, seed: int) -> None:
+    listener = Listener()
+    arrivals = poisson(per_s, lives_ms, seed)
+    assume(len(arrivals) >= 3 * 8)
+    listener.hear(arrivals, lives_ms + 2 * HOUR)
+    assert listener.missed[-1] <= listener.alarmed[-1] <= arrivals[-1] + HOUR + 2 * TICK
+
+
+def test_an_alarm_stays_while_its_silence_lasts() -> None:
+    listener = Listener()
+    listener.hear(poisson(0.4, 2 * HOUR, seed=6), 9 * HOUR)
+    assert len(listener.alarmed) == 1

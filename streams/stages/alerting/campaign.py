@@ -6,7 +6,8 @@ Nothing here knows the clock or the order of additions within a tick: changes ar
   taints its hours: they are neither judged nor learned.
 * **History** (`is_catching_up`): hours are learned, nothing fires and nothing resolves. What is still so when the
   present is reached fires then; what came and went in the past is in ClickHouse, and of no use to a receiver.
-* **Outside its flight** a campaign alerts nothing; what still fires is closed.
+* **Outside its flight** a campaign alerts nothing; what still fires is closed, as is what fires about a pool that it
+  has left.
 * **Told once**: hours of an occurrence that has ended are no evidence of another, neither of its kind nor of what
   follows from it.
 * **One cause, one alert**: exhaustion and stalling silence what follows from them, and so on (`_SILENCED_BY`).
@@ -106,6 +107,8 @@ class CampaignAlerts:
         self._balance = BalanceWatch()
         self._lives: dict[tuple[AlertKind, str], Life] = {}
         self._ladder = ToldStep()
+        self._pools: dict[str, ToldStep] = {}
+        """Of each shared budget that it draws on, by id."""
         self._hour_ms = -1
         self._looked_ms = -1
         self._conversions = 0
@@ -151,6 +154,7 @@ class CampaignAlerts:
             self._stall.look(now, 0.0, False, None, settings.alerts.stalled_ms)
             return self._close(settings, facts, "ended", frozenset())
         changes = self._close(settings, facts, "off", frozenset(settings.alerts.off)) if settings.alerts.off else []
+        changes += self._leave(settings, facts)
         for finding in self._findings(settings, facts):
             changes += self._live(settings, facts, finding)
         return changes
@@ -225,9 +229,10 @@ class CampaignAlerts:
         for allowance in facts.allowances:
             if allowance.pool is PoolKind.BALANCE:
                 signal = self._balance.look(allowance, facts.now_ms, settings.alerts, unit_micros(settings))
-                found.append(Finding(AlertKind.BALANCE_LOW, f"account:{allowance.pool_id}", signal))
-        for pool, signal in pool_exhausted(settings, facts):
-            found.append(Finding(AlertKind.EXHAUSTED, f"shared:{pool}", signal))
+                found.append(Finding(AlertKind.BALANCE_LOW, _account(allowance.pool_id), signal))
+        self._pools, signals = pool_exhausted(settings, facts, self._pools)
+        for pool, signal in signals:
+            found.append(Finding(AlertKind.EXHAUSTED, _shared(pool), signal))
         return found
 
     def _stalled(self, settings: CampaignSettings, facts: AlertFacts) -> Signal:
@@ -319,6 +324,23 @@ class CampaignAlerts:
                 closed += [self._alert(settings, facts, life, change, reason) for change in changes]
         return closed
 
+    def _leave(self, settings: CampaignSettings, facts: AlertFacts) -> list[Alert]:
+        """Ends what fires about pools that the campaign draws on no more. One that it comes back to is told anew."""
+        drawn = {
+            f"campaign:{self.campaign_id}",
+            _account(settings.account_id),
+            _shared(settings.budget.shared_budget_id),
+        }
+        drawn |= {(_account if a.pool is PoolKind.BALANCE else _shared)(a.pool_id) for a in facts.allowances}
+        closed = []
+        for (_, subject), life in self._lives.items():
+            if subject not in drawn:
+                changes = life.end(CLEAR, facts.now_ms)
+                closed += [self._alert(settings, facts, life, change, "left") for change in changes]
+                life.last_step = ""
+        self._pools = {pool: told for pool, told in self._pools.items() if _shared(pool) in drawn}
+        return closed
+
     def _alert(self, settings: CampaignSettings, facts: AlertFacts, life: Life, change: Change, closed: str) -> Alert:
         alerting, quiet = settings.alerts, settings.alerts.quiet_hours
         is_end = change.state is AlertState.RESOLVED
@@ -362,6 +384,7 @@ class CampaignAlerts:
             "balance": self._balance.snapshot(),
             "lives": [life.snapshot() for life in self._lives.values()],
             "ladder": list(self._ladder),
+            "pools": [(pool, *told) for pool, told in self._pools.items()],
             "times": [self._hour_ms, self._looked_ms, self._conversions],
         }
 
@@ -374,11 +397,20 @@ class CampaignAlerts:
         lives = [Life.restored(held, self._named_by(held[1])) for held in snapshot["lives"]]
         self._lives = {(life.kind, life.subject): life for life in lives}
         self._ladder = ToldStep(*snapshot["ladder"])
+        self._pools = {pool: ToldStep(*told) for pool, *told in snapshot["pools"]}
         self._hour_ms, self._looked_ms, self._conversions = snapshot["times"]
 
 
 def _other(kind: AlertKind) -> AlertKind:
     return AlertKind.EXHAUSTED if kind is AlertKind.EXHAUSTED_EARLY else AlertKind.EXHAUSTED_EARLY
+
+
+def _account(account: str | None) -> str:
+    return f"account:{account}"
+
+
+def _shared(pool: str | None) -> str:
+    return f"shared:{pool}"
 
 
 def _is_in_flight(settings: CampaignSettings, facts: AlertFacts) -> bool:

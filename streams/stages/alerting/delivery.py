@@ -4,6 +4,7 @@ A campaign that lives on a shared budget alone has no budget to judge: what the 
 is moved every few seconds, and running through it ends nothing. `pool_exhausted` tells when the pool itself is spent.
 """
 
+from collections.abc import Mapping
 from math import sqrt
 from typing import Final, NamedTuple
 
@@ -27,7 +28,7 @@ or less than can be steered, and stand still."""
 POOL_OPEN_PPM: Final = 2 * POOL_SPENT_PPM
 """Above this share there is something to spend again."""
 LEAST_RAISE_PPM: Final = 50_000
-"""A budget that is raised by less than this share goes up the ladder that it is on."""
+"""A budget that is raised by less than this share goes up the ladder that it is on, and is spent once."""
 SETTLED_SHARE: Final = 0.1
 """Of the period: before it, a forecast rests on yesterday."""
 UNSTEERED: Final = frozenset(
@@ -143,7 +144,7 @@ def expected_under(settings: CampaignSettings, decision: Decision, now_ms: int) 
 
 
 class ToldStep(NamedTuple):
-    """The highest step of the ladder that was told in a period."""
+    """The highest step of the ladder that was told in a period. Of a shared budget: that it is spent, 100 percent."""
 
     period: str = ""
     percent: int = 0
@@ -187,24 +188,43 @@ def _is_raised(told: ToldStep, spend: int, budget: int) -> bool:
 
     Not by less than `LEAST_RAISE_PPM`: who raises a budget little by little would hear of the same step each time.
     """
-    is_larger = told.budget_micros > 0 and budget * PPM >= told.budget_micros * (PPM + LEAST_RAISE_PPM)
-    return is_larger and spend * 100 < told.percent * budget
+    return _is_larger(told, budget) and spend * 100 < told.percent * budget
 
 
-def pool_exhausted(settings: CampaignSettings, facts: AlertFacts) -> list[tuple[str, Signal]]:
-    """Each shared budget by its id: nothing of it is left, or the campaign stands still for the crumbs that are."""
+def _is_larger(told: ToldStep, budget: int) -> bool:
+    return told.budget_micros > 0 and budget * PPM >= told.budget_micros * (PPM + LEAST_RAISE_PPM)
+
+
+def pool_exhausted(
+    settings: CampaignSettings, facts: AlertFacts, told: Mapping[str, ToldStep]
+) -> tuple[dict[str, ToldStep], list[tuple[str, Signal]]]:
+    """Each shared budget by its id: nothing of it is left, or the campaign stands still for the crumbs that are.
+
+    Told once in a day, and again where it was raised meanwhile and had something to spend. `told` and the first of the
+    answers: of each budget what was told, with its size then.
+    """
     shared = [allowance for allowance in facts.allowances if allowance.pool is PoolKind.SHARED_BUDGET]
-    return [(allowance.pool_id, _pool_signal(settings, facts.decision, allowance)) for allowance in shared]
+    steps, signals = {}, []
+    for allowance in shared:
+        pool = allowance.pool_id
+        steps[pool], signal = _pool_signal(settings, facts.decision, allowance, told.get(pool, ToldStep()))
+        signals.append((pool, signal))
+    return steps, signals
 
 
-def _pool_signal(settings: CampaignSettings, decision: Decision | None, allowance: Allowance) -> Signal:
-    left, total = allowance.left_micros, allowance.pool_micros
+def _pool_signal(
+    settings: CampaignSettings, decision: Decision | None, allowance: Allowance, told: ToldStep
+) -> tuple[ToldStep, Signal]:
+    left, total, day = allowance.left_micros, allowance.pool_micros, str(allowance.day_start_ms)
     is_spent = left <= 0 or (left * PPM <= POOL_SPENT_PPM * total and _stands_still(settings, decision))
+    if told.period != day or (not is_spent and _is_larger(told, total)):
+        told = ToldStep(day)
     if not is_spent:
-        return BETWEEN if left * PPM <= POOL_OPEN_PPM * total else CLEAR
+        return told, BETWEEN if left * PPM <= POOL_OPEN_PPM * total else CLEAR
+    told = told if told.percent else ToldStep(day, 100, total)
     figures = (("pool", allowance.pool_id),)
-    step = f"{allowance.pool_id}:{allowance.day_start_ms}"
-    return Signal(Condition.MET, float(max(0, left)), None, "micros", figures, None, step, "shared")
+    step = f"{allowance.pool_id}:{day}:{told.budget_micros}"
+    return told, Signal(Condition.MET, float(max(0, left)), None, "micros", figures, None, step, "shared")
 
 
 def _stands_still(settings: CampaignSettings, decision: Decision | None) -> bool:

@@ -224,6 +224,10 @@ CLOSED: Final = {
         "Campaign “{name}” is not running now, so this alert is closed.", "广告计划“{name}”当前不在投放期，提醒已关闭。"
     ),
     "off": Text("This kind of alert was turned off for campaign “{name}”.", "广告计划“{name}”已关闭此类提醒。"),
+    "left": Text(
+        "This alert is closed: campaign “{name}” does not draw on that account or shared budget any more.",
+        "广告计划“{name}”已不再使用该账户或共享预算，提醒已关闭。",
+    ),
     "moot": Text(
         "This alert about campaign “{name}” is closed: another one explains it.",
         "广告计划“{name}”的这条提醒已关闭，原因见其他提醒。",
@@ -300,8 +304,6 @@ def figures_of(kind: AlertKind, signal: Signal, place: Place) -> dict[str, Text]
             told[key] = _FORMATS[key](value, place)
     if kind is AlertKind.CPA_ANOMALY and "seen" not in told:
         told["seen"] = Text("more than was spent", "超过总消耗")
-    if kind is AlertKind.INVALID_TRAFFIC and "inputs_en" not in told:
-        told |= _inputs("clicks,impressions")  # of an alert of an earlier version, which took both together
     return told
 
 

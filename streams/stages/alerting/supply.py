@@ -159,8 +159,8 @@ class BalanceWatch:
         return [[pool, *held] for pool, held in sorted(self._burns.items())]
 
     def restore(self, snapshot: list[Any]) -> None:
-        """Takes back what `snapshot` gave. Of an earlier version, which did not tell since when: for long."""
-        self._burns = {row[0]: (*row[1:4], row[4] if len(row) > 4 else 0) for row in snapshot}
+        """Takes back what `snapshot` gave."""
+        self._burns = {pool: (slow, quick, at_ms, since_ms) for pool, slow, quick, at_ms, since_ms in snapshot}
 
 
 def _gain(passed_ms: int, memory_ms: float) -> float:
