@@ -117,6 +117,11 @@ def lists_what_is_over() -> Patch:
     return mock.patch.object(PacingDesk, "_tell", tell)
 
 
+def stays_with_pools_that_were_left() -> Patch:
+    """What fires about a pool goes on when its campaign draws on it no more."""
+    return mock.patch.object(CampaignAlerts, "_leave", return_value=[])
+
+
 def begins_days_at_full_rate() -> Patch:
     """Whoever begins again in a lull is let through at once."""
     real = CampaignPacer.evaluate
@@ -154,6 +159,7 @@ ALL: dict[Callable[[], Patch], str] = {
     alerts_on_what_is_unknown: "silence",
     tells_alerts_again: "budget",
     lists_what_is_over: "balance",
+    stays_with_pools_that_were_left: "pool",
     begins_days_at_full_rate: "night",
     counts_corrections_twice: "",
 }
