@@ -242,7 +242,7 @@ _PROMPT: Final = {"faults": Faults(0.0, 0.0, 0), "checkpoint_ms": 100}
 _SLOW: Final = {"faults": Faults(0.0, 0.0, 12), "checkpoint_ms": 3_000}
 _TABLES: Final = ("sink.insert report_rows", "sink.insert pane_rows", "sink.insert ledger_rows")
 _FAILING: Final = _CRASHING | _PROMPT | {"outage": 0.008, "services": _TABLES}
-_MANY: Final = {"records": 600, "poison": 0.0, "transient": 0.0}
+_MANY: Final = {"records": 1_200, "poison": 0.0, "transient": 0.0}
 ALL: Final = (
     Case(releases_before_reading_back, _MOVING),
     Case(publishes_deltas, {}),
