@@ -71,12 +71,12 @@ from streams.cli import main
 from streams.jobs import replay, replay_steps
 from streams.jobs.replay_progress import ReplayFolder
 
-def keep(folder, partition, data, keep=ReplayFolder.keep):
-    keep(folder, partition, data)
-    while (folder.path.parent.parent / "HOLD").exists():
+def write(folder, name, data, write=ReplayFolder._write):
+    write(folder, name, data)
+    while name.endswith(".state") and (folder.path.parent.parent / "HOLD").exists():
         time.sleep(0.01)
 
-ReplayFolder.keep = keep
+ReplayFolder._write = write
 replay.SAVE_EVERY_S = replay_steps.SAVE_EVERY_S = 0.0
 main()
 """
@@ -183,17 +183,11 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: 
         stored = await asyncio.to_thread(read_rows, server.dsn())
         await assert_equal_to_oracle(kafka, stored, as_applied(await read_logs(kafka, load.expected)))
         await command(settings, "runs", "drop", "under-traffic")
-        await command(settings, "replay", *WHOLE, "--run", "one")
-        await command(settings, "replay", *WHOLE, "--run", "two", "--processes", "2", "--json")
-        await interrupted_and_resumed(settings, server.dsn(), "three", is_from_terminal=not has_group)
-        assert "three is finished" in await command(settings, "replay", "--resume", "three", code=2)
-        await nothing_is_left_of_a_range_without_events(settings)
-        lines = ("--topics", "clicks,conversions", "--format", "ndjson")
-        archived = ("--archive", str(directory / "archive"))
-        await command(settings, "archive", "--to", str(directory / "archive"), "--raw", *lines)
-        await command(settings, "replay", *WHOLE, "--run", "both", *archived, "--with-topics")
-        await command(settings, "archive", "--to", str(directory / "archive"), "--raw")  # the rest as Parquet
-        await command(settings, "replay", *WHOLE, "--run", "four", *archived)
+        await asyncio.gather(
+            by_one_and_by_two(settings),
+            interrupted_and_resumed(settings, server.dsn(), "three", is_from_terminal=not has_group),
+            from_an_archive(settings, directory / "archive"),
+        )
         async with runs_of(server.dsn()) as runs:
             infos = {info.run: info for info in runs.runs()}
             assert {info.state for info in infos.values()} == {"done"}
@@ -204,6 +198,22 @@ async def identical_in_every_way(directory: Path, kafka: KafkaSettings, **more: 
             assert [each for each in compare(runs, infos["one"]) if each.before != each.after] == []
             assert sum(each.before.clicks for each in compare(runs, infos["one"])) > 100
             await the_same_from_pinned_checkpoints(settings, runs)
+
+
+async def by_one_and_by_two(settings: dict[str, str]) -> None:
+    await command(settings, "replay", *WHOLE, "--run", "one")
+    await command(settings, "replay", *WHOLE, "--run", "two", "--processes", "2", "--json")
+    await nothing_is_left_of_a_range_without_events(settings)
+
+
+async def from_an_archive(settings: dict[str, str], archive: Path) -> None:
+    """Of some topics, with the broker for the others; then of all, in two formats."""
+    archived, to = ("--archive", str(archive)), ("--to", str(archive))
+    lines = ("--topics", "clicks,conversions", "--format", "ndjson")
+    await command(settings, "archive", *to, "--raw", *lines)
+    await command(settings, "replay", *WHOLE, "--run", "both", *archived, "--with-topics")
+    await command(settings, "archive", *to, "--raw")  # the rest as Parquet
+    await command(settings, "replay", *WHOLE, "--run", "four", *archived)
 
 
 def untouched(seen: list[Groups], is_idle: bool) -> None:
@@ -288,8 +298,9 @@ async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str,
     child = await begun(settings, "replay", *WHOLE, "--run", name)
     await until(lambda: bool(states(kept)))
     assert await state(settings, name) == "running"
-    for second in (("replay", "--resume", name), ("replay", *WHOLE, "--run", name), ("runs", "drop", name)):
-        assert f"in the hands of another command (process {child.pid})" in await command(settings, *second, code=2)
+    seconds = (("replay", "--resume", name), ("replay", *WHOLE, "--run", name), ("runs", "drop", name))
+    for told in await asyncio.gather(*(command(settings, *second, code=2) for second in seconds)):
+        assert f"in the hands of another command (process {child.pid})" in told
     if is_from_terminal:
         os.killpg(child.pid, signal.SIGINT)
     else:
@@ -314,6 +325,7 @@ async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str,
         is_done = runs.find(name).state == "done"
     if not is_done:
         await command(settings, "replay", "--resume", name)
+    assert f"{name} is finished" in await command(settings, "replay", "--resume", name, code=2)
 
 
 async def state(settings: dict[str, str], name: str) -> str:
@@ -388,11 +400,13 @@ async def test_what_other_rules_change_is_what_their_flags_explain_and_a_run_can
 
 async def killed_at_a_step(settings: dict[str, str], *arguments: str) -> None:
     """A what-if that keeps every step, killed as soon as it has kept one."""
+    hold = Path(settings["WORKER__STATE_DIR"]) / HOLD
+    hold.touch()
     child = await begun(settings, *arguments)
-    kept = Path(settings["WORKER__STATE_DIR"]) / "runs" / "without" / "step.state"
-    await until(kept.is_file)
+    await until((hold.parent / "runs" / "without" / "step.state").is_file)
     os.killpg(child.pid, signal.SIGKILL)
     await child.communicate()
+    hold.unlink()
 
 
 def explained(runs: ClickHouseRuns, strict: str, lax: str) -> int:
