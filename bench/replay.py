@@ -10,6 +10,9 @@ be more than 1.75 times as fast as one.
 broker: with the worker alone; with replays beside it, one after the other, each of one process and with an embedded
 engine of its own; and, to tell what of that is the machine's sharing, with as many processes that only compute.
 
+`one_process_cores`, `two_process_cores`: processor time of the command, its processes and the broker, for each second
+of the replay. Of two cores 2.0 is all that there is: then the processes wait for a core, and not for each other.
+
 `parent_peak_mb`, `process_peak_mb`: the most resident memory of the command, and of the largest of its processes.
 """
 
@@ -24,11 +27,12 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.memory import Peaks
+from bench.memory import Peaks, cpu_s
 from bench.pipeline import DENSE_PER_S, Figures, fill
 from bench.probes import Pump, probed, share_of
 from bench.workload import Workload, produce
 from streams.adapters.clickhouse_runs import ClickHouseRuns
+from streams.adapters.embedded_broker import EmbeddedBroker
 from streams.adapters.kafka_outbox import KafkaOutbox
 from streams.jobs.embedded import EmbeddedSystem
 from streams.jobs.replay_compare import rows_differing
@@ -59,6 +63,8 @@ async def run(quick: bool) -> Figures:
         "replay_events_per_s": one["events_per_s"],
         "replay_to_live": one["events_per_s"] / live,
         "two_process_ratio": two["events_per_s"] / one["events_per_s"],
+        "one_process_cores": one["cores"],
+        "two_process_cores": two["cores"],
         "rows": one["rows"],
         "parent_peak_mb": max(one["parent_peak_mb"], two["parent_peak_mb"]),
         "process_peak_mb": max(one["process_peak_mb"], two["process_peak_mb"]),
@@ -131,6 +137,10 @@ async def children(
 async def replayed(system: EmbeddedSystem, name: str, processes: int) -> dict[str, Any]:
     """The summary of one replay by the command line, and what memory it took."""
     arguments = ("replay", *WHOLE, "--run", name, "--processes", str(processes), "--json")
+    assert isinstance(system.broker, EmbeddedBroker)
+    assert system.broker.pid is not None
+    broker = system.broker.pid
+    began, broker_s = time.monotonic(), cpu_s(broker)
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "streams.cli", *arguments),
         env=system.environment(),
@@ -140,8 +150,9 @@ async def replayed(system: EmbeddedSystem, name: str, processes: int) -> dict[st
     async with Peaks(child.pid).followed() as peaks:
         out, _ = await asyncio.wait_for(child.communicate(), 1_800)
     assert child.returncode == 0, f"the replay ended with {child.returncode}"
+    cores = (peaks.cpu_s + cpu_s(broker) - broker_s) / (time.monotonic() - began)
     summary: dict[str, Any] = json.loads(out)
-    return {**summary, "parent_peak_mb": peaks.first, "process_peak_mb": peaks.largest_other}
+    return {**summary, "cores": cores, "parent_peak_mb": peaks.first, "process_peak_mb": peaks.largest_other}
 
 
 def differences(system: EmbeddedSystem) -> int:
