@@ -96,6 +96,7 @@ class PartitionState:
         self._corrected: list[tuple[str, Added]] = []
         """What the running tick corrects, by campaign."""
         self._reported_ms = 0
+        self._was_catching_up = False
         self._routed: set[str] = set()
         self._letters: list[DeadLetter] = []
         self._compile()
@@ -158,6 +159,7 @@ class PartitionState:
             rows[Table.LEDGER].extend(notice.ledger_rows(self.log_epoch, self.partition))
         if report_due:
             self._reported_ms = tick.wall_ms
+        self._was_catching_up = tick.is_catching_up
         looked = self._look(tick)
         rows.update(looked.rows)
         self.judging.tidy(self.inputs, self.newest_ms())
@@ -171,6 +173,8 @@ class PartitionState:
         return Output({table: found for table, found in {**rows, **measured}.items() if found}, letters, signals)
 
     def _is_report_time(self, wall_ms: int, is_catching_up: bool) -> bool:
+        if self._was_catching_up and not is_catching_up:
+            return True  # nobody waits for what was caught up with
         every_ms = self.rules.report_every_ms * (CATCH_UP_FACTOR if is_catching_up else 1)
         phase_ms = every_ms * self.partition // self.partitions  # partitions take turns
         return (wall_ms + phase_ms) // every_ms != (self._reported_ms + phase_ms) // every_ms
@@ -428,6 +432,7 @@ class PartitionState:
             "rules_seq": self.rules_seq,
             "misrouted": self.misrouted,
             "reported_ms": self._reported_ms,
+            "was_catching_up": self._was_catching_up,
             "poisoned": [(topic, sorted(offsets)) for topic, offsets in self.poisoned.items()],
             "notices": {topic: notice.snapshot() for topic, notice in self.notices.items()},
             "campaigns": self.campaigns.snapshot(),
@@ -443,6 +448,7 @@ class PartitionState:
         self.inputs = {source: InputState(source, self.rules) for source in Input}
         self.seq, self.misrouted = snapshot["seq"], snapshot["misrouted"]
         self._reported_ms = snapshot["reported_ms"]
+        self._was_catching_up = snapshot["was_catching_up"]
         self.poisoned = {topic: set(offsets) for topic, offsets in snapshot["poisoned"]}
         for topic, notice in self.notices.items():
             notice.restore(snapshot["notices"][topic])

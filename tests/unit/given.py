@@ -100,12 +100,12 @@ class Fed:
         self.state.apply(Batch(CAMPAIGNS, 0, found.offset, found.offset + 1, [found]))
         return self
 
-    def tick(self, rules: Rules | None = None) -> dict[Table, list[Document]]:
+    def tick(self, rules: Rules | None = None, is_catching_up: bool = False) -> dict[Table, list[Document]]:
         """A tick a second later; returns its rows by column name, without their version."""
         self.wall_ms += SECOND
-        output: Output = self.state.tick(
-            Tick("claim", self.state.seq + 1, self.wall_ms, self.state.positions(), rules=rules)
-        )
+        seq, positions = self.state.seq + 1, self.state.positions()
+        tick = Tick("claim", seq, self.wall_ms, positions, rules=rules, is_catching_up=is_catching_up)
+        output: Output = self.state.tick(tick)
         self.letters.extend(output.dead_letters)
         rows = {table: [named(table, row) for row in output.rows.get(table, [])] for table in Table}
         for table, found in rows.items():

@@ -7,10 +7,11 @@ from streams.records import COLUMNS, Table
 from streams.rules import Rules
 from streams.state import inputs
 from streams.state import partition as module
+from streams.state.checkpoint import capture, restore
 from streams.state.journal import Tick
 from streams.state.partition import TOPICS, PartitionState
 from streams.topics import partition_of
-from tests.unit.given import HOUR, MINUTE, T0, Fed, document, quick_rules
+from tests.unit.given import HOUR, MINUTE, SECOND, T0, Fed, document, quick_rules
 
 SOURCE = Input.CLICKS
 
@@ -129,6 +130,21 @@ def test_before_new_rules_hold_everything_is_published_under_the_old_ones() -> N
     rows = fed.tick(quick_rules(dimensions=()))
     assert [row["clicks"] for row in rows[Table.REPORTS]] == [1]
     assert fed.state.inputs[SOURCE].report.is_clean
+
+
+def test_what_was_caught_up_with_is_published_at_once_also_by_whoever_goes_on() -> None:
+    fed = Fed(quick_rules(report_every_ms=HOUR))
+    fed.tick(is_catching_up=True)
+    fed.feed(SOURCE, document(SOURCE, "a"))
+    assert fed.tick(is_catching_up=True)[Table.REPORTS] == []
+    assert not fed.state.has_something_due(fed.wall_ms + SECOND, is_catching_up=True)
+    heir = PartitionState(0, 1, fed.state.rules)
+    restore(heir, capture(fed.state, (), {}).changed)
+    fed.state = heir
+    assert fed.state.has_something_due(fed.wall_ms + SECOND, is_catching_up=False)
+    assert [row["clicks"] for row in fed.tick()[Table.REPORTS]] == [1]
+    fed.feed(SOURCE, document(SOURCE, "b"))
+    assert fed.tick()[Table.REPORTS] == []  # and from then on as usual
 
 
 def test_the_ledger_goes_on_under_new_rules() -> None:
