@@ -138,7 +138,7 @@ def test_what_was_caught_up_with_is_published_at_once_also_by_whoever_goes_on() 
     fed.feed(SOURCE, document(SOURCE, "a"))
     assert fed.tick(is_catching_up=True)[Table.REPORTS] == []
     assert not fed.state.has_something_due(fed.wall_ms + SECOND, is_catching_up=True)
-    heir = PartitionState(0, 1, fed.state.rules)
+    heir = PartitionState(0, 1, 0, fed.state.rules)
     restore(heir, capture(fed.state, (), {}).changed)
     fed.state = heir
     assert fed.state.has_something_due(fed.wall_ms + SECOND, is_catching_up=False)
