@@ -188,8 +188,7 @@ class Engine(faust.Service):
             await _within(LAST_TICK_S, self.keeper.tick_all(), "Kafka did not take the last tick in time")
             late = "ClickHouse did not take the last rows in time; the checkpoint keeps them"
             is_there = await _within(LAST_FLUSH_S, self.publisher.flush(), late)
-            owned = frozenset(self.keeper.owners)
-            await self.keeper.finish(owned)
+            await self.keeper.finish()
             if is_there:  # what arrived while the rows went out has been counted by the last tick
                 await _within(LAST_WORDS_S, self.publisher.flush(), late)
             self.keeper.owners.clear()

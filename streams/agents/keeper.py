@@ -99,13 +99,15 @@ class Keeper:
 
     async def release(self, partitions: frozenset[int]) -> None:
         """Last tick and checkpoint of each, then it is dropped."""
-        await self.finish(partitions)
-        for partition in partitions:
-            self.owners.pop(partition, None)
+        await asyncio.gather(*(self._release_one(p) for p in partitions if p in self.owners))
 
-    async def finish(self, partitions: frozenset[int]) -> None:
-        """Last tick and checkpoint of each."""
-        await asyncio.gather(*(self._finish_one(self.owners[p]) for p in partitions if p in self.owners))
+    async def _release_one(self, partition: int) -> None:
+        await self._finish_one(self.owners[partition])
+        self.owners.pop(partition, None)
+
+    async def finish(self) -> None:
+        """Last tick and checkpoint of every partition; their rows are still to be taken."""
+        await asyncio.gather(*(self._finish_one(owner) for owner in self.owners.values()))
 
     async def _finish_one(self, owner: Owner) -> None:
         try:
