@@ -16,6 +16,7 @@ from streams.settings import KafkaSettings
 from streams.signals import Control, RateReason
 from streams.topics import CAMPAIGNS, PACING
 from tests.support.worker_process import until
+from tests.support.zones import zone_at_noon
 
 CPM_MICROS = 50_000_000
 DAILY_MICROS = 3_000_000
@@ -23,7 +24,7 @@ DAILY_MICROS = 3_000_000
 BATCH = 5
 SETTINGS: dict[str, Any] = {
     "currency": "CNY",
-    "time_zone": "Asia/Shanghai",
+    "time_zone": zone_at_noon(),  # a budget spent in a day's last half hour is pacing's aim, and not told
     "billing": {"model": "cpm", "price_micros": CPM_MICROS},
     "pacing": {"mode": "as_soon_as_possible"},
 }

@@ -26,6 +26,7 @@ from tests.support.grafana_macros import Look, expand_promql, expand_sql
 from tests.support.grafana_panels import Query, queries
 from tests.support.prometheus_process import Prometheus
 from tests.support.tools import tool
+from tests.support.zones import zone_at_noon
 
 RATE = 500.0
 TRAFFIC_MS = 8_000
@@ -43,7 +44,7 @@ SETTINGS = {
 EXHAUSTED: dict[str, Any] = {
     "campaign_id": "exhausted",
     "currency": "CNY",
-    "time_zone": "Asia/Shanghai",
+    "time_zone": zone_at_noon(),  # late in its day nobody would be told of it
     "billing": {"model": "cpm", "price_micros": 50_000_000},
     "budget": {"daily_micros": 50_000},
     "pacing": {"mode": "as_soon_as_possible"},
