@@ -244,11 +244,14 @@ def test_an_acknowledged_alert_is_told_no_more_until_it_ends_and_its_end_in_the_
     assert told(sent(found, NINE_MS)) == [[("a1", "resolved")]]
 
 
-def test_acknowledging_a_cause_silences_what_had_begun_and_nothing_later() -> None:
+def test_acknowledging_a_cause_silences_what_had_fired_and_nothing_later() -> None:
+    """Not even what had begun, if it was pending then: nobody could know of it."""
     found = dispatcher()
     found.take_command(command(Action.ACK, cause="account:a-7"))
-    taking(found, alert("before", at_ms=NOON_MS - MINUTE_MS), alert("after", at_ms=NOON_MS + MINUTE_MS))
-    assert told(sent(found, NOON_MS + HOUR_MS)) == [[("after", "firing")]]
+    hours_ago, later = NOON_MS - 2 * HOUR_MS, NOON_MS + MINUTE_MS
+    taking(found, alert("before", at_ms=NOON_MS - MINUTE_MS, began_ms=hours_ago))
+    taking(found, alert("after", at_ms=later), alert("pending", at_ms=later, began_ms=hours_ago))
+    assert told(sent(found, NOON_MS + HOUR_MS)) == [[("after", "firing"), ("pending", "firing")]]
 
 
 def test_a_snoozed_alert_is_told_when_the_snooze_ends_if_it_still_fires() -> None:

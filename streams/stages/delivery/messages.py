@@ -28,7 +28,7 @@ class Action(StrEnum):
 class AlertCommand(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody silences alerts. What is named must all match; of one target, the latest command holds.
 
-    `ack`: no more pushes of the alerts that had begun by `at_ms`, until each resolves; its end is told in the digest.
+    `ack`: no more pushes of the alerts that had fired by `at_ms`, until each resolves; its end is told in the digest.
     `snooze`: nothing is told of what matches until `until_ms`; a time that has passed ends a snooze.
     """
 

@@ -168,7 +168,7 @@ class Receiver:
         life = self.lives.get(alert_id)
         if life is None or self.told(alert_id) & _BIT[life.latest.state]:
             return None
-        if life.latest.state is AlertState.FIRING and self.silences.is_acknowledged(life.latest, self.route.name):
+        if life.latest.state is AlertState.FIRING and self._is_acknowledged(life.latest):
             self.counts["acknowledged"] += 1
             return None
         return life.latest
@@ -180,9 +180,12 @@ class Receiver:
         if alert.state is AlertState.FIRING:
             return True
         was_pushed = self.told(alert.alert_id) & PUSHED
-        return (
-            bool(was_pushed) and self.plan.push_resolved and not self.silences.is_acknowledged(alert, self.route.name)
-        )
+        return bool(was_pushed) and self.plan.push_resolved and not self._is_acknowledged(alert)
+
+    def _is_acknowledged(self, alert: Alert) -> bool:
+        firing = self.lives[alert.alert_id].firing
+        fired_ms = alert.began_ms if firing is None else firing.decided_ms
+        return self.silences.is_acknowledged(alert, self.route.name, fired_ms)
 
     def _bounded(self, digest: list[Alert]) -> list[Alert]:
         """Without a digest nothing; else the newest, and the others are a number in it."""

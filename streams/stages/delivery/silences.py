@@ -44,11 +44,12 @@ class Silences:
         if not self._by_name[name]:
             del self._by_name[name]
 
-    def is_acknowledged(self, alert: Alert, route: str) -> bool:
-        """Whether somebody has taken note of this occurrence."""
-        return any(
-            command.action is Action.ACK and alert.began_ms <= command.at_ms for command in self._about(alert, route)
-        )
+    def is_acknowledged(self, alert: Alert, route: str, fired_ms: int) -> bool:
+        """Whether somebody has taken note of this occurrence, which fired at that wall time.
+
+        What had only begun by then (it was pending, or cooling down) nobody can have taken note of.
+        """
+        return any(command.action is Action.ACK and fired_ms <= command.at_ms for command in self._about(alert, route))
 
     def snoozed_until_ms(self, alert: Alert, route: str, now_ms: int) -> int:
         """When the last snooze that holds now ends; 0 where none holds."""
