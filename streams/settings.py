@@ -35,6 +35,8 @@ from streams.rules import Rules
 CONFIG_VARIABLE = "CAMPAIGN_STREAMS_CONFIG"
 DEFAULT_CONFIG = "campaign-streams.toml"
 LOOPBACK = "127.0.0.1"
+_WEBHOOKS_OF_APPRISE = re.compile(r"(json|xml|form|apprise)s?://", re.IGNORECASE)
+"""Any address can stand behind these, as behind a webhook, and apprise judges none."""
 
 
 class Section(BaseModel):
@@ -211,10 +213,16 @@ class DeliverySettings(Section):
     _zone = field_validator("time_zone")(_known_zone)
 
     @model_validator(mode="after")
-    def _plain_text_stays_inside(self) -> Self:
-        for name, route in self.routes.items():
-            if route.url.get_secret_value().startswith("http://") and not self.allow_private_networks:
+    def _webhooks_stay_outside(self) -> Self:
+        for name, route in self.routes.items() if not self.allow_private_networks else ():
+            url = route.url.get_secret_value()
+            if url.startswith("http://"):
                 raise ValueError(f"routes.{name}.url must begin with https://; http:// needs allow_private_networks")
+            if route.kind == "apprise" and _WEBHOOKS_OF_APPRISE.match(url):
+                raise ValueError(
+                    f"routes.{name}.url is a webhook whose address apprise does not judge; use kind webhook, "
+                    "which is signed, too, or allow_private_networks"
+                )
         return self
 
 

@@ -15,7 +15,7 @@ from streams.agents.delivery_metrics import DeliveryCollector
 from streams.agents.delivery_sender import SenderCounts
 from streams.errors import ConfigurationError
 from streams.events import Reason, Rejected
-from streams.settings import Settings, load_settings
+from streams.settings import DeliverySettings, Settings, load_settings
 from streams.stages.delivery.dispatcher import Dispatcher
 from streams.stages.delivery.messages import (
     Action,
@@ -141,6 +141,13 @@ def test_routes_come_from_the_file_and_their_secrets_from_the_environment(
         ({"url": "ftp://x", "secret": "s"}, "url must begin with https://"),
         ({"url": "http://x", "secret": "s"}, "routes.ops.url must begin with https://"),
         ({"kind": "apprise", "url": "slack"}, "url must be one of apprise"),
+        *(
+            (
+                {"kind": "apprise", "url": f"{scheme}://127.0.0.1/hooks.example"},
+                "routes.ops.url is a webhook whose address",
+            )
+            for scheme in ("json", "jsons", "XML", "forms", "apprise")
+        ),
         ({"url": URL, "secret": "s", "time_zone": "Mars/Base"}, "time_zone: Value error, is no IANA time zone"),
         ({"url": URL, "secret": "s", "hourly_cup": 3}, "hourly_cup: Extra inputs"),
     ],
@@ -151,6 +158,12 @@ def test_a_route_that_makes_no_sense_is_refused_with_its_path_and_without_its_se
     told = refused(routes={"ops": route})
     assert what in told
     assert "hooks.example" not in told
+
+
+def test_apprises_own_webhooks_are_taken_where_private_networks_are_allowed_and_chat_anywhere() -> None:
+    routes = {"ops": {"kind": "apprise", "url": "json://127.0.0.1/x"}}
+    assert DeliverySettings.model_validate({"routes": routes, "allow_private_networks": True}).routes
+    assert DeliverySettings.model_validate({"routes": {"ops": {"kind": "apprise", "url": "feishu://TOKEN"}}}).routes
 
 
 def test_names_of_routes_are_those_that_the_environment_can_name() -> None:
