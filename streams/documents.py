@@ -111,7 +111,7 @@ def _value_problems(value: object, kind: object, path: str) -> list[Problem]:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         what, below = _parts(error)
-        return [Problem(path + below, what + _hint(value, what))]
+        return [Problem(path + below, what + _hint(value, kind, what))]
     return []
 
 
@@ -140,10 +140,21 @@ def _unknown(name: object, fields: dict[str, msgspec.structs.FieldInfo]) -> str:
     return "is unknown" + (f"; did you mean {close[0]}?" if close else f"; known are {', '.join(fields)}")
 
 
-def _hint(value: object, what: str) -> str:
-    if what.startswith("Expected `str`") and isinstance(value, int):
-        return f'; put it in quotes: "{value}"'
-    return ""
+def _hint(value: object, kind: object, what: str) -> str:
+    """What the value would be in quotes: YAML takes 2821 for a number, and 23:00 for 1380 minutes."""
+    if not what.startswith("Expected `str`") or not isinstance(value, int):
+        return ""
+    meant = (str(value), f"{value // 60:02}:{value % 60:02}")
+    found = next((text for text in meant if _is_taken(text, kind)), None)
+    return f'; put it in quotes: "{found}"' if found else ""
+
+
+def _is_taken(value: object, kind: object) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _join(path: str, name: object) -> str:

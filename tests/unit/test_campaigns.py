@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+import yaml  # type: ignore[import-untyped]  # has no stubs of its own
 
 from streams.campaigns import CampaignSettings, decode_campaign, encode_campaign, problems_of
 from streams.documents import CURRENCIES, Problem, known_zones, struct_problems
@@ -93,6 +94,16 @@ def test_all_problems_of_a_document_are_found_at_once() -> None:
         "goal": "Invalid enum value 'glory'",
         "time_zone": "'Asia/Shangai' is no IANA time zone; did you mean Asia/Shanghai?",
         "flight_end_ms": "must be after flight_start_ms",
+    }
+
+
+def test_clock_times_that_yaml_takes_for_minutes_are_told_as_they_were_meant() -> None:
+    quiet = yaml.safe_load("{begins: 23:00, ends: 7:05}")
+    found = dict(problems_of({**GOOD, "alerts": {"quiet_hours": quiet, "routes": 5}}))
+    assert found == {
+        "alerts.quiet_hours.begins": 'Expected `str`, got `int`; put it in quotes: "23:00"',
+        "alerts.quiet_hours.ends": 'Expected `str`, got `int`; put it in quotes: "07:05"',
+        "alerts.routes": "Expected `array`, got `int`",
     }
 
 
