@@ -1,9 +1,10 @@
 """`campaign-streams alerts tail | ack | snooze | test | routes`: what was found, silencing it, trying the routes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -40,7 +41,7 @@ app = typer.Typer(
 
 AlertArgument = Annotated[str | None, typer.Argument(metavar="[ALERT_ID]", help="One alert, as `alerts tail` shows.")]
 CauseOption = Annotated[str | None, typer.Option(help="All alerts of this cause, for example account:a-7.")]
-CampaignOption = Annotated[str | None, typer.Option(help="All alerts of this campaign.")]
+CampaignOption = Annotated[str | None, typer.Option(help="All alerts of this campaign: its id, or its name.")]
 RouteOption = Annotated[str | None, typer.Option(help="Only on the way to this receiver; without: to all.")]
 ByOption = Annotated[str, typer.Option(help="Who says so: it is kept with the command.")]
 WhyOption = Annotated[str, typer.Option(help="Why: it is kept with the command.")]
@@ -51,7 +52,7 @@ WhyOption = Annotated[str, typer.Option(help="Why: it is kept with the command."
 
 def tail(
     state: Annotated[AlertState | None, typer.Option(help="Only alerts that are in this state now.")] = None,
-    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="Only this campaign: its id, or its name.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Alerts shown, those that changed last.")] = DEFAULT_SHOWN,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each change, until Ctrl-C.")] = False,
 ) -> None:
@@ -115,7 +116,7 @@ def keep_latest(book: dict[str, Alert], alerts: Sequence[Alert]) -> list[Alert]:
 
 
 def _is_wanted(alert: Alert, state: AlertState | None, campaign: str | None) -> bool:
-    return (state is None or alert.state is state) and (campaign is None or alert.campaign_id == campaign)
+    return (state is None or alert.state is state) and campaign in (None, alert.campaign_id, alert.campaign_name)
 
 
 def _show(alerts: list[Alert], limit: int, state: AlertState | None, campaign: str | None) -> None:
@@ -134,7 +135,8 @@ def _show(alerts: list[Alert], limit: int, state: AlertState | None, campaign: s
 
 def _cells(alert: Alert) -> tuple[str, ...]:
     text = alert.text.zh if alert.language == "zh" else alert.text.en
-    campaign = alert.campaign_name or alert.campaign_id or f"({alert.audience})"
+    name = f"{alert.campaign_name} ({alert.campaign_id})" if alert.campaign_name else alert.campaign_id
+    campaign = name or f"({alert.audience})"
     return time_text(alert.decided_ms), alert.state, alert.kind, campaign, alert.cause, alert.alert_id, text
 
 
@@ -182,9 +184,8 @@ def snooze(
         raise ConfigurationError("alerts snooze: at most 30 days; give an earlier time")
     command = _command(Action.SNOOZE, alert_id, cause, campaign, route, by, why, until_ms)
     matching = run(_silence(load_settings(), command, must_match=False))
-    out().print(
-        f"snoozed by {by} until {time_text(until_ms)} UTC; {matching:,} alert{'' if matching == 1 else 's'} fire now"
-    )
+    what = f"snoozed by {by} until {time_text(until_ms)} UTC" if until_ms > now_ms else f"the snooze is ended by {by}"
+    out().print(f"{what}; {matching:,} alert{'' if matching == 1 else 's'} fire{'s' if matching == 1 else ''} now")
 
 
 def _command(
@@ -222,8 +223,6 @@ def _command(
 
 async def _silence(settings: Settings, command: AlertCommand, must_match: bool) -> int:
     """Appends the command; how many alerts that fire now it is about."""
-    import msgspec
-
     from streams.adapters.kafka_outbox import KafkaOutbox
     from streams.commands.topic_reading import whole_topic
     from streams.ports import Outgoing
@@ -235,6 +234,7 @@ async def _silence(settings: Settings, command: AlertCommand, must_match: bool) 
             if not isinstance(alert, Rejected):
                 keep_latest(book, [alert])
     firing = [alert for alert in book.values() if alert.state is AlertState.FIRING]
+    command = _by_id(command, book.values())
     matching = sum(command.covers(alert, command.route or "") for alert in firing)
     if must_match and not matching:
         raise ConfigurationError(
@@ -249,6 +249,27 @@ async def _silence(settings: Settings, command: AlertCommand, must_match: bool) 
     finally:
         await outbox.stop()
     return matching
+
+
+def _by_id(command: AlertCommand, known: Iterable[Alert]) -> AlertCommand:
+    """The command with its campaign's id, where it gives its name.
+
+    Raises:
+        ConfigurationError: several campaigns have that name.
+    """
+    given = command.campaign_id
+    if given is None:
+        return command
+    campaigns = {alert.campaign_id: alert.campaign_name for alert in known}
+    if given in campaigns:
+        return command
+    ids = sorted(campaign for campaign, name in campaigns.items() if name == given)
+    if len(ids) > 1:
+        raise ConfigurationError(f"several campaigns are named {given!r}; give an id: {', '.join(ids)}")
+    if not ids:
+        notes().print(f"no alert of a campaign {given!r} is known so far: it must be the campaign's id")
+        return command
+    return msgspec.structs.replace(command, campaign_id=ids[0])
 
 
 # Routes

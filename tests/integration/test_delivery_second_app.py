@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -231,13 +232,32 @@ def test_a_snooze_says_until_when_and_what_it_silences(kafka: KafkaSettings, inv
     result = invoke("snooze", "--campaign", "snoozed", "--for", "2h", "--by", "li.wei", "--why", "new creative")
     assert result.exit_code == 0
     assert result.output.startswith("snoozed by li.wei until ")
-    assert "1 alert fire" in result.output
+    assert result.output.endswith("1 alert fires now\n")
+    last = last_command(kafka)
+    assert (last["campaign_id"], last["why"], last["by"]) == ("snoozed", "new creative", "li.wei")
+    ended = invoke("snooze", "--campaign", "snoozed", "--until", "2020-01-01", "--by", "li.wei")
+    assert ended.output == "the snooze is ended by li.wei; 1 alert fires now\n"
 
+
+def last_command(kafka: KafkaSettings) -> dict[str, Any]:
     async def values() -> list[bytes | None]:
         return [record.value async for record in records_since(kafka, ALERT_COMMANDS)]
 
-    last = msgspec.json.decode(asyncio.run(values())[-1] or b"")
-    assert (last["campaign_id"], last["why"], last["by"]) == ("snoozed", "new creative", "li.wei")
+    found: dict[str, Any] = msgspec.json.decode(asyncio.run(values())[-1] or b"")
+    return found
+
+
+def test_a_campaign_is_named_by_its_name_too(kafka: KafkaSettings, invoke: Callable[..., Result]) -> None:
+    publish(kafka, now("n1", campaign="c-15", campaign_name="Spring Sale"))
+    publish(kafka, *(now(f"n-{campaign}", campaign=campaign, campaign_name="Twice") for campaign in ("c-16", "c-17")))
+    assert "Spring Sale (c-15)" in invoke("tail", "--campaign", "Spring Sale").output
+    assert invoke("ack", "--campaign", "Spring Sale", "--by", "x").output == "1 firing alert acknowledged by x\n"
+    assert last_command(kafka)["campaign_id"] == "c-15"
+    twice = invoke("snooze", "--campaign", "Twice", "--for", "1h", "--by", "x")
+    assert "give an id: c-16, c-17" in str(twice.exception)
+    unheard = invoke("snooze", "--campaign", "c-99", "--for", "1h", "--by", "x")
+    assert "no alert of a campaign 'c-99' is known so far" in unheard.output
+    assert last_command(kafka)["campaign_id"] == "c-99"
 
 
 @pytest.mark.parametrize(
