@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 
 import msgspec
 import typer
@@ -53,6 +53,17 @@ class KnownCampaign:
     offset: int
 
 
+class KnownCampaigns(NamedTuple):
+    """What the topic holds, as workers take it: a campaign keeps the currency of its first version."""
+
+    campaigns: list[KnownCampaign]
+    """By id."""
+    refused: list[CampaignSettings]
+    """The latest version with another currency of each campaign that has one: no worker takes it."""
+    broken: int
+    """Records that are no settings."""
+
+
 def put(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML, TOML or JSON.")],
     check: Annotated[bool, typer.Option("--check", help="Validate only; needs no broker.")] = False,
@@ -62,7 +73,7 @@ def put(
     The whole file is checked first, and every fault of it is shown at once (exit code 2): then nothing is appended.
     Where the settings name routes (delivery.routes), alerts may name no other.
     A version holds from its valid_from on, at the earliest from when it is appended. Other campaigns stay as they
-    are. A campaign keeps the currency of its first version; workers refuse a later one with another.
+    are. A campaign keeps the currency of its first version; one with another is a fault here, and refused by workers.
     """
     from streams.jobs.campaign_files import read_campaign_file
     from streams.jobs.generate import campaign_messages
@@ -75,10 +86,30 @@ def put(
     if check:
         out().print(f"{file}: {count} without a fault", soft_wrap=True)
         return
+    known = {
+        each.settings.campaign_id: each.settings.currency for each in run(read_campaigns(settings.kafka)).campaigns
+    }
+    faults = _changed_currencies(found.campaigns, known)
+    if faults:
+        refused(file, faults)
     run(publish(settings.kafka, campaign_messages(found.campaigns)))
     out().print(f"{count} appended to {CAMPAIGNS} as new versions")
     if found.accounts:
         notes().print(f"the {len(found.accounts):,} accounts of this file were checked only; use `accounts put`")
+
+
+def _changed_currencies(versions: list[CampaignSettings], known: dict[str, str]) -> list[Problem]:
+    """Versions in another currency than the campaign's first: the topic's, or that of the file itself."""
+    first = dict(known)
+    changed = [v for v in versions if first.setdefault(v.campaign_id, v.currency) != v.currency]
+    return [
+        Problem(
+            f"{version.campaign_id}.currency",
+            f"a campaign keeps the currency of its first version, and that is {first[version.campaign_id]}; "
+            f"for {version.currency} take another campaign_id",
+        )
+        for version in changed
+    ]
 
 
 def refused(file: Path, problems: list[Problem]) -> NoReturn:
@@ -134,20 +165,26 @@ def list_campaigns(
 ) -> None:
     """Show the latest version of every campaign in ads.campaigns.
 
-    Latest is what was appended last; `holds from` says when it takes effect, if that is still to come. Records that
-    are no settings are counted below.
+    Latest is what was appended last; `holds from` says when it takes effect, if that is still to come. Below stand
+    versions that workers refuse (they change the currency), and how many records are no settings.
     """
-    known, broken = run(read_campaigns(load_settings().kafka))
+    found = run(read_campaigns(load_settings().kafka))
     if as_json:
-        print_json([_document(c) for c in known])
+        print_json([_document(c) for c in found.campaigns])
     else:
-        _show(known)
-    if broken:
-        notes().print(f"{broken:,} records of {CAMPAIGNS} are no settings (dead-letters list tells why)")
+        _show(found.campaigns)
+    for version in found.refused:
+        notes().print(
+            f"{version.campaign_id}: a later version in {version.currency} is refused, for a campaign keeps its first "
+            "currency; put it again in that one",
+            soft_wrap=True,
+        )
+    if found.broken:
+        notes().print(f"{found.broken:,} records of {CAMPAIGNS} are no settings (dead-letters list tells why)")
 
 
-async def read_campaigns(kafka: KafkaSettings) -> tuple[list[KnownCampaign], int]:
-    """Every campaign with its latest version, by id, and the number of records that are none.
+async def read_campaigns(kafka: KafkaSettings) -> KnownCampaigns:
+    """Every campaign with its latest version that workers take.
 
     Raises:
         ConfigurationError, BrokerUnavailable: see `whole_topic`.
@@ -155,6 +192,7 @@ async def read_campaigns(kafka: KafkaSettings) -> tuple[list[KnownCampaign], int
     from streams.commands.topic_reading import whole_topic
 
     known: dict[str, KnownCampaign] = {}
+    refused: dict[str, CampaignSettings] = {}
     broken = 0
     async with whole_topic(kafka, CAMPAIGNS) as records:
         async for partition, record in records:
@@ -163,9 +201,13 @@ async def read_campaigns(kafka: KafkaSettings) -> tuple[list[KnownCampaign], int
                 broken += 1
                 continue
             before = known.get(settings.campaign_id)
+            if before is not None and before.settings.currency != settings.currency:
+                refused[settings.campaign_id] = settings
+                continue
+            refused.pop(settings.campaign_id, None)  # mended by this version
             versions = before.versions + 1 if before else 1
             known[settings.campaign_id] = KnownCampaign(settings, versions, record.timestamp, partition, record.offset)
-    return [known[name] for name in sorted(known)], broken
+    return KnownCampaigns([known[name] for name in sorted(known)], [refused[name] for name in sorted(refused)], broken)
 
 
 def _holds_from_ms(campaign: KnownCampaign) -> int:

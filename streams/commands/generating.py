@@ -141,7 +141,7 @@ async def to_topics(
 
 async def _publish_campaigns(kafka: KafkaSettings, outbox: KafkaOutbox, campaigns: list[CampaignSettings]) -> int:
     """Appends those whose latest version is another; returns how many."""
-    known = {c.settings.campaign_id: c.settings for c in (await read_campaigns(kafka))[0]}
+    known = {c.settings.campaign_id: c.settings for c in (await read_campaigns(kafka)).campaigns}
     changed = [c for c in campaigns if known.get(c.campaign_id) != c]
     await append(outbox, changed)
     return len(changed)

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from streams.errors import ConfigurationError
-from streams.events import Input, Reason
+from streams.events import Reason
 from streams.records import DeadLetter, Entry
-from streams.topics import INPUT_TOPICS, READ_TOPICS
+from streams.topics import PREFIX, READ_TOPICS
 
 MAX_LETTERS: Final = 200_000
 MAX_HELD_BYTES: Final = 512 * 1024**2
@@ -54,13 +54,13 @@ class SummaryRow(NamedTuple):
 
 
 def choice_of(reason: str | None, topic: str | None) -> Choice:
-    """A checked choice; a topic may be given by its input (`clicks`).
+    """A checked choice; a topic may be given without its prefix (`clicks`, `campaigns`).
 
     Raises:
         ConfigurationError: there is no such reason or topic.
     """
-    if topic in set(Input):
-        topic = INPUT_TOPICS[Input(topic)]
+    if topic is not None and f"{PREFIX}{topic}" in TOPICS:
+        topic = f"{PREFIX}{topic}"
     for option, value, known in (("--reason", reason, REASONS), ("--topic", topic, TOPICS)):
         if value is not None and value not in known:
             close = difflib.get_close_matches(value, known, n=1)

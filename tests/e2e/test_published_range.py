@@ -20,11 +20,11 @@ from streams.ports import Outgoing
 from streams.records import KEY_COLUMNS, MEASURES, VALID, Table
 from streams.settings import KafkaSettings
 from streams.topics import CAMPAIGNS, INPUT_TOPICS, VERDICTS, partition_of
-from tests.e2e.test_replay import as_applied, command, runs_of
+from tests.e2e.test_replay import command, runs_of
 from tests.support.clickhouse_http import ClickHouseHttp
 from tests.support.events import BOT, BROWSER
 from tests.support.oracle import Key, Logs, Oracle, Truth
-from tests.support.totals import read_logs, until_drained
+from tests.support.totals import as_applied, read_logs, until_drained
 from tests.support.worker_process import PREFIX
 
 MINUTE_MS = 60_000

@@ -26,9 +26,8 @@ from tests.support.clickhouse_http import ClickHouseHttp
 from tests.support.events import EVENT_TOPICS
 from tests.support.kafka_groups import Groups, groups_while, settled_groups
 from tests.support.live_events import LiveLoad
-from tests.support.oracle import Logs, ticks_of
 from tests.support.seeds import seed_of
-from tests.support.totals import assert_equal_to_oracle, ends_of, read_logs, read_rows, until_drained
+from tests.support.totals import as_applied, assert_equal_to_oracle, ends_of, read_logs, read_rows, until_drained
 from tests.support.worker_process import WorkerProcess, environment, until, worker_settings
 
 RATE = 600.0
@@ -231,15 +230,6 @@ def untouched(seen: list[Groups], is_idle: bool) -> None:
             assert all(group.committed[tp] >= offset for tp, offset in earlier[name].committed.items())
     if not is_idle:
         assert inputs_committed(last) != inputs_committed(first)  # the worker went on
-
-
-def as_applied(logs: Logs) -> Logs:
-    """Up to where the last tick stands: a worker that ends still tells others how far it has read."""
-    applied = {partition: ticks_of(journal)[-1].document["applied"] for partition, journal in logs.journals.items()}
-    spans = {(topic, p): (begin, applied[p][topic]) for (topic, p), (begin, _) in logs.spans.items()}
-    assert all(spans[place] == span for place, span in logs.spans.items() if place[0] in EVENT_TOPICS)
-    records = [each for each in logs.records if each.offset < applied[each.partition][each.topic]]
-    return logs._replace(records=records, spans=spans)
 
 
 async def until_committed(kafka: KafkaSettings) -> None:

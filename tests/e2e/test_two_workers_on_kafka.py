@@ -14,7 +14,7 @@ from tests.support.apache_kafka import ApacheKafka
 from tests.support.clickhouse_http import ClickHouseHttp
 from tests.support.live_events import LiveLoad, TransactionalLoad
 from tests.support.seeds import seed_of
-from tests.support.totals import assert_equal_to_oracle, read_logs, read_rows, summary, until_drained
+from tests.support.totals import as_applied, assert_equal_to_oracle, read_logs, read_rows, summary, until_drained
 from tests.support.worker_process import WorkerProcess, worker_settings
 
 RATE = 800.0
@@ -53,7 +53,7 @@ async def test_workers_and_broker_come_and_go_and_no_number_changes(
             for worker in left:
                 assert await worker.terminate() == 0, worker.output()[-3000:]
         stored = await asyncio.to_thread(read_rows, clickhouse.dsn())
-    logs = await read_logs(kafka, load.expected)
+    logs = as_applied(await read_logs(kafka, load.expected))
     truth = await assert_equal_to_oracle(kafka, stored, logs)
     print(summary(truth), f"{transactions.committed} committed, {transactions.aborted} aborted")
     assert transactions.aborted

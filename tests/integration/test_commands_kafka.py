@@ -152,6 +152,30 @@ def test_campaigns_are_put_as_versions_and_listed_by_the_latest(
     assert "second" in succeeded(invoke("campaigns", "list")).output
 
 
+def test_a_campaign_keeps_the_currency_of_its_first_version(
+    kafka: KafkaSettings, invoke: Invoke, tmp_path: Path
+) -> None:
+    """As workers do: what others write in another one is not what is listed, and so not what a drain carries over."""
+    file = tmp_path / "campaigns.yaml"
+    file.write_text("campaigns:\n- {campaign_id: keeps, currency: CNY}\n")
+    succeeded(invoke("campaigns", "put", str(file)))
+    before = len(everything(kafka, CAMPAIGNS))
+    file.write_text("campaigns:\n- {campaign_id: keeps, currency: USD}\n- {campaign_id: other, currency: USD}\n")
+    result = invoke("campaigns", "put", str(file))
+    assert result.exit_code == 2
+    assert "keeps.currency: a campaign keeps the currency of its first version, and that is CNY" in result.stderr
+    file.write_text(
+        "campaigns:\n- {campaign_id: two, currency: USD}\n- {campaign_id: two, currency: EUR, valid_from: 2030-01-01}\n"
+    )
+    assert "and that is USD" in invoke("campaigns", "put", str(file)).stderr
+    assert len(everything(kafka, CAMPAIGNS)) == before
+    publish(kafka, Outgoing(CAMPAIGNS, None, b"keeps", b'{"campaign_id":"keeps","currency":"EUR"}'))
+    listed = succeeded(invoke("campaigns", "list", "--json"))
+    (kept,) = (c for c in json.loads(listed.stdout) if c["campaign_id"] == "keeps")
+    assert (kept["currency"], kept["versions"]) == ("CNY", 1)
+    assert "keeps: a later version in EUR is refused" in listed.stderr
+
+
 def test_a_file_with_a_fault_appends_nothing(kafka: KafkaSettings, invoke: Invoke, tmp_path: Path) -> None:
     before = len(everything(kafka, CAMPAIGNS))
     (tmp_path / "bad.yaml").write_text("campaigns:\n- {campaign_id: ok, currency: CNY}\n- {campaign_id: bad}\n")

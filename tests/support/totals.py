@@ -193,6 +193,18 @@ def read_directory(directory: Path) -> Stored:
 # Judging
 
 
+def as_applied(logs: Logs) -> Logs:
+    """Of workers that have ended: up to where the last ticks stand, with all events.
+
+    What they tell other partitions to the end (how far they have read) no tick has to reach.
+    """
+    applied = {partition: ticks_of(journal)[-1].document["applied"] for partition, journal in logs.journals.items()}
+    spans = {(topic, p): (begin, applied[p][topic]) for (topic, p), (begin, _) in logs.spans.items()}
+    assert all(spans[place] == span for place, span in logs.spans.items() if place[0] in EVENT_TOPICS)
+    records = [each for each in logs.records if each.offset < applied[each.partition][each.topic]]
+    return logs._replace(records=records, spans=spans)
+
+
 async def assert_equal_to_oracle(kafka: KafkaSettings, stored: Stored, logs: Logs) -> Truth:
     """Rows, reach, cohorts, ledger, campaigns and dead letters are exactly what the topics' records come to."""
     truth = await asyncio.to_thread(_truth, logs)

@@ -1,12 +1,14 @@
 """deploy/RUNBOOK.md names what exists: commands with their options, settings, metrics, topics, links."""
 
 import re
+from itertools import pairwise
 
 import click
 import typer
 
 from streams.agents.app import STOPS_WITHIN_S
 from streams.cli import app
+from streams.jobs.dead_letters import choice_of
 from streams.jobs.readme import settings_rows
 from tests.support.tools import DEPLOY, REPOSITORY
 from tests.unit.test_deploy_prometheus import entries, exported
@@ -44,6 +46,15 @@ def test_every_call_names_a_command_and_its_options() -> None:
         options = {opt for parameter in command.params for opt in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, words
     assert len(calls()) > 20
+
+
+def test_every_choice_of_dead_letters_exists() -> None:
+    chosen = [words for words in calls() if words[0] == "dead-letters"]
+    assert any("--topic" in words for words in chosen)
+    for words in chosen:
+        given = dict(pairwise(words))
+        reason, topic = (given.get(name) for name in ("--reason", "--topic"))
+        choice_of(*(None if value is None or value.isupper() else value for value in (reason, topic)))
 
 
 def test_what_a_drain_puts_again_was_kept_as_whole_documents() -> None:
