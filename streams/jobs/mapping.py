@@ -135,9 +135,9 @@ class Mapping:
         """Tells a file of another kind before its first row.
 
         Raises:
-            ConfigurationError: columns that are needed are absent, or one is there twice.
+            ConfigurationError: columns that are needed (of `a.b`, also `a`) are absent, or one is there twice.
         """
-        absent = sorted(self._columns - set(columns))
+        absent = sorted(name for name in self._columns - set(columns) if name.partition(".")[0] not in columns)
         twice = sorted({name for name in columns if columns.count(name) > 1} & self._columns)
         if absent:
             shown = ", ".join(columns[:30])

@@ -6,7 +6,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -132,8 +132,13 @@ def text_of(value: object) -> str:
         return str(int(value))
     if isinstance(value, int | float | Decimal):
         return str(value)
-    if isinstance(value, datetime):
+    if isinstance(value, date):
         return value.isoformat()
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise Misfit("bytes that are no UTF-8 are no text") from None
     raise Misfit(f"a {type(value).__name__} is no text")
 
 
@@ -224,11 +229,13 @@ def _number(value: object) -> Decimal:
 
 
 def _time_reader(pattern: str, zone: ZoneInfo | None) -> Callable[[object], object]:
-    """Epoch ms, rounded down. Of an hour that the clocks repeat, the first is meant."""
+    """Epoch ms, rounded down; a date is its begin. Of an hour that the clocks repeat, the first is meant."""
 
     def read(value: object) -> object:
         if isinstance(value, datetime):
             return _epoch_ms(value, zone)
+        if isinstance(value, date):
+            return _epoch_ms(datetime.combine(value, datetime.min.time()), zone)
         if pattern in EPOCHS:
             return int((_number(value) * EPOCHS[pattern]).to_integral_value("ROUND_FLOOR"))
         text = text_of(value).strip()

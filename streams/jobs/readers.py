@@ -181,13 +181,38 @@ def _parquet_rows(source: IO[bytes], layout: Layout, check: CheckColumns) -> Ite
         try:
             file: Any = parquet.ParquetFile(whole)
             check(tuple(file.schema_arrow.names))
-            number = 0
+            schema, number = _in_microseconds(file.schema_arrow), 0
             for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(number, values)
+                yield from _batch_rows(arrow.Table.from_batches([batch]).cast(schema, safe=False), number)
+                number += batch.num_rows
         except arrow.ArrowException as error:
             raise _Unreadable(f"not a whole Parquet file ({str(error).splitlines()[0]}); write it again") from None
+
+
+def _in_microseconds(schema: Any) -> Any:
+    """The schema with times of day and timestamps as Python has them: it knows no nanoseconds."""
+    import pyarrow as arrow
+
+    for place, field in enumerate(schema):
+        if arrow.types.is_timestamp(field.type) and field.type.unit == "ns":
+            schema = schema.set(place, field.with_type(arrow.timestamp("us", field.type.tz)))
+        elif arrow.types.is_time64(field.type):
+            schema = schema.set(place, field.with_type(arrow.time64("us")))
+    return schema
+
+
+def _batch_rows(table: Any, before: int) -> Iterator[Row | BadRow]:
+    """A batch's rows, all at once; where a value is beyond what Python can hold (the year 294247), one by one."""
+    try:
+        found = table.to_pylist()
+    except (OverflowError, ValueError):
+        for number in range(table.num_rows):
+            try:
+                yield Row(before + number + 1, table.slice(number, 1).to_pylist()[0])
+            except (OverflowError, ValueError) as error:
+                yield BadRow(before + number + 1, f"a value cannot be read: {error}")
+    else:
+        yield from (Row(before + number, values) for number, values in enumerate(found, 1))
 
 
 def _seekable(source: IO[bytes]) -> IO[bytes]:

@@ -1,6 +1,6 @@
 """Mapping files: checked before the first row, and a row that does not fit is a value."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -147,6 +147,24 @@ def test_nested_fields_and_nested_columns_are_reached_with_dots(tmp_path: Path) 
     assert document["experiments"] == [{"id": "policy", "arm": "bts"}]
 
 
+def test_a_nested_column_is_there_when_the_outer_one_is(tmp_path: Path) -> None:
+    """As Parquet names them: its heading has the outer ones only."""
+    mapping = mapping_of(tmp_path, HEAD + TIME + 'region = "context.region"\n' + IMPRESSION)
+    mapping.check_columns(("id", "at", "context"))
+    with pytest.raises(ConfigurationError, match=r"no column context\.region"):
+        mapping.check_columns(("id", "at", "region"))
+
+
+def test_dates_and_bytes_of_parquet_are_times_and_text(tmp_path: Path) -> None:
+    spec = (
+        'client_time_ms = { column = "day", time = "iso", zone = "Asia/Shanghai" }\nregion = "raw"\nchannel = "day"\n'
+    )
+    mapping = mapping_of(tmp_path, HEAD + TIME + spec + IMPRESSION)
+    document = mapped(mapping, id="x", at=1, day=date(2026, 11, 2), raw="上海".encode())[0][1]
+    assert document["client_time_ms"] == 1_793_548_800_000
+    assert (document["region"], document["channel"]) == ("上海", "2026-11-02")
+
+
 @pytest.mark.parametrize(
     ("spec", "raw", "why"),
     [
@@ -159,6 +177,7 @@ def test_nested_fields_and_nested_columns_are_reached_with_dots(tmp_path: Path) 
         ('clearing_price_millimicros = { column = "v", unit = "fen" }', "Infinity", "out of range"),
         ('region = { column = "v", values = { a = "b" } }', "c", "not among the values"),
         ('region = "v"', {"nested": 1}, "is no text"),
+        ('region = "v"', b"\xff", "no UTF-8"),
     ],
 )
 def test_a_value_that_does_not_fit_makes_its_row_a_value(tmp_path: Path, spec: str, raw: object, why: str) -> None:

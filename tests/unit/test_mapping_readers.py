@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import sys
 import tracemalloc
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,32 @@ def test_an_absent_file_is_an_error_that_names_it(tmp_path: Path) -> None:
         list(read_rows(tmp_path / "none.csv", Layout()))
 
 
+@pytest.mark.parametrize("has_pandas", [True, False])
+def test_times_of_parquet_that_python_does_not_know_are_told_row_by_row(
+    tmp_path: Path, has_pandas: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nanoseconds are cut; a year beyond 9999 misfits, and its neighbours are read."""
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra `files`)")
+    import pyarrow.parquet as parquet
+
+    if not has_pandas:
+        monkeypatch.setitem(sys.modules, "pandas", None)
+    fine, far = 1_793_577_600_000_001_500, 400_000_000_000_000_000
+    times = {
+        "at": arrow.array([fine, fine, fine], arrow.timestamp("ns", "UTC")),
+        "seen": arrow.array([fine // 1000, far, fine // 1000], arrow.timestamp("us")),
+    }
+    path = tmp_path / "times.parquet"
+    parquet.write_table(arrow.table(times), path)
+    first, second, third = read_rows(path, Layout())
+    assert isinstance(first, Row)
+    assert first.values["at"] == datetime(2026, 11, 2, tzinfo=UTC) + timedelta(microseconds=1)
+    assert isinstance(second, BadRow)
+    assert second.number == 2
+    assert second.reason.startswith("a value cannot be read")
+    assert isinstance(third, Row)
+
+
 def test_what_is_no_parquet_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra `files`)")
     with pytest.raises(ConfigurationError, match=r"log\.parquet: not a whole Parquet file"):
@@ -142,6 +170,6 @@ def test_what_is_no_parquet_is_an_error_that_names_the_file(tmp_path: Path) -> N
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigurationError, match=r"campaign-streams\[files\]"):
         list(read_rows(written(tmp_path, "log.parquet", b"x"), Layout()))
