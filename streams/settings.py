@@ -4,11 +4,13 @@ Sources, the strongest first: environment (`CAMPAIGN_STREAMS_…`, nested with `
 `CAMPAIGN_STREAMS_CONFIG` names (or ./campaign-streams.toml). `campaign-streams --help` and the README list them.
 """
 
+import difflib
 import os
 import re
+import tomllib
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -22,6 +24,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -297,8 +300,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then the TOML file."""
-        path = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_file())
 
     def parsed_rules(self) -> Rules:
         """The rules with the overrides applied.
@@ -341,6 +343,27 @@ def _refuse_unknown_variables() -> None:
         raise ConfigurationError(f"settings: {', '.join(unknown)} is no setting; the sections are {sections}")
 
 
+def _file() -> Path:
+    return Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+
+
+def _sources() -> str:
+    return f"{_file()} or the environment" if _file().is_file() else "the environment"
+
+
+def _told(error: ErrorDetails) -> str:
+    """What is wrong with a setting; of one that there is not, which may be meant."""
+    if error["type"] != "extra_forbidden":
+        return error["msg"].removeprefix("Value error, ")
+    *path, name = error["loc"]
+    kind: Any = Settings
+    for part in path:
+        fields = getattr(kind, "model_fields", None)
+        kind = fields[part].annotation if fields is not None else get_args(kind)[1]  # of a table by names
+    close = difflib.get_close_matches(str(name), kind.model_fields, n=1)
+    return "is no setting; " + (f"did you mean {close[0]}?" if close else f"known are {', '.join(kind.model_fields)}")
+
+
 def load_settings(**overrides: object) -> Settings:
     """Reads the settings once.
 
@@ -354,9 +377,13 @@ def load_settings(**overrides: object) -> Settings:
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
-        raise ConfigurationError("settings: " + "; ".join(wrong)) from None
+        wrong = [f"{'.'.join(map(str, e['loc']))}: {_told(e)}" for e in error.errors(include_input=False)]
+        raise ConfigurationError(f"settings: {', and '.join(wrong)}; mend {_sources()} (README: Settings)") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"settings: {_file()} is no UTF-8 text; save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"settings: {_file()} is no TOML: {error}; mend the file") from None
     except ValueError as error:
-        raise ConfigurationError(f"settings: {error}") from None
+        raise ConfigurationError(f"settings: {error}; mend {_sources()} (README: Settings)") from None
     settings.parsed_rules()
     return settings

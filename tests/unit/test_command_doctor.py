@@ -102,10 +102,14 @@ def test_an_embedded_engine_that_is_not_there_yet_is_not_made(tmp_path: Path) ->
     assert (found["severity"], (tmp_path / "absent").exists()) == ("warning", False)
 
 
-def test_wrong_settings_are_a_finding() -> None:
-    result = CliRunner().invoke(app, ["doctor"], env={"CAMPAIGN_STREAMS_KAFKA__PARTITONS": "3", "COLUMNS": "100"})
+def test_wrong_settings_are_one_finding_with_the_remedy_of_all() -> None:
+    wrong = {"CAMPAIGN_STREAMS_KAFKA__PARTITONS": "3", "CAMPAIGN_STREAMS_WORKER__TICK_MS": "1"}
+    result = CliRunner().invoke(app, ["doctor", "--json"], env=wrong)
     assert result.exit_code == 2
-    assert "kafka.partitons" in result.output
+    (finding,) = json.loads(result.output)
+    assert "kafka.partitons: is no setting; did you mean partitions?" in finding["detail"]
+    assert "worker.tick_ms: Input should be greater" in finding["detail"]
+    assert finding["remedy"] == "mend the environment (README: Settings)"
 
 
 def list_of(tmp_path: Path, text: str) -> dict[str, str]:

@@ -137,7 +137,7 @@ def test_routes_come_from_the_file_and_their_secrets_from_the_environment(
 @pytest.mark.parametrize(
     ("route", "what"),
     [
-        ({"url": URL}, "routes.ops: Value error, secret is needed"),
+        ({"url": URL}, "routes.ops: secret is needed"),
         ({"url": "ftp://x", "secret": "s"}, "url must begin with https://"),
         ({"url": "http://x", "secret": "s"}, "routes.ops.url must begin with https://"),
         ({"kind": "apprise", "url": "slack"}, "url must be one of apprise"),
@@ -148,8 +148,8 @@ def test_routes_come_from_the_file_and_their_secrets_from_the_environment(
             )
             for scheme in ("json", "jsons", "XML", "forms", "apprise")
         ),
-        ({"url": URL, "secret": "s", "time_zone": "Mars/Base"}, "time_zone: Value error, is no IANA time zone"),
-        ({"url": URL, "secret": "s", "hourly_cup": 3}, "hourly_cup: Extra inputs"),
+        ({"url": URL, "secret": "s", "time_zone": "Mars/Base"}, "time_zone: is no IANA time zone"),
+        ({"url": URL, "secret": "s", "hourly_cup": 3}, "hourly_cup: is no setting; did you mean hourly_cap?"),
     ],
 )
 def test_a_route_that_makes_no_sense_is_refused_with_its_path_and_without_its_secret(

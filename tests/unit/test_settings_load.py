@@ -52,6 +52,27 @@ def test_a_toml_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
     assert settings.parsed_rules().pane_ms == 5_000
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[kafka", "campaign-streams.toml is no TOML: "),
+        (b"\xff", "campaign-streams.toml is no UTF-8 text; save it as UTF-8"),
+        (
+            b"[worker]\ntick_mss = 1\n",
+            "worker.tick_mss: is no setting; did you mean tick_ms?; mend campaign-streams.toml",
+        ),
+        (b"[delivery.routes.o]\nurl='x'\nkinds='x'\n", "delivery.routes.o.kinds: is no setting; did you mean kind?"),
+        (b"zzz = 1\n", "zzz: is no setting; known are kafka, clickhouse"),
+        (b"[worker]\ntick_ms = 1\nfoo = 1\n", "50, and worker.foo: is no setting"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_told_with_the_file_and_a_remedy(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    (tmp_path / "campaign-streams.toml").write_bytes(content)
+    assert told in refused()
+
+
 def test_the_file_that_the_environment_names_is_read_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, '[kafka]\nbootstrap_servers = "here:1"\n')
     monkeypatch.setenv(
