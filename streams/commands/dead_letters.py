@@ -167,7 +167,7 @@ def redrive_letters(
     that are set anew, of which fields of the document, and for which letters. --dry-run shows what it would come to.
 
     Each letter is sent once: it is marked in ads.dead-letters. What this version would still reject is left, with the
-    reason; so are late letters, unless --force is given.
+    reason; so are late letters, unless the mend changes their event time (a clock in seconds) or --force is given.
 
     Never a double count: a worker knows an event's id for the horizon of its input (impressions and plays 10 min,
     clicks 24 h, conversions 30 days, unless the rules say otherwise), and what is older than that is late, not

@@ -35,7 +35,7 @@ class Policy(NamedTuple):
     """What may be sent again."""
 
     force_late: bool = False
-    """Late letters too: they count only if the lateness has been raised since."""
+    """Late letters too, whose event time no mend changes: they count only if the lateness has been raised since."""
     again: bool = False
     """Letters that were sent again before too."""
 
@@ -73,6 +73,8 @@ def plan_redrive(
         sent: DeadLetter | str = why_not(letter, partitions, policy or Policy()) or letter
         if mend is not None and not isinstance(sent, str):
             sent = mend.mended(sent, partitions[letter.topic])
+        if not isinstance(sent, str) and not (policy and policy.force_late) and _is_late_still(letter, sent):
+            sent = "late: they would be late again (--force sends them nevertheless)"
         if not isinstance(sent, str) and (rejected := still_rejected(sent, rules)):
             sent = f"still rejected: {rejected.reason.value} at {rejected.path}"
         if not isinstance(sent, str) and limit is not None and len(drives) >= limit:
@@ -97,9 +99,17 @@ def why_not(letter: DeadLetter, partitions: Mapping[str, int], policy: Policy) -
         return f"{letter.topic}-{letter.partition} is no partition of an input"
     if letter.value_bytes > len(letter.value or b""):
         return "cut: a letter keeps only the begin of so long a value; send it from its source"
-    if letter.entry is Entry.LATE and not policy.force_late:
-        return "late: they would be late again (--force sends them nevertheless)"
     return None
+
+
+def _is_late_still(letter: DeadLetter, sent: DeadLetter) -> bool:
+    """Whether it was late, and no mend gives it another event time (a clock in seconds was late by half a century)."""
+    return letter.entry is Entry.LATE and _event_time(letter) == _event_time(sent)
+
+
+def _event_time(letter: DeadLetter) -> int | None:
+    event = _decoder(INPUT_OF[letter.topic]).decode(letter.value)
+    return None if isinstance(event, Rejected) else event.event_time_ms
 
 
 def still_rejected(letter: DeadLetter, rules: Rules) -> Rejected | None:

@@ -11,7 +11,7 @@ from streams.adapters.memory import MemoryOutbox
 from streams.errors import ConfigurationError
 from streams.jobs.mending import Mend, MendSpec, read_mend
 from streams.jobs.redrive import Plan, Policy, plan_redrive, redrive
-from streams.records import DeadLetter
+from streams.records import DeadLetter, Entry
 from streams.rules import Rules
 from streams.topics import DEAD_LETTERS, partition_of
 from tests.unit.test_redrive import NOW_MS, PARTITIONS, everything, letter
@@ -52,6 +52,20 @@ WRONG = {
     "app": 7,
     "click_type": 12,
 }
+
+
+def test_a_letter_that_was_late_by_its_wrong_clock_is_sent_and_one_that_was_late_is_not() -> None:
+    """Seconds where milliseconds should be are 1970: late, and not rejected."""
+    clock = mend({"input": "clicks", "fields": {"event_time_ms": {"column": "event_time_ms", "time": "epoch_s"}}})
+    wrong = {"event_id": "e1", "event_time_ms": NOW_MS // 1000, "campaign_id": "c1"}
+    (found,) = planned(sent(wrong, entry=Entry.LATE, reason="late"), clock).sends
+    assert json.loads(found.value or b"")["event_time_ms"] == NOW_MS // 1000 * 1000
+    region = mend({"input": "clicks", "fields": {"region": {"constant": "x"}}})
+    late = sent(wrong | {"event_time_ms": NOW_MS - 90_000_000}, entry=Entry.LATE, reason="late")
+    for plan in (planned(late, region), plan_redrive([late], Rules(), PARTITIONS)):
+        assert plan.drives == []
+        assert "--force" in next(iter(plan.skipped))
+    assert planned(late, region, Policy(force_late=True)).drives == [late]
 
 
 def test_fields_are_set_anew_and_the_rest_stays() -> None:
