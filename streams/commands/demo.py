@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from streams.jobs.demo import DemoPlan, DemoRun
 
 DEFAULT_DIRECTORY = Path("campaign-streams-demo")
+SHOWN_EXAMPLES = 5
+"""Rows that did not fit, of which the closing summary says why; the JSON has more."""
 MARKER = ".campaign-streams-demo"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -58,7 +60,6 @@ def demo(
     files = [*(source or []), *(more or [])]
     _check_files(files, mapping, until_done, duration)
     plan = DemoPlan(
-        directory=_directory(data_dir),
         rate=rate,
         seed=seed,
         duration_s=None if duration is None else seconds(duration),
@@ -66,6 +67,7 @@ def demo(
         mapping=read_mapping(Path(mapping)) if mapping else None,
         identity=Identity.from_settings(load_settings().identity),
         until_done=until_done,
+        directory=_directory(data_dir),  # last: it empties what the demo before has left
     )
     console = Console(stderr=as_json)
     try:
@@ -76,6 +78,8 @@ def demo(
         typer.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2, default=str).decode())
     else:
         console.print(_closing(status, summary))
+    if summary["rows"] and summary["rows"]["misfits"] and not summary["events_sent"]:
+        raise typer.Exit(1)
 
 
 def seconds(text: str) -> float:
@@ -171,6 +175,8 @@ def _closing(status: dict[str, Any], summary: dict[str, Any]) -> Group:
     facts.add_row("ledger", "balances" if summary["ledger_balances"] else "[red]DOES NOT BALANCE[/red]")
     if summary["rows"]:
         facts.add_row("rows read", f"{summary['rows']['read']:,}, {summary['rows']['misfits']:,} did not fit")
+        for example in summary["rows"]["examples"][:SHOWN_EXAMPLES]:
+            facts.add_row("", Text(f"{example['file']}:{example['line']}: {example['reason']}"))
     if summary["worker_restarts"]:
         facts.add_row("worker restarts", str(summary["worker_restarts"]))
     facts.add_row("data", summary["data_dir"])

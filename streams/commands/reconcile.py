@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streams.commands.options import out, print_json
+from streams.commands.options import notes, out, print_json
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def reconcile(
     makes the exit code 1. Rejected records cannot be attributed to a campaign and are shown apart, as are amounts of
     money that were not kept.
 
-    With --mapping the totals are counted straight from event logs, each event id once, without the pipeline.
+    With --mapping the totals are counted straight from event logs, each event id once, without the pipeline:
+    impressions, clicks, conversions, and the spend at the events' own clearing prices. The spend of campaigns that
+    are billed by other terms is not in the logs, and not compared.
     """
     from streams.commands.asking import asker_for
     from streams.jobs.reconcile import companions, read_totals
@@ -144,7 +146,14 @@ def _from_logs(files: list[Path], mapping: str, asker: "Asker") -> "Totals":
     events = events_from_files(
         files, read_mapping(Path(mapping)), "event_time", Identity.from_settings(settings.identity)
     )
-    return totals_of_events(events, zones, settings.parsed_rules())
+    found = totals_of_events(events, zones, settings.parsed_rules())
+    billed = {(str(row[0]), "spend_micros") for row in asker.ask(BILLED_BY_TERMS).rows}
+    unstated = billed & {(place.campaign_id, measure) for place in found.rows for measure in found.measures}
+    for campaign, _ in sorted(unstated):
+        notes().print(
+            f"{campaign}: its spend is not compared, for it is not billed by the clearing prices of its events"
+        )
+    return found._replace(unstated=frozenset(unstated))
 
 
 def _ours(
@@ -172,6 +181,9 @@ def _ours(
     return Totals(measures, rows, names_currency=True), lost
 
 
+BILLED_BY_TERMS: Final = """
+SELECT campaign_id FROM campaigns WHERE JSONExtractString(settings, 'billing', 'model') NOT IN ('', 'clearing_price')
+"""
 _LOST: Final = """
 SELECT campaign_id, toString(day), toString(input), sum(duplicates), sum(late), sum(money_rejected) FROM (
     SELECT r.campaign_id AS campaign_id, ifNull(nullIf(c.time_zone, ''), 'UTC') AS time_zone,

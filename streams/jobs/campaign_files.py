@@ -5,7 +5,8 @@ Besides the fields of `CampaignSettings` a file may give times as people write t
 `valid_from` take a date or a date with a time. Without an offset they are in the campaign's time zone. A bare date is
 the begin of that day, and as `flight_end` its end: the last day of the flight is included.
 
-What `campaigns list --json` and `accounts list --json` print can be put again as it is.
+What `campaigns list --json` and `accounts list --json` print can be put again as it is, also where there are none: a
+list without anything, and without a name, puts nothing.
 
 Beside `campaigns` may stand `accounts` (`streams.jobs.account_files`): both are then checked together.
 """
@@ -64,6 +65,8 @@ def read_account_file(path: Path) -> CampaignFile:
     parsed = _parsed(path)
     if isinstance(parsed, Problem):
         return CampaignFile([], [parsed])
+    if parsed == []:
+        return CampaignFile([], [])
     if isinstance(parsed, list):
         parsed = {"accounts": parsed}
     if not isinstance(parsed, dict) or "accounts" not in parsed:
@@ -85,6 +88,8 @@ def _parsed(path: Path) -> object | Problem:
 
 def campaigns_in(parsed: object, routes: Collection[str] = ()) -> CampaignFile:
     """Checks what was parsed: builtin values, dates and times."""
+    if parsed == []:
+        return CampaignFile([], [])
     if isinstance(parsed, dict) and "accounts" in parsed and "campaigns" not in parsed:
         return CampaignFile([], [_NO_CAMPAIGNS])
     return _of_both(parsed, routes)

@@ -164,8 +164,13 @@ async def _summary(run: DemoRun, status: dict[str, Any], busy_s: float, total_s:
         "seconds_until_published": round(total_s, 3),
         "events_per_s": round(consumed / total_s, 1),
         "visible_ms": status["visible_ms"] if not run.plan.files else None,
-        "rows": {"misfits": run.loaded.misfits, "read": run.loaded.rows} if run.plan.files else None,
+        "rows": _rows(run.loaded) if run.plan.files else None,
         "worker_restarts": run.system.restarts,
         "data_dir": str(run.plan.directory),
         "campaigns": [dict(zip(columns, row, strict=True)) for row in totals],
     }
+
+
+def _rows(loaded: LoadReport) -> dict[str, Any]:
+    examples = [example._asdict() for example in loaded.examples]
+    return {"misfits": loaded.misfits, "read": loaded.rows, "examples": examples}

@@ -47,6 +47,8 @@ class Totals(NamedTuple):
     measures: tuple[str, ...]
     rows: dict[Place, dict[str, int]]
     names_currency: bool = False
+    unstated: frozenset[tuple[str, str]] = frozenset()
+    """Campaigns and measures of which nothing is stated: they are not compared."""
 
 
 class Lost(NamedTuple):
@@ -195,6 +197,7 @@ def reconcile(
     for place in sorted(places):
         stated = theirs.rows.get(place) or dict.fromkeys(theirs.measures, 0)
         mine = our_rows.get(place, {})
+        stated = {m: a for m, a in stated.items() if (place.campaign_id, m) not in theirs.unstated}
         lost_here = lost.get((place.campaign_id, place.day), {})
         figures += len(stated)
         for measure, amount in stated.items():

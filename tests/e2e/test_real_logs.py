@@ -51,7 +51,7 @@ def _campaign(summary: dict[str, Any], campaign: str, currency: str) -> dict[str
 def test_the_ipinyou_log_becomes_exactly_what_it_holds(tmp_path: Path) -> None:
     summary = _demo(tmp_path, IPINYOU, "ipinyou")
     assert summary["ledger_balances"]
-    assert summary["rows"] == {"read": 10_442, "misfits": 0}
+    assert summary["rows"] == {"read": 10_442, "misfits": 0, "examples": []}
     assert summary["ledger"]["impressions"] == {"consumed": 10_000, "counted": 9_960, "duplicate": 40}
     assert summary["ledger"]["clicks"] == {"consumed": 442, "counted": 433, "duplicate": 9}
     assert len(summary["campaigns"]) == 1

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from streams.commands.reconcile import BILLED_BY_TERMS
 from streams.records import Table
 from streams.settings import ClickHouseSettings
 from streams.stages.rates import wilson
@@ -44,6 +45,14 @@ async def test_totals_add_partitions_and_effect_panes_and_take_the_highest_versi
     assert row["ctr"] == pytest.approx(7 / 101)
     assert (row["first_pane"], row["last_pane"]) == ("2026-09-21 14:12:20", "2026-09-21 14:13:20")
     assert row["note"] == ""
+
+
+async def test_campaigns_that_are_billed_by_terms_are_told_apart(database: Database) -> None:
+    """Their spend is not in event logs, so `reconcile --mapping` leaves it out."""
+    for campaign, billing in (("none", ""), ("own", '{"model":"clearing_price"}'), ("terms", '{"model":"cpc"}')):
+        settings = f'{{"billing":{billing}}}' if billing else "{}"
+        await database.fill(CAMPAIGNS, make_row(CAMPAIGNS, campaign_id=campaign, settings=settings))
+    assert [row["campaign_id"] for row in await database.ask(BILLED_BY_TERMS)] == ["terms"]
 
 
 async def test_merging_the_parts_changes_nothing(database: Database) -> None:

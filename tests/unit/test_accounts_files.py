@@ -154,6 +154,14 @@ def test_settings_that_make_no_sense_are_refused_with_the_path_of_the_field(
     assert f"campaigns[0].{path}:" in result.output
 
 
+def test_what_is_listed_where_there_is_nothing_puts_nothing(tmp_path: Path) -> None:
+    """As a drain does without accounts."""
+    (tmp_path / "none.json").write_text("[]\n")
+    for kind in ("accounts", "campaigns"):
+        result = invoke(kind, "put", str(tmp_path / "none.json"), "--check")
+        assert (result.exit_code, result.output.count("0 ")) == (0, 1)
+
+
 def test_a_file_of_the_wrong_kind_names_what_is_missing(tmp_path: Path) -> None:
     assert "holds no accounts" in read(tmp_path, "campaign_id: c1\ncurrency: CNY\n").problems[0].problem
     assert paths(read(tmp_path, "accounts: []\n")) == ["accounts"]

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from streams.cli import app
+from streams.commands.demo import DEFAULT_DIRECTORY, MARKER
 from streams.errors import ConfigurationError
 from streams.events import EVENT_TYPES, Input, Rejected
 from streams.jobs.campaign_files import read_campaign_file
@@ -48,6 +49,19 @@ def test_every_command_explains_itself(command: str) -> None:
     result = invoke(*command.split(), "--help")
     assert result.exit_code == 0, result.output
     assert len(result.output.split()) > 25
+
+
+@pytest.mark.parametrize("words", [("--duration", "60x"), ("--from", "log.csv", "--mapping", "nosuch")])
+def test_a_demo_that_cannot_begin_leaves_what_the_one_before_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").write_text("id\n1\n")
+    DEFAULT_DIRECTORY.mkdir()
+    for name in (MARKER, "left.json"):
+        (DEFAULT_DIRECTORY / name).touch()
+    assert invoke("demo", *words).exit_code != 0
+    assert (DEFAULT_DIRECTORY / "left.json").exists()
 
 
 def test_a_dry_run_shows_events_misfits_and_times(files: tuple[str, str]) -> None:

@@ -93,6 +93,15 @@ def test_a_day_that_only_we_have_is_compared_with_0() -> None:
     assert [(d.place, d.theirs, d.ours) for d in found.differences] == [(Place("c1", "2026-11-02"), 0, 1)]
 
 
+def test_what_a_campaign_does_not_state_is_not_compared_on_any_of_its_days() -> None:
+    stated = {Place(c, f"2026-11-0{day}"): {"clicks": 1, "spend_micros": 7} for c in ("c1", "c2") for day in (1, 3)}
+    theirs = Totals(("clicks", "spend_micros"), stated, unstated=frozenset({("c1", "spend_micros")}))
+    days = {Place(c, f"2026-11-0{day}"): {"clicks": 1, "spend_micros": 8} for c in ("c1", "c2") for day in (1, 2, 3)}
+    found = reconcile(theirs, Totals(theirs.measures, days), {})
+    spends = {(d.place.campaign_id, d.place.day) for d in found.differences if d.measure == "spend_micros"}
+    assert spends == {("c2", f"2026-11-0{day}") for day in (1, 2, 3)}
+
+
 def test_a_campaign_that_we_do_not_have_is_unexplained() -> None:
     assert len(reconcile(totals(clicks=1), Totals(("clicks",), {}), {}).open) == 1
 
