@@ -10,6 +10,7 @@ import types
 import typing
 import zoneinfo
 from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import cache
 from typing import Annotated, Final, NamedTuple, TypeVar, get_args, get_origin
 
@@ -111,7 +112,7 @@ def _value_problems(value: object, kind: object, path: str) -> list[Problem]:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         what, below = _parts(error)
-        return [Problem(path + below, what + _hint(value, kind, what))]
+        return [Problem(path + below, what + (_hint(value, kind, what) or _more(value, kind, what, path)))]
     return []
 
 
@@ -147,6 +148,22 @@ def _hint(value: object, kind: object, what: str) -> str:
     meant = (str(value), f"{value // 60:02}:{value % 60:02}")
     found = next((text for text in meant if _is_taken(text, kind)), None)
     return f'; put it in quotes: "{found}"' if found else ""
+
+
+def _more(value: object, kind: object, what: str, path: str) -> str:
+    """What may stand in a value's place."""
+    if what.startswith("Invalid enum value"):
+        known = _enum_in(kind)
+        return f"; known are {', '.join(str(each.value) for each in known)}" if known else ""
+    if what.startswith("Expected `int") and isinstance(value, float) and path.endswith("_micros"):
+        return f"; micros are millionths, and whole: {value} is {round(value * 1_000_000)}"
+    return ""
+
+
+def _enum_in(kind: object) -> type[Enum] | None:
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind
+    return next(filter(None, map(_enum_in, get_args(kind))), None)
 
 
 def _is_taken(value: object, kind: object) -> bool:

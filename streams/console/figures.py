@@ -22,9 +22,9 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def day_start_s(at_s: int, zone: str) -> int:
-    """Begin of the day that a moment is in, epoch s."""
+    """Begin of the day that a moment is in, epoch s. Where clocks repeat midnight the day begins at the first one."""
     local = datetime.fromtimestamp(at_s, zone_of(zone))
-    return int(local.replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
+    return int(local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).timestamp())
 
 
 def settled_before_s(now_s: int, zone: str) -> int:

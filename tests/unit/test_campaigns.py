@@ -91,7 +91,7 @@ def test_all_problems_of_a_document_are_found_at_once() -> None:
         "campaign_id": 'Expected `str`, got `int`; put it in quotes: "2821"',
         "curency": "is unknown; did you mean currency?",
         "currency": "is missing",
-        "goal": "Invalid enum value 'glory'",
+        "goal": "Invalid enum value 'glory'; known are " + ", ".join(ConversionType),
         "time_zone": "'Asia/Shangai' is no IANA time zone; did you mean Asia/Shanghai?",
         "flight_end_ms": "must be after flight_start_ms",
     }
@@ -105,6 +105,14 @@ def test_clock_times_that_yaml_takes_for_minutes_are_told_as_they_were_meant() -
         "alerts.quiet_hours.ends": 'Expected `str`, got `int`; put it in quotes: "07:05"',
         "alerts.routes": "Expected `array`, got `int`",
     }
+
+
+def test_what_may_stand_there_is_told() -> None:
+    wrong = {"billing": {"model": "cpx"}, "budget": {"daily_micros": 12.5}, "alerts": {"push": ["stalled", "loud"]}}
+    found = dict(problems_of({**GOOD, **wrong}))
+    assert found["billing.model"].endswith("; known are clearing_price, cpm, cpc, cpa, paid_play, ocpm, ocpc")
+    assert found["budget.daily_micros"].endswith("; micros are millionths, and whole: 12.5 is 12500000")
+    assert ", balance_low, " in found["alerts.push[1]"]
 
 
 def test_alerts_that_contradict_themselves_are_refused_each_with_its_path() -> None:
