@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from streams.commands.options import run as run_async
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def demo(
     )
     console = Console(stderr=as_json)
     try:
-        status, summary = asyncio.run(_run(plan, console, quiet=as_json))
+        status, summary = run_async(_run(plan, console, quiet=as_json))
     except asyncio.CancelledError:
         raise typer.Exit(130) from None
     if as_json:

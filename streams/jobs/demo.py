@@ -71,18 +71,32 @@ async def run_demo(plan: DemoPlan, show: Show, started: Callable[[DemoRun], None
     async with EmbeddedSystem(plan.directory, settings={"RULES": REPORT_SOON}) as system:
         run = DemoRun(plan, system)
         started(run)
-        outbox = KafkaOutbox(system.kafka)
-        await outbox.start()
+        whole, broker = asyncio.create_task(_whole(run, show)), asyncio.create_task(system.until_broker_ends())
         try:
-            traffic = asyncio.create_task(_traffic(run, outbox))
-            await _watch(run, traffic, show)
-            await traffic
-            busy_s = time.monotonic() - run.started
-            status = await system.until_drained(run.sent, DRAIN_TIMEOUT_S)
-            await _look(run, show)
+            await asyncio.wait((whole, broker), return_when=asyncio.FIRST_COMPLETED)
+            if whole.done() and (whole.exception() is None or system.has_broker):
+                return whole.result()
+            return await broker
         finally:
-            await outbox.stop()
-        return await _summary(run, status, busy_s, time.monotonic() - run.started)
+            for task in (whole, broker):
+                task.cancel()
+            await asyncio.gather(whole, broker, return_exceptions=True)
+
+
+async def _whole(run: DemoRun, show: Show) -> dict[str, Any]:
+    outbox = KafkaOutbox(run.system.kafka)
+    await outbox.start()
+    traffic = asyncio.create_task(_traffic(run, outbox))
+    try:
+        await _watch(run, traffic, show)
+        await traffic
+        busy_s = time.monotonic() - run.started
+        status = await run.system.until_drained(run.sent, DRAIN_TIMEOUT_S)
+        await _look(run, show)
+    finally:
+        traffic.cancel()
+        await outbox.stop()
+    return await _summary(run, status, busy_s, time.monotonic() - run.started)
 
 
 async def _traffic(run: DemoRun, outbox: KafkaOutbox) -> None:

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, NoReturn, Protocol, Self
 
 import aiohttp
 
@@ -81,6 +81,11 @@ class EmbeddedSystem:
         return f"http://{LOOPBACK}:{self._web_port}"
 
     @property
+    def has_broker(self) -> bool:
+        """Whether the embedded broker runs; of another broker that is taken for granted."""
+        return not isinstance(self.broker, EmbeddedBroker) or self.broker.running
+
+    @property
     def worker_pid(self) -> int | None:
         """The worker's process id while it runs."""
         return self._worker.pid if self._worker is not None and self._worker.poll() is None else None
@@ -118,6 +123,9 @@ class EmbeddedSystem:
     async def _close(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        if not self.has_broker:
+            self.kill_worker()  # without a broker no tick can be confirmed: there is nothing to wait for
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what was under way to it fails unheard
         await self.stop_worker()
         if self._session is not None:
             await self._session.close()
@@ -194,6 +202,19 @@ class EmbeddedSystem:
                 return
             await asyncio.sleep(POLL_S)
         raise CampaignStreamsError(f"the worker is not ready after {START_TIMEOUT_S:.0f} s; see {self._log_file()}")
+
+    async def until_broker_ends(self) -> NoReturn:
+        """Returns never while the embedded broker runs, or where another one is used.
+
+        Raises:
+            CampaignStreamsError: it has ended. It keeps its records in memory, so nothing can go on.
+        """
+        while self.has_broker:  # noqa: ASYNC110 - a process
+            await asyncio.sleep(POLL_S)
+        raise CampaignStreamsError(
+            "the embedded broker has ended, perhaps for want of memory: it keeps every record (README: limits); what "
+            f"ClickHouse has got is in {self.directory}; start again, with a lower --rate or a shorter --duration"
+        )
 
     async def _restart_when_dead(self) -> None:
         while self.restarts < RESTARTS:

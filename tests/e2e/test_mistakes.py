@@ -1,6 +1,8 @@
-"""Mistakes at the start of a worker: one line that says what is wrong and what to do, exit code 2, no traceback."""
+"""Mistakes at a start, and a broker that dies: one line of what is wrong and what to do, exit code 2, no traceback."""
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -125,3 +127,32 @@ def test_a_taken_web_port_is_told_with_its_setting(tmp_path: Path, broker: Embed
 def test_a_misspelt_setting_is_told_by_its_path(tmp_path: Path, broker: EmbeddedBroker) -> None:
     complaint = _complaint(tmp_path, _settings(tmp_path, broker, WORKER__TICK_MS="fast"))
     assert "worker.tick_ms" in complaint
+
+
+def test_a_demo_whose_broker_is_killed_ends_with_one_line(tmp_path: Path) -> None:
+    """As for want of memory: it keeps every record."""
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "streams.cli", "demo", "--json", "--data-dir", str(tmp_path / "data")],
+        cwd=tmp_path,
+        env=environment({}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stderr is not None
+    try:
+        begun = next(line for line in demo.stderr if "console at" in line)
+        (broker_pid,) = [pid for pid in _children(demo.pid) if b"tansu" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(broker_pid, signal.SIGKILL)
+        _, said = demo.communicate(timeout=TIMEOUT_S)
+    finally:
+        demo.kill()
+        demo.wait()
+    assert begun
+    assert demo.returncode == OPERATING_ERROR, said
+    assert said.strip().splitlines()[-1].startswith("campaign-streams: the embedded broker has ended")
+    assert "Traceback" not in said
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
