@@ -6,7 +6,7 @@ import msgspec
 import typer
 
 from streams.commands.campaigns import publish
-from streams.commands.options import out, prose, run, time_ms, time_text
+from streams.commands.options import length_text, out, prose, run, time_ms, time_text
 from streams.errors import ConfigurationError
 from streams.settings import load_settings
 from streams.signals import LiveSession, SessionState
@@ -23,7 +23,9 @@ Session = Annotated[str, typer.Option("--session", help="The live session's id."
 Creator = Annotated[
     str | None, typer.Option("--creator", help="Its host: earlier sessions of the same host are the baseline.")
 ]
-At = Annotated[str, typer.Option("--at", help="When it happened: a time, or now.")]
+At = Annotated[
+    str, typer.Option("--at", help="When it happened: a time, no further ahead than clocks may differ, or now.")
+]
 
 
 def start(
@@ -65,10 +67,20 @@ def _tell(
 ) -> None:
     from streams.jobs.generate import session_messages
 
+    settings = load_settings()
     told = [_checked(campaign, state, session, creator, at_ms, planned_end_ms) for campaign in dict.fromkeys(campaigns)]
-    run(publish(load_settings().kafka, session_messages(told)))
+    _refuse_future(at_ms, settings.parsed_rules().future_skew_ms)
+    run(publish(settings.kafka, session_messages(told)))
     count = f"{len(told):,} campaign{'' if len(told) == 1 else 's'}"
     out().print(f"{session} {state} at {time_text(at_ms)} UTC, told to {count} ({SESSIONS})")
+
+
+def _refuse_future(at_ms: int, skew_ms: int) -> None:
+    if at_ms > time_ms("--at", "now") + skew_ms:
+        raise ConfigurationError(
+            f"--at: {time_text(at_ms)} UTC is further ahead than {length_text(skew_ms)} (rules.future_skew_ms), so "
+            "workers would refuse it; tell of a session when it begins or ends"
+        )
 
 
 def _checked(

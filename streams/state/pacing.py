@@ -24,6 +24,7 @@ from streams.stages.pacing.campaign import CampaignPacer
 from streams.stages.pacing.facts import Added, Decision, Facts
 from streams.stages.pacing.shape import TrafficShape
 from streams.state.campaigns import Version
+from streams.state.live_sessions import LiveSessions
 from streams.state.lull import Lull, Shown
 from streams.state.pacing_rows import alert_row, pacing_row
 from streams.state.windows import DAY, WINDOW_INDEX, Windows, day_bounds
@@ -127,7 +128,7 @@ class PacingDesk:
         self._turns: list[tuple[int, str]] = []
         """When each campaign is due, wall time: a heap."""
         self._allowances: dict[str, dict[str, Allowance]] = {}
-        self._sessions: dict[str, LiveSession] = {}
+        self._sessions = LiveSessions()
         self._staged: list[LiveSession | Allowance] = []
         self._ended_from_ms = 0
         """No campaign gives way before this event time, so none is looked for. Not kept: it spares work only."""
@@ -147,16 +148,9 @@ class PacingDesk:
         staged, self._staged = self._staged, []
         for notice in staged:
             if isinstance(notice, LiveSession):
-                self._take_session(notice)
+                self.untracked += not self._sessions.take(notice)
             else:
                 self._take_allowance(notice)
-
-    def _take_session(self, session: LiveSession) -> None:
-        known = self._sessions.get(session.campaign_id)
-        if known is None and len(self._sessions) >= MAX_CAMPAIGNS:
-            self.untracked += 1
-        elif known is None or session.event_time_ms >= known.event_time_ms:
-            self._sessions[session.campaign_id] = session
 
     def _take_allowance(self, allowance: Allowance) -> None:
         pools = self._allowances.get(allowance.campaign_id, {})
@@ -195,7 +189,7 @@ class PacingDesk:
         for campaign in ended:
             del self.held[campaign]
             self._allowances.pop(campaign, None)
-            self._sessions.pop(campaign, None)
+            self._sessions.forget(campaign)
         self._turns = [turn for turn in self._turns if turn[1] not in ended]
         heapify(self._turns)
         self.firing = {name: alert for name, alert in self.firing.items() if alert.campaign_id not in ended}
@@ -279,8 +273,8 @@ class PacingDesk:
         else:
             now_ms = world.now_ms
         if is_paced(settings):
-            session = self._sessions.get(campaign)
-            facts = Facts(now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, session, is_lull)
+            sessions = self._sessions.happened(campaign, now_ms)
+            facts = Facts(now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, sessions, is_lull)
             decision = held.pacer.evaluate(settings, facts, self.shape)
             held.shown.decided(decision.rate, now_ms)
             looked.controls.append(self._control(campaign, decision, world.wall_ms))
@@ -379,7 +373,7 @@ class PacingDesk:
             "lull": self._lull.snapshot(),
             "turns": sorted(self._turns),
             "allowances": [[msgspec.to_builtins(a) for a in pools.values()] for pools in self._allowances.values()],
-            "sessions": [msgspec.to_builtins(session) for session in self._sessions.values()],
+            "sessions": self._sessions.snapshot(),
             "staged": [(type(n) is LiveSession, msgspec.to_builtins(n)) for n in self._staged],
             "campaigns": [
                 (campaign, h.shown.snapshot(), h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
@@ -399,8 +393,7 @@ class PacingDesk:
         self._turns = [(due, campaign) for due, campaign in snapshot["turns"]]
         pools = [msgspec.convert(pools, list[Allowance]) for pools in snapshot["allowances"]]
         self._allowances = {p[0].campaign_id: {_name(a.pool, a.pool_id): a for a in p} for p in pools}
-        sessions = msgspec.convert(snapshot["sessions"], list[LiveSession])
-        self._sessions = {session.campaign_id: session for session in sessions}
+        self._sessions.restore(snapshot["sessions"])
         self._staged = [
             msgspec.convert(notice, LiveSession) if is_session else msgspec.convert(notice, Allowance)
             for is_session, notice in snapshot["staged"]

@@ -30,6 +30,7 @@ from streams.state.inputs import DIMENSION_BITS, DIMENSION_MASK, Batch, InputSta
 from streams.state.journal import Tick
 from streams.state.judging import Judged, JudgingDesk
 from streams.state.keys import Names
+from streams.state.live_sessions import refusal
 from streams.state.notices import NoticeInput
 from streams.state.pacing import Looked, PacingDesk, World
 from streams.state.silence import UsualRates
@@ -77,7 +78,12 @@ class PartitionState:
         self.judging = JudgingDesk(partition, partitions, log_epoch, rules)
         self.notices: dict[str, NoticeInput[Any]] = {
             CAMPAIGNS: NoticeInput("campaigns", decode_campaign, self.campaigns.stage),
-            SESSIONS: NoticeInput("sessions", decode_session, self.desk.stage_session),
+            SESSIONS: NoticeInput(
+                "sessions",
+                decode_session,
+                self.desk.stage_session,
+                lambda session, appended_ms: refusal(session, appended_ms, self.rules.future_skew_ms),
+            ),
             ALLOWANCES: NoticeInput("allowances", decode_allowance, self.desk.stage_allowance),
             EVIDENCE: NoticeInput("evidence", decode_evidence, self.judging.stage_evidence),
             VERDICTS: NoticeInput("verdicts", decode_word, self.judging.stage_word),
