@@ -55,7 +55,12 @@ class Lull:
             self.is_on, self._lag_ms = False, wall_ms - now_ms
             return now_ms
         self.is_on = self.is_on or self._is_of_our_making(list(campaigns))
-        return max(now_ms, wall_ms - self._lag_ms) if self.is_on else now_ms
+        return self.time_ms(now_ms, wall_ms, is_silent, is_catching_up)
+
+    def time_ms(self, now_ms: int, wall_ms: int, is_silent: bool, is_catching_up: bool) -> int:
+        """The time that `look` goes by, as far as is known before it: a lull's first tick goes by events."""
+        is_on = self.is_on and is_silent and not is_catching_up
+        return max(now_ms, wall_ms - self._lag_ms) if is_on else now_ms
 
     def _is_of_our_making(self, campaigns: list[Shown]) -> bool:
         last_ms = max((shown.at_ms for shown in campaigns), default=-1)

@@ -161,6 +161,10 @@ class PacingDesk:
         elif name not in pools or allowance.sequence >= pools[name].sequence:
             self._allowances.setdefault(allowance.campaign_id, pools)[name] = allowance
 
+    def time_ms(self, now_ms: int, wall_ms: int, unknown: frozenset[Input], is_catching_up: bool) -> int:
+        """At a tick, before anything is added: event time, or in a lull the time by which that goes."""
+        return self._lull.time_ms(now_ms, wall_ms, Input.IMPRESSIONS in unknown, is_catching_up)
+
     def settings_changed(
         self, before: Version | None, after: Version, now_ms: int, wall_ms: int, settings: Mapping[str, Version]
     ) -> None:

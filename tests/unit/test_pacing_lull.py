@@ -7,11 +7,13 @@ import msgspec
 import pytest
 
 from streams.accounts import SharedBudget
+from streams.records import Table
 from streams.signals import RateReason
 from streams.stages.pools import Pools
 from streams.state.checkpoint import capture, restore
+from streams.state.journal import Tick
 from streams.state.partition import PartitionState
-from streams.topics import ALLOWANCES
+from streams.topics import ALLOWANCES, INPUT_TOPICS
 from tests.unit.evening import STEP, Evening, rate_of
 from tests.unit.given import DAY, HOUR, MINUTE, T0, Document, quick_rules
 
@@ -91,6 +93,80 @@ def test_a_campaign_that_nobody_paces_makes_a_silence_unknown() -> None:
     evening = spent_by_evening()
     evening.step(campaign="free", clicks=0)
     assert set(sleep_until(evening, 50, clicks=1)) == {0.0}
+
+
+# Versions for a later time
+
+BILLED: Document = {"billing": {"model": "cpm", "price_micros": 100_000_000}}
+TOMORROW = T0 // DAY * DAY + DAY
+
+
+def daily_of(evening: Evening, campaign: str = "c1") -> int | None:
+    return evening.state.campaigns.current[campaign].settings.budget.daily_micros
+
+
+def test_a_version_that_prolongs_the_flight_from_midnight_on_opens_the_campaign_in_a_lull() -> None:
+    evening = spent_by_evening()
+    evening.settle("c1", **BILLED, budget={"daily_micros": 50_000_000}, flight_end_ms=TOMORROW)
+    prolonged = {"flight_end_ms": TOMORROW + 7 * DAY, "valid_from_ms": TOMORROW}
+    evening.settle("c1", **BILLED, budget={"daily_micros": 90_000_000}, **prolonged)
+    rates = sleep_until(evening, 24)
+    assert set(rates[:-1]) == {0.0}
+    assert (rates[-1], daily_of(evening)) == (0.1, 90_000_000)
+
+
+def test_a_raise_for_midnight_holds_when_the_day_begins_in_a_lull_and_not_before() -> None:
+    evening = spent_by_evening()
+    evening.settle("c1", **BILLED, budget={"daily_micros": 500_000_000}, valid_from_ms=TOMORROW)
+    while evening.at_ms < TOMORROW - STEP:
+        evening.at_ms = min(evening.at_ms + 5 * MINUTE, TOMORROW - STEP) - STEP
+        evening.step(impressions=0, clicks=0)
+        assert (rate_of(evening), daily_of(evening)) == (0.0, 50_000_000)
+    rows = evening.step(impressions=0, clicks=0).rows[Table.PACING]
+    assert [(row[6] * 1000, row[8]) for row in rows] == [(TOMORROW, 500_000_000)]  # the day, and its budget
+
+
+def test_a_new_campaign_for_midnight_begins_in_a_lull() -> None:
+    evening = spent_by_evening()
+    evening.settle("c2", **BILLED, budget={"daily_micros": 90_000_000}, valid_from_ms=TOMORROW)
+    sleep_until(evening, 23)
+    assert "c2" not in evening.state.campaigns.current
+    sleep_until(evening, 25)
+    assert rate_of(evening, "c2") == 0.1
+
+
+def test_a_version_that_waits_in_a_lull_comes_at_the_same_tick_after_a_restart() -> None:
+    evening = spent_by_evening()
+    evening.settle("c1", **BILLED, budget={"daily_micros": 500_000_000}, valid_from_ms=TOMORROW)
+    sleep_until(evening, 20)
+    again, told, at_ms = PartitionState(0, 1, 0, quick_rules()), [], evening.at_ms
+    restore(again, capture(evening.state, [], {}).changed)
+    for state in (evening.state, again):
+        evening.fed.state, evening.at_ms = state, at_ms
+        seen = len(evening.controls)
+        sleep_until(evening, 26)
+        told.append((evening.controls[seen:], daily_of(evening), state.campaigns.snapshot()))
+    assert told[0] == told[1]
+    assert told[0][1] == 500_000_000
+
+
+@pytest.mark.parametrize("is_catching_up", [False, True])
+def test_only_a_lulls_clock_reaches_a_version_not_that_of_an_unknown_silence(is_catching_up: bool) -> None:
+    evening = spent_by_evening()
+    if is_catching_up:
+        sleep_until(evening, 20)  # a lull; then the worker stands still, and comes back to what it has missed
+    else:
+        evening.step(campaign="free", clicks=0)
+    evening.settle("c1", **BILLED, budget={"daily_micros": 500_000_000}, valid_from_ms=TOMORROW)
+    if not is_catching_up:
+        sleep_until(evening, 48)
+    for _ in range(3):
+        evening.at_ms = max(evening.at_ms, TOMORROW) + MINUTE
+        seq, at = evening.state.seq + 1, evening.state.positions()
+        silent = tuple(INPUT_TOPICS.values())
+        tick = Tick("claim", seq, evening.at_ms, at, silent=silent, is_catching_up=is_catching_up)
+        evening.take(evening.state.tick(tick))
+    assert daily_of(evening) == 50_000_000
 
 
 # Shared budgets
