@@ -162,6 +162,23 @@ def test_a_session_is_told_to_every_campaign_in_its_own_partition(kafka: KafkaSe
     assert started in sessions
 
 
+def test_what_a_session_changes_nothing_for_is_told_beside_the_success(kafka: KafkaSettings, tmp_path: Path) -> None:
+    file = tmp_path / "money.yaml"
+    file.write_text(FILE % 5)
+    invoke(kafka, "campaigns", "put", str(file))
+    begin = ("--session", "l5", "--at", "2023-11-05T20:00Z")
+    assert invoke(kafka, "sessions", "start", "c2", *begin).stderr == ""
+    both = invoke(kafka, "sessions", "start", "c1", "c404", *begin)
+    assert "told to 2 campaigns" in both.stdout
+    assert [line.split(";")[0] for line in both.stderr.splitlines()] == [
+        "c1: not paced over live sessions",
+        "c404: no campaign has this id",
+    ]
+    typo = invoke(kafka, "sessions", "end", "c2", "--session", "l6", "--at", "2023-11-05T21:00Z")
+    assert typo.stderr.strip() == "c2: l6 has not begun, so nothing ends (the latest is l5); check --session"
+    assert invoke(kafka, "sessions", "end", "c2", "--session", "l5", "--at", "2023-11-05T21:00Z").stderr == ""
+
+
 def test_live_sessions_that_run_can_be_read_and_told_again(kafka: KafkaSettings, tmp_path: Path) -> None:
     """As when partitions are added: an archive of ads.sessions is a copy that people can read."""
     words = ("sessions", "start", "c9", "--session", "live-9", "--creator", "host-9", "--at", "2023-11-03T20:00:00Z")
