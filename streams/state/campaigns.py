@@ -6,7 +6,6 @@ paces a campaign is what bills it. A campaign has one currency, that of its firs
 another is refused as a value.
 """
 
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -55,12 +54,14 @@ class CampaignBook:
         """A record was applied; it waits for the next tick."""
         self._staged.append(Version(settings, max(appended_ms, settings.valid_from_ms or 0)))
 
-    def activate(self, pane_ms: int, now_ms: int, newest_ms: int) -> tuple[list[Version], list[Change]]:
+    def activate(
+        self, pane_ms: int, now_ms: int, newest_ms: int, new_ms: int = -1
+    ) -> tuple[list[Version], list[Change]]:
         """At a tick: returns the versions accepted, and what changes from now on, at most once a campaign.
 
-        A version that names a time waits until the pane that begins then, or next after it, has come at `now_ms`; the
-        others hold from the next pane. `newest_ms` is the newest event time (-1: there was no event): prices hold
-        from a pane behind it.
+        A version that names a time after `now_ms` waits until the pane from which it bills; the others hold from the
+        next pane. `newest_ms` is the newest event time (-1: there was no event): prices hold
+        from a pane behind it. `new_ms` is the time for campaigns of which no version is in force, if it is later.
         """
         staged, self._staged = self._staged, []
         unreached_ms = newest_ms - newest_ms % pane_ms + pane_ms if newest_ms >= 0 else 0
@@ -72,20 +73,37 @@ class CampaignBook:
                 order = (max(from_ms, unreached_ms), self._places)
                 self.prices.add(version.settings, order[0], unreached_ms)
                 accepted.append(Version(version.settings, from_ms, order))
-        waiting = [*self._upcoming, *accepted]
-        self._upcoming = [v for v in waiting if _rounded(v.settings.valid_from_ms or 0, pane_ms) > now_ms]
-        reached = (v for v in waiting if _rounded(v.settings.valid_from_ms or 0, pane_ms) <= now_ms)
-        return accepted, self._put_in_force(sorted(reached, key=attrgetter("order")))
+        before, waiting, self._upcoming = dict[str, Version | None](), self._upcoming, []
+        for version in waiting:
+            self._take_waiting(version, self._time_for(version, now_ms, new_ms), before)
+        for version in accepted:
+            if _rounded(version.settings.valid_from_ms or 0, pane_ms) > self._time_for(version, now_ms, new_ms):
+                self._upcoming.append(version)
+            else:
+                self._take_new(version, before)
+        return accepted, [Change(held, self.current[campaign]) for campaign, held in before.items()]
 
-    def _put_in_force(self, reached: list[Version]) -> list[Change]:
-        """Of versions in their order the last of each campaign, unless what holds comes after it."""
-        changes = []
-        for campaign, version in {version.settings.campaign_id: version for version in reached}.items():
-            before = self.current.get(campaign)
-            if before is None or version.order > before.order:
-                self.current[campaign] = version
-                changes.append(Change(before, version))
-        return changes
+    def _time_for(self, version: Version, now_ms: int, new_ms: int) -> int:
+        return now_ms if version.settings.campaign_id in self.current else max(now_ms, new_ms)
+
+    def _take_waiting(self, version: Version, now_ms: int, before: dict[str, Version | None]) -> None:
+        held = self.current.get(version.settings.campaign_id)
+        if version.order[0] > now_ms:
+            self._upcoming.append(version)
+        elif held is None or version.order > held.order:
+            self._put_in_force(version, before)
+
+    def _take_new(self, version: Version, before: dict[str, Version | None]) -> None:
+        """What was put last holds at once. What held before its time (by another clock) waits for it again."""
+        held = self.current.get(version.settings.campaign_id)
+        if held is not None and held.order > version.order:
+            self._upcoming.append(held)
+        self._put_in_force(version, before)
+
+    def _put_in_force(self, version: Version, before: dict[str, Version | None]) -> None:
+        campaign = version.settings.campaign_id
+        before.setdefault(campaign, self.current.get(campaign))
+        self.current[campaign] = version
 
     def _accept(self, settings: CampaignSettings) -> bool:
         campaign = settings.campaign_id
