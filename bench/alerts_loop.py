@@ -194,7 +194,7 @@ class Loop:
             for hour, early in cohorts:
                 if early[index]:
                     alerts.add_cohort(hour, 0, early[index])
-            own = facts if session is None else facts._replace(session=session)
+            own = facts if session is None else facts._replace(sessions=(session,))
             decision = pacer.evaluate(settings, own, self.shape)
             rates[index] = decision.rate
             told = self._facts(step, index, decision, burns[index], gross[index])

@@ -80,7 +80,7 @@ class Ours:
             for added in step.added[index]:
                 pacer.add(settings, added)
                 self.shape.add(added.origin_ms, pacer.unthrottled(added.impressions))
-            own = facts if session is None else facts._replace(session=session)
+            own = facts if session is None else facts._replace(sessions=(session,))
             rates[index] = pacer.evaluate(settings, own, self.shape).rate
         return rates
 

@@ -166,7 +166,9 @@ class _Sessions:
     async def publish_due(self, now_ms: int) -> None:
         """Those that have happened by then."""
         while self._waiting is not None and self._waiting.event_time_ms <= now_ms:
-            await publish_patiently(self._outbox, session_messages([self._waiting]), self._give_up_after_s)
+            at_ms = self._waiting.event_time_ms  # the traffic's own time, like that of its events
+            messages = [each._replace(timestamp_ms=at_ms) for each in session_messages([self._waiting])]
+            await publish_patiently(self._outbox, messages, self._give_up_after_s)
             self._waiting = next(self._sessions, None)
 
 

@@ -1,11 +1,12 @@
 """Campaign settings as the pipeline knows them: read as an input, in force from a tick on.
 
 A record of ads.campaigns is staged when it is applied and takes effect at the next tick, so that what a setting
-changes is a function of the journal. A campaign has one currency, that of its first version; a later version with
+changes is a function of the journal. Of two versions that of the later time holds, whichever was appended first: what
+paces a campaign is what bills it. A campaign has one currency, that of its first version; a later version with
 another is refused as a value.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,6 +27,15 @@ class Version(msgspec.Struct, frozen=True):
     settings: CampaignSettings
     valid_from_ms: int
     """When it holds from: at first its append time, or later where it says so; in force, rounded up to a pane."""
+    order: tuple[int, int] = (0, 0)
+    """Event time from which it bills, and its place among those accepted: of two versions the higher holds."""
+
+
+class Change(NamedTuple):
+    """Another version of a campaign's settings is in force."""
+
+    before: Version | None
+    after: Version
 
 
 class CampaignBook:
@@ -38,43 +48,71 @@ class CampaignBook:
         self.refused = 0
         self._staged: list[Version] = []
         self._upcoming: list[Version] = []
-
-    @property
-    def has_staged(self) -> bool:
-        """Whether a version waits for the next tick, or for its time."""
-        return bool(self._staged or self._upcoming)
+        self._places = 0
 
     def stage(self, settings: CampaignSettings, appended_ms: int) -> None:
         """A record was applied; it waits for the next tick."""
         self._staged.append(Version(settings, max(appended_ms, settings.valid_from_ms or 0)))
 
-    def activate(self, pane_ms: int, now_ms: int, newest_ms: int) -> tuple[list[Version], list[Version]]:
-        """At a tick: returns the versions accepted, and those that are in force from now on.
+    def activate(
+        self, pane_ms: int, now_ms: int, newest_ms: int, new_ms: int = -1
+    ) -> tuple[list[Version], list[Change]]:
+        """At a tick: returns the versions accepted, and what changes from now on, at most once a campaign.
 
-        A version that names a time after `now_ms` waits for it; the others hold from the next pane. `newest_ms` is
-        the newest event time (-1: there was no event): prices hold from a pane behind it.
+        A version that names a time after `now_ms` waits until the pane from which it bills; the others hold from the
+        next pane. `newest_ms` is the newest event time (-1: there was no event): prices hold
+        from a pane behind it. `new_ms` is the time for campaigns of which no version is in force, if it is later.
         """
         staged, self._staged = self._staged, []
-        rounded = [Version(v.settings, -(-v.valid_from_ms // pane_ms) * pane_ms) for v in staged]
-        accepted = [version for version in rounded if self._accept(version)]
         unreached_ms = newest_ms - newest_ms % pane_ms + pane_ms if newest_ms >= 0 else 0
+        accepted = []
+        for version in staged:
+            if self._accept(version.settings):
+                from_ms = _rounded(version.valid_from_ms, pane_ms)
+                self._places += 1
+                order = (max(from_ms, unreached_ms), self._places)
+                self.prices.add(version.settings, order[0], unreached_ms)
+                accepted.append(Version(version.settings, from_ms, order))
+        before, waiting, self._upcoming = dict[str, Version | None](), self._upcoming, []
+        for version in waiting:
+            self._take_waiting(version, self._time_for(version, now_ms, new_ms), before)
         for version in accepted:
-            self.prices.add(version.settings, max(version.valid_from_ms, unreached_ms))
-        waiting = [*self._upcoming, *accepted]
-        self._upcoming = [v for v in waiting if (v.settings.valid_from_ms or 0) > now_ms]
-        in_force = [v for v in waiting if (v.settings.valid_from_ms or 0) <= now_ms]
-        for version in in_force:
-            self.current[version.settings.campaign_id] = version
-        return accepted, in_force
+            if _rounded(version.settings.valid_from_ms or 0, pane_ms) > self._time_for(version, now_ms, new_ms):
+                self._upcoming.append(version)
+            else:
+                self._take_new(version, before)
+        return accepted, [Change(held, self.current[campaign]) for campaign, held in before.items()]
 
-    def _accept(self, version: Version) -> bool:
+    def _time_for(self, version: Version, now_ms: int, new_ms: int) -> int:
+        return now_ms if version.settings.campaign_id in self.current else max(now_ms, new_ms)
+
+    def _take_waiting(self, version: Version, now_ms: int, before: dict[str, Version | None]) -> None:
+        held = self.current.get(version.settings.campaign_id)
+        if version.order[0] > now_ms:
+            self._upcoming.append(version)
+        elif held is None or version.order > held.order:
+            self._put_in_force(version, before)
+
+    def _take_new(self, version: Version, before: dict[str, Version | None]) -> None:
+        """What was put last holds at once. What held before its time (by another clock) waits for it again."""
+        held = self.current.get(version.settings.campaign_id)
+        if held is not None and held.order > version.order:
+            self._upcoming.append(held)
+        self._put_in_force(version, before)
+
+    def _put_in_force(self, version: Version, before: dict[str, Version | None]) -> None:
         campaign = version.settings.campaign_id
+        before.setdefault(campaign, self.current.get(campaign))
+        self.current[campaign] = version
+
+    def _accept(self, settings: CampaignSettings) -> bool:
+        campaign = settings.campaign_id
         known = self.currencies.get(campaign)
         is_full = len(self._upcoming) >= MAX_UPCOMING or (known is None and len(self.currencies) >= MAX_CAMPAIGNS)
-        if is_full or (known is not None and known != version.settings.currency):
+        if is_full or (known is not None and known != settings.currency):
             self.refused += 1
             return False
-        self.currencies[campaign] = version.settings.currency
+        self.currencies[campaign] = settings.currency
         return True
 
     @staticmethod
@@ -107,6 +145,7 @@ class CampaignBook:
             "currencies": self.currencies,
             "prices": self.prices.snapshot(),
             "refused": self.refused,
+            "places": self._places,
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -118,3 +157,9 @@ class CampaignBook:
         self._upcoming = msgspec.convert(snapshot["upcoming"], list[Version])
         self._staged = msgspec.convert(snapshot["staged"], list[Version])
         self.refused = snapshot["refused"]
+        self._places = snapshot["places"]
+
+
+def _rounded(at_ms: int, pane_ms: int) -> int:
+    """The begin of the pane that begins then, or next."""
+    return -(-at_ms // pane_ms) * pane_ms

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Set
 from typing import Any, Generic, TypeVar
 
 from streams.events import Reason, Rejected
+from streams.ports import RawRecord
 from streams.records import DeadLetter, Entry, Row
 from streams.stages.intake import NOTHING, dead_letter
 from streams.state.inputs import Batch, LedgerKey
@@ -15,11 +16,22 @@ from streams.state.inputs import Batch, LedgerKey
 T = TypeVar("T")
 
 
+def _sound(_document: object, _appended_ms: int) -> None:
+    return None
+
+
 class NoticeInput(Generic[T]):
-    """One low-rate input of one partition. `take` gets each sound document and its record's own timestamp."""
+    """One low-rate input of one partition. `take` gets each sound document and its record's own timestamp.
+
+    `refuse` gets the same before, and tells why the document is not taken.
+    """
 
     def __init__(
-        self, name: str, decode: Callable[[bytes | None], T | Rejected], take: Callable[[T, int], None]
+        self,
+        name: str,
+        decode: Callable[[bytes | None], T | Rejected],
+        take: Callable[[T, int], None],
+        refuse: Callable[[T, int], Rejected | None] = _sound,
     ) -> None:
         self.name = name
         self.start_offset = self.position = 0
@@ -27,6 +39,7 @@ class NoticeInput(Generic[T]):
         self._published: dict[LedgerKey, int] = {}
         self._decode = decode
         self._take = take
+        self._refuse = refuse
 
     def begin_at(self, offset: int) -> None:
         """The first offset that this state has ever seen."""
@@ -36,7 +49,7 @@ class NoticeInput(Generic[T]):
         """Consumes one range; yields what is rejected. It must be exhausted."""
         for record in batch.records:
             poison = record.offset in poisoned
-            document = Rejected(Reason.INTERNAL_ERROR) if poison else self._decode(record.value)
+            document = Rejected(Reason.INTERNAL_ERROR) if poison else self._judged(record)
             if isinstance(document, Rejected):
                 reason = document.reason.value
                 self._enter(Entry.REJECTED, reason)
@@ -48,6 +61,10 @@ class NoticeInput(Generic[T]):
         if missing:
             self._enter(Entry.LOST_RETENTION if batch.is_lost else Entry.NO_RECORD, count=missing)
         self.position = batch.to_offset
+
+    def _judged(self, record: RawRecord) -> T | Rejected:
+        document = self._decode(record.value)
+        return document if isinstance(document, Rejected) else self._refuse(document, record.timestamp) or document
 
     def _enter(self, entry: Entry, reason: str = "", count: int = 1) -> None:
         key = (entry.value, reason)

@@ -24,7 +24,8 @@ from streams.stages.pacing.campaign import CampaignPacer
 from streams.stages.pacing.facts import Added, Decision, Facts
 from streams.stages.pacing.shape import TrafficShape
 from streams.state.campaigns import Version
-from streams.state.lull import Lull, Shown
+from streams.state.live_sessions import LiveSessions
+from streams.state.lull import Clocks, Lull, Shown
 from streams.state.pacing_rows import alert_row, pacing_row
 from streams.state.windows import DAY, WINDOW_INDEX, Windows, day_bounds
 
@@ -127,7 +128,7 @@ class PacingDesk:
         self._turns: list[tuple[int, str]] = []
         """When each campaign is due, wall time: a heap."""
         self._allowances: dict[str, dict[str, Allowance]] = {}
-        self._sessions: dict[str, LiveSession] = {}
+        self._sessions = LiveSessions()
         self._staged: list[LiveSession | Allowance] = []
         self._ended_from_ms = 0
         """No campaign gives way before this event time, so none is looked for. Not kept: it spares work only."""
@@ -147,16 +148,9 @@ class PacingDesk:
         staged, self._staged = self._staged, []
         for notice in staged:
             if isinstance(notice, LiveSession):
-                self._take_session(notice)
+                self.untracked += not self._sessions.take(notice)
             else:
                 self._take_allowance(notice)
-
-    def _take_session(self, session: LiveSession) -> None:
-        known = self._sessions.get(session.campaign_id)
-        if known is None and len(self._sessions) >= MAX_CAMPAIGNS:
-            self.untracked += 1
-        elif known is None or session.event_time_ms >= known.event_time_ms:
-            self._sessions[session.campaign_id] = session
 
     def _take_allowance(self, allowance: Allowance) -> None:
         pools = self._allowances.get(allowance.campaign_id, {})
@@ -166,6 +160,10 @@ class PacingDesk:
             self.untracked += 1
         elif name not in pools or allowance.sequence >= pools[name].sequence:
             self._allowances.setdefault(allowance.campaign_id, pools)[name] = allowance
+
+    def clocks(self, now_ms: int, wall_ms: int, unknown: frozenset[Input], is_catching_up: bool) -> Clocks:
+        """At a tick, before anything is added: event time, or by what time goes on in a silence."""
+        return self._lull.clocks(now_ms, wall_ms, Input.IMPRESSIONS in unknown, is_catching_up)
 
     def settings_changed(
         self, before: Version | None, after: Version, now_ms: int, wall_ms: int, settings: Mapping[str, Version]
@@ -182,6 +180,8 @@ class PacingDesk:
             held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
             heappush(self._turns, (wall_ms, campaign))
         self._ended_from_ms = min(self._ended_from_ms, _gives_way_ms(after.settings))
+        if not is_paced(after.settings):  # what it has shown is nobody's making any more
+            self._lull.free_ms, held.shown = max(self._lull.free_ms, held.shown.at_ms), Shown()
         held.pacer.settings_changed(before.settings if before else None, after.settings, now_ms)
         used = _pools(after.settings)
         kept = {name: a for name, a in self._allowances.pop(campaign, {}).items() if name in used}
@@ -195,7 +195,7 @@ class PacingDesk:
         for campaign in ended:
             del self.held[campaign]
             self._allowances.pop(campaign, None)
-            self._sessions.pop(campaign, None)
+            self._sessions.forget(campaign)
         self._turns = [turn for turn in self._turns if turn[1] not in ended]
         heapify(self._turns)
         self.firing = {name: alert for name, alert in self.firing.items() if alert.campaign_id not in ended}
@@ -238,7 +238,7 @@ class PacingDesk:
             return looked
         is_silent = Input.IMPRESSIONS in world.unknown
         paced = (held.shown for held in self.held.values())
-        now_ms = self._lull.look(world.now_ms, world.wall_ms, is_silent, world.is_catching_up, paced)
+        clocks = self._lull.look(world.now_ms, world.wall_ms, is_silent, world.is_catching_up, paced)
         missed = frozenset[Input]() if self._lull.is_on else world.alarming
         silent = {source: world.last_heard[source] for source in Input if source in missed}
         facts = PartitionFacts(world.now_ms, world.wall_ms, self.partition, silent, world.is_catching_up)
@@ -246,7 +246,7 @@ class PacingDesk:
         due = self._due(world.wall_ms)
         self.overdue_ms = world.wall_ms - due[0][0] if due else 0
         for _, campaign in due:
-            self._look_at(campaign, world, now_ms, looked)
+            self._look_at(campaign, world, clocks, looked)
             heappush(self._turns, (self._next_turn(campaign, world.wall_ms), campaign))
         return looked
 
@@ -266,21 +266,20 @@ class PacingDesk:
         """Whether a tick at this time would look at a campaign."""
         return bool(self._turns) and self._turns[0][0] <= wall_ms
 
-    def _look_at(self, campaign: str, world: World, now_ms: int, looked: Looked) -> None:
+    def _look_at(self, campaign: str, world: World, clocks: Clocks, looked: Looked) -> None:
         held, settings = self.held[campaign], world.settings[campaign].settings
         known = self._allowances.get(campaign, {})
         allowances = tuple(known[name] for name in _pools(settings) if name in known)
         decision = None
         unknown = world.unknown | {Input.IMPRESSIONS} if world.is_catching_up else world.unknown
-        report_ms = now_ms  # in a lull of whoever has begun again, too: a pool's day does not go back
-        is_lull = self._lull.is_on and held.pacer.rate == 0.0
+        report_ms = clocks.new_ms if held.shown.is_new else clocks.shown_ms
+        is_lull = (self._lull.is_on or (self._lull.is_dormant and held.shown.is_new)) and held.pacer.rate == 0.0
         if is_lull:
             unknown = frozenset()  # nothing comes because nothing is let through: what is 0 may begin again
-        else:
-            now_ms = world.now_ms
+        now_ms = report_ms if is_lull else world.now_ms  # reports go on after it has begun: a pool's day stays
         if is_paced(settings):
-            session = self._sessions.get(campaign)
-            facts = Facts(now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, session, is_lull)
+            sessions = self._sessions.happened(campaign, now_ms)
+            facts = Facts(now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, sessions, is_lull)
             decision = held.pacer.evaluate(settings, facts, self.shape)
             held.shown.decided(decision.rate, now_ms)
             looked.controls.append(self._control(campaign, decision, world.wall_ms))
@@ -379,7 +378,7 @@ class PacingDesk:
             "lull": self._lull.snapshot(),
             "turns": sorted(self._turns),
             "allowances": [[msgspec.to_builtins(a) for a in pools.values()] for pools in self._allowances.values()],
-            "sessions": [msgspec.to_builtins(session) for session in self._sessions.values()],
+            "sessions": self._sessions.snapshot(),
             "staged": [(type(n) is LiveSession, msgspec.to_builtins(n)) for n in self._staged],
             "campaigns": [
                 (campaign, h.shown.snapshot(), h.told, h.reported_ms, h.pacer.snapshot(), h.alerts.snapshot())
@@ -399,8 +398,7 @@ class PacingDesk:
         self._turns = [(due, campaign) for due, campaign in snapshot["turns"]]
         pools = [msgspec.convert(pools, list[Allowance]) for pools in snapshot["allowances"]]
         self._allowances = {p[0].campaign_id: {_name(a.pool, a.pool_id): a for a in p} for p in pools}
-        sessions = msgspec.convert(snapshot["sessions"], list[LiveSession])
-        self._sessions = {session.campaign_id: session for session in sessions}
+        self._sessions.restore(snapshot["sessions"])
         self._staged = [
             msgspec.convert(notice, LiveSession) if is_session else msgspec.convert(notice, Allowance)
             for is_session, notice in snapshot["staged"]

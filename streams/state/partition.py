@@ -30,6 +30,7 @@ from streams.state.inputs import DIMENSION_BITS, DIMENSION_MASK, Batch, InputSta
 from streams.state.journal import Tick
 from streams.state.judging import Judged, JudgingDesk
 from streams.state.keys import Names
+from streams.state.live_sessions import refusal
 from streams.state.notices import NoticeInput
 from streams.state.pacing import Looked, PacingDesk, World
 from streams.state.silence import UsualRates
@@ -77,7 +78,12 @@ class PartitionState:
         self.judging = JudgingDesk(partition, partitions, log_epoch, rules)
         self.notices: dict[str, NoticeInput[Any]] = {
             CAMPAIGNS: NoticeInput("campaigns", decode_campaign, self.campaigns.stage),
-            SESSIONS: NoticeInput("sessions", decode_session, self.desk.stage_session),
+            SESSIONS: NoticeInput(
+                "sessions",
+                decode_session,
+                self.desk.stage_session,
+                lambda session, appended_ms: refusal(session, appended_ms, self.rules.future_skew_ms),
+            ),
             ALLOWANCES: NoticeInput("allowances", decode_allowance, self.desk.stage_allowance),
             EVIDENCE: NoticeInput("evidence", decode_evidence, self.judging.stage_evidence),
             VERDICTS: NoticeInput("verdicts", decode_word, self.judging.stage_word),
@@ -143,7 +149,8 @@ class PartitionState:
         rows: dict[Table, list[Row]] = {table: [] for table in Table if table not in MEASURED}
         blocks: dict[Table, list[RowBlock]] = {table: [] for table in MEASURED}
         self._advance_windows()
-        self._take_settings(rows, tick.wall_ms)
+        unknown = self._unknown(tick)
+        self._take_settings(rows, tick, unknown)
         report_due = self._is_report_time(tick.wall_ms, tick.is_catching_up)
         for state in self.inputs.values():
             self._fold_panes(state, blocks[Table.PANES])
@@ -160,7 +167,7 @@ class PartitionState:
         if report_due:
             self._reported_ms = tick.wall_ms
         self._was_catching_up = tick.is_catching_up
-        looked = self._look(tick)
+        looked = self._look(tick, unknown)
         rows.update(looked.rows)
         self.judging.tidy(self.inputs, self.newest_ms())
         letters = self._take_letters()
@@ -195,17 +202,17 @@ class PartitionState:
         """The newest event time of all inputs; -1 before the first event. No row is of a later time."""
         return max(state.newest_ms for state in self.inputs.values())
 
-    def _take_settings(self, rows: dict[Table, list[Row]], wall_ms: int) -> None:
-        newest_ms = self.newest_ms()
-        now_ms = newest_ms if newest_ms >= 0 else wall_ms  # before the first event, the tick's own time
-        before = dict(self.campaigns.current) if self.campaigns.has_staged else self.campaigns.current
-        accepted, in_force = self.campaigns.activate(self.rules.pane_ms, now_ms, newest_ms)
+    def _take_settings(self, rows: dict[Table, list[Row]], tick: Tick, unknown: frozenset[Input]) -> None:
+        newest_ms, wall_ms = self.newest_ms(), tick.wall_ms
+        now_ms, new_ms = self.desk.clocks(newest_ms, wall_ms, unknown, tick.is_catching_up)
+        if newest_ms < 0:  # before the first event, the tick's own time
+            now_ms = new_ms = wall_ms
+        accepted, changes = self.campaigns.activate(self.rules.pane_ms, now_ms, newest_ms, new_ms)
         rows[Table.CAMPAIGNS] = [self.campaigns.row(version) for version in accepted]
         self.desk.take_staged()
-        for version in in_force:
-            campaign = version.settings.campaign_id
-            self.windows.zones[campaign] = version.settings.time_zone
-            self.desk.settings_changed(before.get(campaign), version, now_ms, wall_ms, self.campaigns.current)
+        for before, after in changes:
+            self.windows.zones[after.settings.campaign_id] = after.settings.time_zone
+            self.desk.settings_changed(before, after, now_ms, wall_ms, self.campaigns.current)
 
     def _fold_panes(self, state: InputState, blocks: list[RowBlock]) -> None:
         head = (*self._prefix(state), state.panes.pane_ms, self.rules_seq)
@@ -325,10 +332,12 @@ class PartitionState:
         for origin, impressions in free.items():
             self.desk.add_traffic("", origin, impressions, settings)
 
-    def _look(self, tick: Tick) -> Looked:
+    def _unknown(self, tick: Tick) -> frozenset[Input]:
         consumed = {source: state.consumed() for source, state in self.inputs.items()}
         silent = [INPUT_OF[topic] for topic in tick.silent if topic in INPUT_OF]
-        unknown = self.rates.unknown(tick.wall_ms, consumed, silent, tick.is_catching_up)
+        return self.rates.unknown(tick.wall_ms, consumed, silent, tick.is_catching_up)
+
+    def _look(self, tick: Tick, unknown: frozenset[Input]) -> Looked:
         heard = {source: state.newest_ms for source, state in self.inputs.items()}
         world = World(
             now_ms=self.newest_ms(),

@@ -79,20 +79,22 @@ class PriceBook:
     def __len__(self) -> int:
         return len(self._dated)
 
-    def add(self, settings: CampaignSettings, from_ms: int) -> None:
-        """A version was accepted that holds from this pane on, which no event has reached yet."""
-        campaign, tariff = settings.campaign_id, tariff_of(settings)
-        known = self._dated.get(campaign)
-        if known is None:
-            self._dated[campaign] = [Dated(0, tariff)]
-        else:
-            dated = sorted([*(d for d in known if d.from_ms != from_ms), Dated(from_ms, tariff)], key=itemgetter(0))
-            changes = [d for at, d in enumerate(dated) if not at or d.tariff != dated[at - 1].tariff]
-            self._dated[campaign] = changes[-MAX_TARIFFS:]
+    def add(self, settings: CampaignSettings, from_ms: int, unreached_ms: int) -> None:
+        """A version was accepted that holds from this pane on; no event has reached `unreached_ms` yet, nor so it.
+
+        Until then another may come before it, so that it is kept even where it changes no price.
+        """
+        campaign, latest = settings.campaign_id, Dated(from_ms, tariff_of(settings))
+        known = self._dated.get(campaign, [])
+        if len(known) == 1 and known[0].from_ms > 0:  # the first holds before its own time as well
+            known = [Dated(0, known[0].tariff), *known]
+        dated = sorted([*(d for d in known if d.from_ms != from_ms), latest], key=itemgetter(0))
+        dated = _changes(dated, unreached_ms)
+        self._dated[campaign] = dated if len(dated) <= MAX_TARIFFS else _changes(dated)[-MAX_TARIFFS:]
         self._compile(campaign)
 
     def _compile(self, campaign: str) -> None:
-        dated = self._dated[campaign]
+        dated = _changes(self._dated[campaign])
         for source, costs in self.costs.items():
             cost = _cost_of(source, dated)
             if cost == OWN_PRICE:
@@ -119,6 +121,15 @@ class PriceBook:
         for campaign, dated in snapshot:
             self._dated[campaign] = [Dated(at, _tariff(values)) for at, values in dated]
             self._compile(campaign)
+
+
+def _changes(dated: list[Dated], until_ms: int | None = None) -> list[Dated]:
+    """Without those that change nothing, as far as they hold from `until_ms` at the latest."""
+    return [
+        d
+        for at, d in enumerate(dated)
+        if not at or d.tariff != dated[at - 1].tariff or (until_ms is not None and d.from_ms > until_ms)
+    ]
 
 
 def _tariff(values: list[Any] | None) -> Tariff | None:

@@ -139,10 +139,10 @@ def test_campaigns_are_listed_with_their_budgets_and_pacing(kafka: KafkaSettings
 
 
 def test_a_session_is_told_to_every_campaign_in_its_own_partition(kafka: KafkaSettings) -> None:
-    begin = ("--session", "l1", "--creator", "h1", "--at", "2026-11-02T20:00+08:00")
-    invoke(kafka, "sessions", "start", "c1", "c2", "c1", *begin, "--planned-end", "2026-11-02T22:00+08:00")
-    result = invoke(kafka, "sessions", "end", "c1", "--session", "l1", "--at", "2026-11-02T21:00+08:00")
-    assert "l1 ended at 2026-11-02 13:00:00 UTC, told to 1 campaign" in result.output
+    begin = ("--session", "l1", "--creator", "h1", "--at", "2023-11-02T20:00+08:00")
+    invoke(kafka, "sessions", "start", "c1", "c2", "c1", *begin, "--planned-end", "2023-11-02T22:00+08:00")
+    result = invoke(kafka, "sessions", "end", "c1", "--session", "l1", "--at", "2023-11-02T21:00+08:00")
+    assert "l1 ended at 2023-11-02 13:00:00 UTC, told to 1 campaign" in result.output
     found = everything(kafka, SESSIONS)
     for partition, key, value in found:
         session = decode_session(value)
@@ -156,15 +156,32 @@ def test_a_session_is_told_to_every_campaign_in_its_own_partition(kafka: KafkaSe
         live_session_id="l1",
         creator_id="h1",
         state=SessionState.STARTED,
-        event_time_ms=1_793_620_800_000,
-        planned_end_ms=1_793_628_000_000,
+        event_time_ms=1_698_926_400_000,
+        planned_end_ms=1_698_933_600_000,
     )
     assert started in sessions
 
 
+def test_what_a_session_changes_nothing_for_is_told_beside_the_success(kafka: KafkaSettings, tmp_path: Path) -> None:
+    file = tmp_path / "money.yaml"
+    file.write_text(FILE % 5)
+    invoke(kafka, "campaigns", "put", str(file))
+    begin = ("--session", "l5", "--at", "2023-11-05T20:00Z")
+    assert invoke(kafka, "sessions", "start", "c2", *begin).stderr == ""
+    both = invoke(kafka, "sessions", "start", "c1", "c404", *begin)
+    assert "told to 2 campaigns" in both.stdout
+    assert [line.split(";")[0] for line in both.stderr.splitlines()] == [
+        "c1: not paced over live sessions",
+        "c404: no campaign has this id",
+    ]
+    typo = invoke(kafka, "sessions", "end", "c2", "--session", "l6", "--at", "2023-11-05T21:00Z")
+    assert typo.stderr.strip() == "c2: l6 has not begun, so nothing ends (the latest is l5); check --session"
+    assert invoke(kafka, "sessions", "end", "c2", "--session", "l5", "--at", "2023-11-05T21:00Z").stderr == ""
+
+
 def test_live_sessions_that_run_can_be_read_and_told_again(kafka: KafkaSettings, tmp_path: Path) -> None:
     """As when partitions are added: an archive of ads.sessions is a copy that people can read."""
-    words = ("sessions", "start", "c9", "--session", "live-9", "--creator", "host-9", "--at", "2026-11-03T20:00:00Z")
+    words = ("sessions", "start", "c9", "--session", "live-9", "--creator", "host-9", "--at", "2023-11-03T20:00:00Z")
     invoke(kafka, *words)
     invoke(kafka, "archive", "--to", str(tmp_path / "cut"), "--topics", "ads.sessions", "--format", "ndjson", "--raw")
     (line,) = [

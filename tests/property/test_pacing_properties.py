@@ -67,9 +67,9 @@ class History:
     def _session(random: Random, now: int, before: LiveSession | None) -> LiveSession | None:
         if random.random() > 0.1:
             return before
-        if before is None or before.state == "ended":
+        if before is None or before.state == "ended" or random.random() < 0.3:
             return live(now, random.choice((None, now + HOUR)), name=f"live-{now}")
-        return live(now, now, is_over=True, name=before.live_session_id)
+        return live(now, now, is_over=True, name=random.choice((before.live_session_id, f"live-{MONDAY}")))
 
     @staticmethod
     def _additions(random: Random, now: int) -> list[Added]:
@@ -88,7 +88,7 @@ class History:
     def _facts(random: Random, now: int, session: LiveSession | None) -> Facts:
         unknown = frozenset(random.sample(INPUTS, random.choice((0, 0, 0, 1, 2))))
         allowances = (allowance(random.randint(1, 300)),) if random.random() < 0.2 else ()
-        return Facts(now, now + 1_000, unknown, random.random() < 0.05, allowances, session)
+        return Facts(now, now + 1_000, unknown, random.random() < 0.05, allowances, (session,) if session else ())
 
 
 def play(history: History, shuffle: Random | None = None, restart_at: int = -1) -> tuple[list[Decision], CampaignPacer]:

@@ -176,6 +176,10 @@ async def night(story: Story) -> None:
             story.allow("s1", "shared_budget", left * PRICE, pool_micros=8 * PRICE, limit_micros=limit * PRICE)
         for _ in range(4):
             await story.beat(0.5, **({} if story.is_stopped("s1") else {"s1": (6, 4)}))
+    if "daily_micros" in own and story.rng.random() < 0.5:  # a raise that waits for the lull's midnight
+        day_ms = 24 * 60 * MINUTE_MS
+        raised = {"budget": {"daily_micros": 80 * PRICE}, "valid_from_ms": (story.at_ms // day_ms + 1) * day_ms}
+        story.settle("s1", pacing={"mode": "as_soon_as_possible"}, **raised)
     for _ in range(9):
         await story.beat(20)
     if story.rng.random() < 0.5:

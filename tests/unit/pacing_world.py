@@ -63,7 +63,10 @@ def spent(origin_ms: int, micros: int, credited: int = 0, **counts: int) -> Adde
 
 
 def facts(now_ms: int, *unknown: Input, **more: Any) -> Facts:
-    """All is well unless told otherwise."""
+    """All is well unless told otherwise. `session` is told once it has happened."""
+    session = more.pop("session", None)
+    if session is not None and session.event_time_ms <= now_ms:
+        more["sessions"] = (session,)
     return Facts(now_ms, now_ms, frozenset(unknown), more.pop("is_catching_up", False), **more)
 
 

@@ -7,13 +7,16 @@ import msgspec
 import pytest
 
 from streams.accounts import SharedBudget
+from streams.events import Input
+from streams.records import Table
 from streams.signals import RateReason
 from streams.stages.pools import Pools
 from streams.state.checkpoint import capture, restore
+from streams.state.journal import Tick
 from streams.state.partition import PartitionState
-from streams.topics import ALLOWANCES
+from streams.topics import ALLOWANCES, INPUT_TOPICS
 from tests.unit.evening import STEP, Evening, rate_of
-from tests.unit.given import DAY, HOUR, MINUTE, T0, Document, quick_rules
+from tests.unit.given import DAY, HOUR, MINUTE, T0, Document, document, quick_rules
 
 
 def spent_by_evening(**settings: Any) -> Evening:
@@ -91,6 +94,208 @@ def test_a_campaign_that_nobody_paces_makes_a_silence_unknown() -> None:
     evening = spent_by_evening()
     evening.step(campaign="free", clicks=0)
     assert set(sleep_until(evening, 50, clicks=1)) == {0.0}
+
+
+# Versions for a later time
+
+BILLED: Document = {"billing": {"model": "cpm", "price_micros": 100_000_000}}
+TOMORROW = T0 // DAY * DAY + DAY
+
+
+def daily_of(evening: Evening, campaign: str = "c1") -> int | None:
+    return evening.state.campaigns.current[campaign].settings.budget.daily_micros
+
+
+def test_a_version_that_prolongs_the_flight_from_midnight_on_opens_the_campaign_in_a_lull() -> None:
+    evening = spent_by_evening()
+    evening.settle("c1", **BILLED, budget={"daily_micros": 50_000_000}, flight_end_ms=TOMORROW)
+    prolonged = {"flight_end_ms": TOMORROW + 7 * DAY, "valid_from_ms": TOMORROW}
+    evening.settle("c1", **BILLED, budget={"daily_micros": 90_000_000}, **prolonged)
+    rates = sleep_until(evening, 24)
+    assert set(rates[:-1]) == {0.0}
+    assert (rates[-1], daily_of(evening)) == (0.1, 90_000_000)
+
+
+def test_a_raise_for_midnight_holds_when_the_day_begins_in_a_lull_and_not_before() -> None:
+    evening = spent_by_evening()
+    evening.settle("c1", **BILLED, budget={"daily_micros": 500_000_000}, valid_from_ms=TOMORROW)
+    while evening.at_ms < TOMORROW - STEP:
+        evening.at_ms = min(evening.at_ms + 5 * MINUTE, TOMORROW - STEP) - STEP
+        evening.step(impressions=0, clicks=0)
+        assert (rate_of(evening), daily_of(evening)) == (0.0, 50_000_000)
+    rows = evening.step(impressions=0, clicks=0).rows[Table.PACING]
+    assert [(row[6] * 1000, row[8]) for row in rows] == [(TOMORROW, 500_000_000)]  # the day, and its budget
+
+
+def test_a_new_campaign_for_midnight_begins_in_a_lull() -> None:
+    evening = spent_by_evening()
+    evening.settle("c2", **BILLED, budget={"daily_micros": 90_000_000}, valid_from_ms=TOMORROW)
+    sleep_until(evening, 23)
+    assert "c2" not in evening.state.campaigns.current
+    sleep_until(evening, 25)
+    assert rate_of(evening, "c2") == 0.1
+
+
+def test_a_version_that_waits_in_a_lull_comes_at_the_same_tick_after_a_restart() -> None:
+    evening = spent_by_evening()
+    evening.settle("c1", **BILLED, budget={"daily_micros": 500_000_000}, valid_from_ms=TOMORROW)
+    sleep_until(evening, 20)
+    again, told, at_ms = PartitionState(0, 1, 0, quick_rules()), [], evening.at_ms
+    restore(again, capture(evening.state, [], {}).changed)
+    for state in (evening.state, again):
+        evening.fed.state, evening.at_ms = state, at_ms
+        seen = len(evening.controls)
+        sleep_until(evening, 26)
+        told.append((evening.controls[seen:], daily_of(evening), state.campaigns.snapshot()))
+    assert told[0] == told[1]
+    assert told[0][1] == 500_000_000
+
+
+@pytest.mark.parametrize("is_catching_up", [False, True])
+def test_only_a_lulls_clock_reaches_a_version_not_that_of_an_unknown_silence(is_catching_up: bool) -> None:
+    evening = spent_by_evening()
+    if is_catching_up:
+        sleep_until(evening, 20)  # a lull; then the worker stands still, and comes back to what it has missed
+    else:
+        evening.step(campaign="free", clicks=0)
+    evening.settle("c1", **BILLED, budget={"daily_micros": 500_000_000}, valid_from_ms=TOMORROW)
+    if not is_catching_up:
+        sleep_until(evening, 48)
+    for _ in range(3):
+        evening.at_ms = max(evening.at_ms, TOMORROW) + MINUTE
+        seq, at = evening.state.seq + 1, evening.state.positions()
+        silent = tuple(INPUT_TOPICS.values())
+        tick = Tick("claim", seq, evening.at_ms, at, silent=silent, is_catching_up=is_catching_up)
+        evening.take(evening.state.tick(tick))
+    assert daily_of(evening) == 50_000_000
+
+
+# Dormant partitions
+
+
+def dormant(**settings: Any) -> Evening:
+    """The last to be shown is paced by nobody and has stopped; c1 was shown too, and its flight is over."""
+    evening = Evening(**BILLED, budget={"daily_micros": 50_000_000})
+    evening.at_ms = T0 // DAY * DAY + 10 * HOUR
+    evening.settle("free", budget={})
+    for _ in range(5):
+        evening.step(clicks=0)
+    evening.settle(
+        "c1", **{**BILLED, "budget": {"daily_micros": 50_000_000}, "flight_end_ms": evening.at_ms, **settings}
+    )
+    for _ in range(5):
+        evening.step(campaign="free", clicks=0)
+    return evening
+
+
+def put_new(evening: Evening, campaign: str = "c9", **settings: Any) -> None:
+    evening.settle(campaign, **BILLED, budget={"daily_micros": 50_000_000}, **settings)
+
+
+def rates_of(evening: Evening, minutes: int, campaign: str = "c9", **step: int) -> list[float]:
+    """Silent ticks, a minute apart."""
+    rates = []
+    for _ in range(minutes):
+        evening.at_ms += MINUTE - STEP
+        evening.step(**{"impressions": 0, "clicks": 0, **step})
+        rates.append(rate_of(evening, campaign))
+    return rates
+
+
+def test_a_campaign_that_was_never_shown_begins_where_nothing_has_happened_for_an_hour() -> None:
+    evening = dormant()
+    put_new(evening)
+    rates = rates_of(evening, 120)
+    assert set(rates[:59]) == {0.0}
+    assert set(rates[60:]) == {0.1}  # and no more before impressions come
+    put_new(evening, "c10")
+    assert rates_of(evening, 2, "c10")[-1] == 0.1  # that c9 waits is no reason for others to wait
+    for _ in range(30):
+        evening.step(impressions=1, clicks=0, campaign="c9")
+    assert evening.controls[-1].reason is not RateReason.UNKNOWN_INPUT
+    assert not evening.state.desk._lull.is_dormant
+
+
+def test_whoever_was_shown_and_stopped_stays_stopped_in_a_dormant_partition() -> None:
+    evening = dormant()
+    evening.settle("c1", **BILLED, budget={"daily_micros": 50_000_000})  # its flight goes on
+    put_new(evening)
+    assert set(rates_of(evening, 180, "c1")) == {0.0}
+    reasons = {control.campaign_id: control.reason for control in evening.controls}
+    assert reasons["c1"] is RateReason.UNKNOWN_INPUT
+    assert rate_of(evening, "c9") == 0.1
+
+
+def test_a_partition_is_not_dormant_while_clicks_come() -> None:
+    evening = dormant()
+    put_new(evening)
+    assert set(rates_of(evening, 180, clicks=1)) == {0.0}
+
+
+def test_a_partition_is_not_dormant_while_somebody_whose_impressions_are_missed_is_let_through() -> None:
+    evening = dormant(flight_end_ms=T0 + 10 * DAY)
+    assert rate_of(evening) > 0.0
+    put_new(evening)
+    assert set(rates_of(evening, 180)) == {0.0}
+    evening.settle("c1", budget={})  # nobody's any more
+    assert rates_of(evening, 2)[-1] == 0.1
+
+
+def test_events_that_lag_far_behind_make_no_partition_dormant_at_the_first_look() -> None:
+    evening = Evening(**BILLED, budget={"daily_micros": 50_000_000})
+    evening.fed.feed(Input.IMPRESSIONS, document(Input.IMPRESSIONS, "a", T0 - 11 * DAY, campaign_id="free"))
+    assert set(rates_of(evening, 59, "c1")) == {0.0}
+    assert rates_of(evening, 5, "c1")[-1] == 0.1
+
+
+def test_a_worker_that_catches_up_finds_no_partition_dormant() -> None:
+    evening = dormant()
+    put_new(evening)
+    for _ in range(3):
+        evening.at_ms += HOUR
+        silent, at = tuple(INPUT_TOPICS.values()), evening.state.positions()
+        tick = Tick("claim", evening.state.seq + 1, evening.at_ms, at, silent=silent, is_catching_up=True)
+        evening.take(evening.state.tick(tick))
+        assert rate_of(evening, "c9") == 0.0
+
+
+@pytest.mark.parametrize("field", ["flight_start_ms", "valid_from_ms"])
+def test_in_a_dormant_partition_a_new_campaign_begins_when_it_is_to(field: str) -> None:
+    evening = dormant()
+    put_new(evening, **{field: evening.at_ms + 3 * HOUR})
+    evening.settle("free", budget={"daily_micros": 1_000}, valid_from_ms=evening.at_ms + 3 * HOUR)
+    rates = [c.rate for _ in range(178) if rates_of(evening, 1) for c in evening.controls if c.campaign_id == "c9"]
+    assert set(rates) <= {0.0}
+    assert rates_of(evening, 5)[-1] == 0.1
+    assert evening.controls[-1].campaign_id in ("c1", "c9")  # of one that is known a version waits for event time
+    assert evening.state.campaigns.current["free"].settings.budget.daily_micros is None
+
+
+def test_a_dormant_partition_survives_a_restart() -> None:
+    evening = dormant()
+    rates_of(evening, 90)
+    put_new(evening, valid_from_ms=evening.at_ms - MINUTE)
+    again, told, at_ms = PartitionState(0, 1, 0, quick_rules()), [], evening.at_ms
+    restore(again, capture(evening.state, [], {}).changed)
+    for state in (evening.state, again):
+        evening.fed.state, evening.at_ms = state, at_ms
+        seen = len(evening.controls)
+        rates_of(evening, 10)
+        told.append((evening.controls[seen:], state.desk.snapshot(), state.campaigns.snapshot()))
+    assert told[0] == told[1]
+    assert rate_of(evening, "c9") == 0.1
+
+
+def test_what_a_campaign_has_shown_is_nobodys_making_once_its_budget_is_gone() -> None:
+    """Its traffic may go on or not: the silence after it is no lull."""
+    evening = spent_by_evening()
+    evening.settle("c2", **BILLED, budget={"daily_micros": 50_000_000})
+    for _ in range(3):
+        evening.step(campaign="c2", impressions=1, clicks=0)
+    assert rate_of(evening, "c2") > 0.0
+    evening.settle("c2", budget={})
+    sleep_until(evening, 48)
+    assert rate_of(evening) == 0.0
 
 
 # Shared budgets

@@ -27,12 +27,7 @@ from streams.stages.pacing.curve import SESSION_STEP_MS, Curve, make_curve
 from streams.stages.pacing.facts import Added, Decision, Facts, Money
 from streams.stages.pacing.forecast import forecast_of
 from streams.stages.pacing.ledger import Ledger
-from streams.stages.pacing.periods import (
-    Period,
-    SessionClock,
-    Stage,
-    period_of,
-)
+from streams.stages.pacing.periods import Period, SessionClock, Stage, period_of
 from streams.stages.pacing.plan import Plan, hour_bounds, make_plan, unpack_plan
 from streams.stages.pacing.sessions import MINUTES
 from streams.stages.pacing.shape import TrafficShape
@@ -152,9 +147,11 @@ class CampaignPacer:
 
     def _enter(self, settings: CampaignSettings, facts: Facts, now: int, shape: TrafficShape) -> Period:
         """The period of now; plans it where it is new, or where the settings changed."""
-        if facts.session is not None and self._clock.tell(facts.session) and self._clock.began_ms is not None:
-            self._end_minutes(shape)
-            self.ledger.begin_session(self._clock.began_ms)
+        for session in facts.sessions:
+            host = self._clock.creator_id
+            if self._clock.tell(session):
+                self._end_minutes(shape, host)
+                self.ledger.begin_session(session.event_time_ms)
         if self._day[2] != settings.time_zone or not self._day[0] <= now < self._day[1]:
             self._day = (*day_bounds(now, settings.time_zone), settings.time_zone)
         period = period_of(settings, now, self._clock, (self._day[0], self._day[1]))
@@ -171,7 +168,7 @@ class CampaignPacer:
             if self._plan is None or self._is_stale or (limit != 0 and differs(limit, self._amounts.budget)):
                 self._make_plan(settings, period, now, shape, limit)
         elif period.kind == "live_session" and period.stage is Stage.ENDED:
-            self._end_minutes(shape)
+            self._end_minutes(shape, self._clock.creator_id)
         return period
 
     def _roll(self, settings: CampaignSettings, period: Period) -> None:
@@ -265,9 +262,9 @@ class CampaignPacer:
             else (lambda at: shape.weight(at // HOUR_MS)),
         )
 
-    def _end_minutes(self, shape: TrafficShape) -> None:
+    def _end_minutes(self, shape: TrafficShape, host: str) -> None:
         if self._minutes:
-            shape.sessions.learn(self._clock.creator_id, self._minutes)
+            shape.sessions.learn(host, self._minutes)
             self._minutes = []
 
     def _note_minute(self, period: Period, now: int, supply: float) -> None:

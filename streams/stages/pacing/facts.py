@@ -37,8 +37,9 @@ class Facts(NamedTuple):
     """Event time lags far behind the wall: controls are of no use to anyone."""
     allowances: tuple[Allowance, ...] = ()
     """The latest of each pool that the campaign draws on."""
-    session: LiveSession | None = None
-    """The campaign's latest live session record that happened by `now_ms`."""
+    sessions: tuple[LiveSession, ...] = ()
+    """What is told of the campaign's live sessions and has happened by `now_ms`, in the order of its times: since the
+    last look. What was told before may be told again."""
     is_lull: bool = False
     """Nothing comes because nothing is let through: a new period may begin, and nothing is known of its traffic."""
 

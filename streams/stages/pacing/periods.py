@@ -50,16 +50,22 @@ class SessionClock:
         self.planned_ms: int | None = None
 
     def tell(self, session: LiveSession) -> bool:
-        """Takes the latest record; true where a session began that was not known."""
+        """Takes a record that has happened; true where a session began that was not known.
+
+        The end of another session than the latest changes nothing, nor does the begin, told late, of one before it.
+        """
         is_new = session.live_session_id != self.session_id
         if session.state is SessionState.ENDED:
-            if is_new:
-                self.session_id, self.began_ms, self.planned_ms = session.live_session_id, None, None
-            self.ended_ms = session.event_time_ms
+            if not self.session_id:
+                self.session_id = session.live_session_id  # nobody told when it began
+            if session.live_session_id == self.session_id:
+                self.ended_ms = session.event_time_ms
             return False
         if not is_new:
             if self.ended_ms is None:
                 self.planned_ms = session.planned_end_ms or self.planned_ms
+            return False
+        if self.began_ms is not None and session.event_time_ms < self.began_ms:
             return False
         self.session_id, self.creator_id = session.live_session_id, session.creator_id or ""
         self.began_ms, self.ended_ms, self.planned_ms = session.event_time_ms, None, session.planned_end_ms
