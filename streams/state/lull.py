@@ -73,8 +73,8 @@ class Lull:
         self.is_dormant = False
         self.free_ms = -1
         """Pane of the newest impression of campaigns that nobody paces."""
-        self._lag_ms: int | None = None
-        """By how much event time was behind wall time when impressions were last heard, or at the first look."""
+        self._lag_ms = 0
+        """By how much event time was behind wall time when impressions were last heard."""
 
     def look(
         self, now_ms: int, wall_ms: int, is_silent: bool, is_catching_up: bool, campaigns: Iterable[Shown]
@@ -83,8 +83,6 @@ class Lull:
         if not is_silent or is_catching_up:
             self.is_on, self.is_dormant, self._lag_ms = False, False, wall_ms - now_ms
             return Clocks(now_ms, now_ms)
-        if self._lag_ms is None:
-            self._lag_ms = wall_ms - now_ms
         if not self.is_on:
             shown = list(campaigns)
             self.is_on = self._is_of_our_making(shown)
@@ -94,8 +92,7 @@ class Lull:
 
     def clocks(self, now_ms: int, wall_ms: int, is_silent: bool, is_catching_up: bool) -> Clocks:
         """What `look` tells, as far as is known before it: at its first tick time does not go on yet."""
-        goes_on = is_silent and not is_catching_up and self._lag_ms is not None
-        on_ms = max(now_ms, wall_ms - (self._lag_ms or 0)) if goes_on else now_ms
+        on_ms = max(now_ms, wall_ms - self._lag_ms) if is_silent and not is_catching_up else now_ms
         return Clocks(on_ms if self.is_on else now_ms, on_ms if self.is_on or self.is_dormant else now_ms)
 
     def _is_of_our_making(self, campaigns: list[Shown]) -> bool:

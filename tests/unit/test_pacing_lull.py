@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from streams.accounts import SharedBudget
-from streams.events import Input
 from streams.records import Table
 from streams.signals import RateReason
 from streams.stages.pools import Pools
@@ -16,7 +15,7 @@ from streams.state.journal import Tick
 from streams.state.partition import PartitionState
 from streams.topics import ALLOWANCES, INPUT_TOPICS
 from tests.unit.evening import STEP, Evening, rate_of
-from tests.unit.given import DAY, HOUR, MINUTE, T0, Document, document, quick_rules
+from tests.unit.given import DAY, HOUR, MINUTE, T0, Document, quick_rules
 
 
 def spent_by_evening(**settings: Any) -> Evening:
@@ -239,13 +238,6 @@ def test_a_partition_is_not_dormant_while_somebody_whose_impressions_are_missed_
     assert set(rates_of(evening, 180)) == {0.0}
     evening.settle("c1", budget={})  # nobody's any more
     assert rates_of(evening, 2)[-1] == 0.1
-
-
-def test_events_that_lag_far_behind_make_no_partition_dormant_at_the_first_look() -> None:
-    evening = Evening(**BILLED, budget={"daily_micros": 50_000_000})
-    evening.fed.feed(Input.IMPRESSIONS, document(Input.IMPRESSIONS, "a", T0 - 11 * DAY, campaign_id="free"))
-    assert set(rates_of(evening, 59, "c1")) == {0.0}
-    assert rates_of(evening, 5, "c1")[-1] == 0.1
 
 
 def test_a_worker_that_catches_up_finds_no_partition_dormant() -> None:
