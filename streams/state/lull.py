@@ -4,24 +4,17 @@ A day on which every campaign of a partition has spent its budget ends in silenc
 nothing could begin again on the next day: rates never rise on unknown input, and without events no day ends. So while
 such a **lull** lasts time goes on by the wall clock, as far behind it as event time was, and a campaign whose rate is 0
 may begin again, as one of which nothing is known does: slowly, and it rises no further before impressions come.
-
-Where the last to be shown was paced by nobody, it is not known why nothing comes: whoever was shown and stopped stays
-stopped. But a campaign that has never been shown would wait for ever. So once a whole partition has been silent for
-long and nobody whose impressions are missed is let through, it is **dormant**: time goes on for those, and they begin.
 """
 
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from streams.rules import HOUR_MS, MINUTE_MS
-from streams.state.silence import ALARMING_MS
 
 LATELY_MS: Final = HOUR_MS
 """Who was shown within so long before the silence must be stopped."""
-DORMANT_MS: Final = ALARMING_MS
-"""A partition in which nothing at all has happened for so long may be dormant; operations have heard of it by then."""
 SOON_MS: Final = 2 * MINUTE_MS
 """And must have been stopped before the silence was so old: whoever is stopped later is stopped for want of events."""
 
@@ -33,16 +26,6 @@ class Shown(msgspec.Struct):
     """Pane of its newest impression."""
     stopped_ms: int = -1
     """Since when its rate has been 0; -1: it is not."""
-
-    @property
-    def is_new(self) -> bool:
-        """Whether it has never been shown."""
-        return self.at_ms < 0
-
-    @property
-    def is_missed(self) -> bool:
-        """Whether its impressions are missed when none come: it has had some, and is not stopped."""
-        return self.at_ms >= 0 and self.stopped_ms < 0
 
     def decided(self, rate: float, now_ms: int) -> None:
         """A control was decided."""
@@ -56,44 +39,28 @@ class Shown(msgspec.Struct):
         return self.at_ms, self.stopped_ms
 
 
-class Clocks(NamedTuple):
-    """Event time, ms, or where that stands what goes on in its place."""
-
-    shown_ms: int
-    """For campaigns that have been shown: goes on in a lull."""
-    new_ms: int
-    """For those that never were: in a dormant partition too."""
-
-
 class Lull:
     """Of one partition."""
 
     def __init__(self) -> None:
         self.is_on = False
-        self.is_dormant = False
         self.free_ms = -1
         """Pane of the newest impression of campaigns that nobody paces."""
         self._lag_ms = 0
         """By how much event time was behind wall time when impressions were last heard."""
 
-    def look(
-        self, now_ms: int, wall_ms: int, is_silent: bool, is_catching_up: bool, campaigns: Iterable[Shown]
-    ) -> Clocks:
-        """At a tick: the times for controls. `is_silent`: no impressions come."""
+    def look(self, now_ms: int, wall_ms: int, is_silent: bool, is_catching_up: bool, campaigns: Iterable[Shown]) -> int:
+        """At a tick: the time for controls, ms. `is_silent`: no impressions come."""
         if not is_silent or is_catching_up:
-            self.is_on, self.is_dormant, self._lag_ms = False, False, wall_ms - now_ms
-            return Clocks(now_ms, now_ms)
-        if not self.is_on:
-            shown = list(campaigns)
-            self.is_on = self._is_of_our_making(shown)
-            is_old = wall_ms - self._lag_ms >= now_ms + DORMANT_MS
-            self.is_dormant = is_old and not any(each.is_missed for each in shown)
-        return self.clocks(now_ms, wall_ms, is_silent, is_catching_up)
+            self.is_on, self._lag_ms = False, wall_ms - now_ms
+            return now_ms
+        self.is_on = self.is_on or self._is_of_our_making(list(campaigns))
+        return self.time_ms(now_ms, wall_ms, is_silent, is_catching_up)
 
-    def clocks(self, now_ms: int, wall_ms: int, is_silent: bool, is_catching_up: bool) -> Clocks:
-        """What `look` tells, as far as is known before it: at its first tick time does not go on yet."""
-        on_ms = max(now_ms, wall_ms - self._lag_ms) if is_silent and not is_catching_up else now_ms
-        return Clocks(on_ms if self.is_on else now_ms, on_ms if self.is_on or self.is_dormant else now_ms)
+    def time_ms(self, now_ms: int, wall_ms: int, is_silent: bool, is_catching_up: bool) -> int:
+        """The time that `look` goes by, as far as is known before it: a lull's first tick goes by events."""
+        is_on = self.is_on and is_silent and not is_catching_up
+        return max(now_ms, wall_ms - self._lag_ms) if is_on else now_ms
 
     def _is_of_our_making(self, campaigns: list[Shown]) -> bool:
         last_ms = max((shown.at_ms for shown in campaigns), default=-1)
@@ -105,8 +72,8 @@ class Lull:
 
     def snapshot(self) -> list[Any]:
         """Plain values."""
-        return [self.is_on, self.is_dormant, self.free_ms, self._lag_ms]
+        return [self.is_on, self.free_ms, self._lag_ms]
 
     def restore(self, snapshot: list[Any]) -> None:
         """Takes back what `snapshot` gave."""
-        self.is_on, self.is_dormant, self.free_ms, self._lag_ms = snapshot
+        self.is_on, self.free_ms, self._lag_ms = snapshot

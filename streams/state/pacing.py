@@ -25,7 +25,7 @@ from streams.stages.pacing.facts import Added, Decision, Facts
 from streams.stages.pacing.shape import TrafficShape
 from streams.state.campaigns import Version
 from streams.state.live_sessions import LiveSessions
-from streams.state.lull import Clocks, Lull, Shown
+from streams.state.lull import Lull, Shown
 from streams.state.pacing_rows import alert_row, pacing_row
 from streams.state.windows import DAY, WINDOW_INDEX, Windows, day_bounds
 
@@ -161,9 +161,9 @@ class PacingDesk:
         elif name not in pools or allowance.sequence >= pools[name].sequence:
             self._allowances.setdefault(allowance.campaign_id, pools)[name] = allowance
 
-    def clocks(self, now_ms: int, wall_ms: int, unknown: frozenset[Input], is_catching_up: bool) -> Clocks:
-        """At a tick, before anything is added: event time, or by what time goes on in a silence."""
-        return self._lull.clocks(now_ms, wall_ms, Input.IMPRESSIONS in unknown, is_catching_up)
+    def time_ms(self, now_ms: int, wall_ms: int, unknown: frozenset[Input], is_catching_up: bool) -> int:
+        """At a tick, before anything is added: event time, or in a lull the time by which that goes."""
+        return self._lull.time_ms(now_ms, wall_ms, Input.IMPRESSIONS in unknown, is_catching_up)
 
     def settings_changed(
         self, before: Version | None, after: Version, now_ms: int, wall_ms: int, settings: Mapping[str, Version]
@@ -180,8 +180,6 @@ class PacingDesk:
             held = self.held[campaign] = Held(CampaignPacer(campaign), CampaignAlerts(campaign))
             heappush(self._turns, (wall_ms, campaign))
         self._ended_from_ms = min(self._ended_from_ms, _gives_way_ms(after.settings))
-        if not is_paced(after.settings):  # what it has shown is nobody's making any more
-            self._lull.free_ms, held.shown = max(self._lull.free_ms, held.shown.at_ms), Shown()
         held.pacer.settings_changed(before.settings if before else None, after.settings, now_ms)
         used = _pools(after.settings)
         kept = {name: a for name, a in self._allowances.pop(campaign, {}).items() if name in used}
@@ -238,7 +236,7 @@ class PacingDesk:
             return looked
         is_silent = Input.IMPRESSIONS in world.unknown
         paced = (held.shown for held in self.held.values())
-        clocks = self._lull.look(world.now_ms, world.wall_ms, is_silent, world.is_catching_up, paced)
+        now_ms = self._lull.look(world.now_ms, world.wall_ms, is_silent, world.is_catching_up, paced)
         missed = frozenset[Input]() if self._lull.is_on else world.alarming
         silent = {source: world.last_heard[source] for source in Input if source in missed}
         facts = PartitionFacts(world.now_ms, world.wall_ms, self.partition, silent, world.is_catching_up)
@@ -246,7 +244,7 @@ class PacingDesk:
         due = self._due(world.wall_ms)
         self.overdue_ms = world.wall_ms - due[0][0] if due else 0
         for _, campaign in due:
-            self._look_at(campaign, world, clocks, looked)
+            self._look_at(campaign, world, now_ms, looked)
             heappush(self._turns, (self._next_turn(campaign, world.wall_ms), campaign))
         return looked
 
@@ -266,17 +264,18 @@ class PacingDesk:
         """Whether a tick at this time would look at a campaign."""
         return bool(self._turns) and self._turns[0][0] <= wall_ms
 
-    def _look_at(self, campaign: str, world: World, clocks: Clocks, looked: Looked) -> None:
+    def _look_at(self, campaign: str, world: World, now_ms: int, looked: Looked) -> None:
         held, settings = self.held[campaign], world.settings[campaign].settings
         known = self._allowances.get(campaign, {})
         allowances = tuple(known[name] for name in _pools(settings) if name in known)
         decision = None
         unknown = world.unknown | {Input.IMPRESSIONS} if world.is_catching_up else world.unknown
-        report_ms = clocks.new_ms if held.shown.is_new else clocks.shown_ms
-        is_lull = (self._lull.is_on or (self._lull.is_dormant and held.shown.is_new)) and held.pacer.rate == 0.0
+        report_ms = now_ms  # in a lull of whoever has begun again, too: a pool's day does not go back
+        is_lull = self._lull.is_on and held.pacer.rate == 0.0
         if is_lull:
             unknown = frozenset()  # nothing comes because nothing is let through: what is 0 may begin again
-        now_ms = report_ms if is_lull else world.now_ms  # reports go on after it has begun: a pool's day stays
+        else:
+            now_ms = world.now_ms
         if is_paced(settings):
             sessions = self._sessions.happened(campaign, now_ms)
             facts = Facts(now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, sessions, is_lull)

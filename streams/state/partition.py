@@ -204,10 +204,9 @@ class PartitionState:
 
     def _take_settings(self, rows: dict[Table, list[Row]], tick: Tick, unknown: frozenset[Input]) -> None:
         newest_ms, wall_ms = self.newest_ms(), tick.wall_ms
-        now_ms, new_ms = self.desk.clocks(newest_ms, wall_ms, unknown, tick.is_catching_up)
-        if newest_ms < 0:  # before the first event, the tick's own time
-            now_ms = new_ms = wall_ms
-        accepted, changes = self.campaigns.activate(self.rules.pane_ms, now_ms, newest_ms, new_ms)
+        now_ms = self.desk.time_ms(newest_ms, wall_ms, unknown, tick.is_catching_up)
+        now_ms = now_ms if newest_ms >= 0 else wall_ms  # before the first event, the tick's own time
+        accepted, changes = self.campaigns.activate(self.rules.pane_ms, now_ms, newest_ms)
         rows[Table.CAMPAIGNS] = [self.campaigns.row(version) for version in accepted]
         self.desk.take_staged()
         for before, after in changes:
