@@ -26,6 +26,7 @@ from streams.stages.alerting.delivery import (
     expected_under,
     ladder,
     pool_exhausted,
+    total_ladder,
     unit_micros,
 )
 from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, AlertFacts, Condition, Finding, Signal
@@ -106,7 +107,10 @@ class CampaignAlerts:
         self._stall = StallWatch()
         self._balance = BalanceWatch()
         self._lives: dict[tuple[AlertKind, str], Life] = {}
+        self._total = f"total:{campaign_id}"
+        """Subject of the life that the total's ladder has, beside that of its days."""
         self._ladder = ToldStep()
+        self._total_ladder = ToldStep()
         self._pools: dict[str, ToldStep] = {}
         """Of each shared budget that it draws on, by id."""
         self._hour_ms = -1
@@ -200,6 +204,7 @@ class CampaignAlerts:
         if decision is not None:
             if is_spend_known:
                 kind, signal = exhausted(settings, decision)
+                is_total_told = signal.form == "flight" and kind not in off
                 other = self._lives.get((_other(kind), own))
                 if other is not None and other.fired is not None and other.fired.step == signal.step:
                     kind = other.kind  # one of the two, also where the threshold between them changes
@@ -209,6 +214,8 @@ class CampaignAlerts:
             if is_spend_known:
                 self._ladder, signal = ladder(settings, decision, self._ladder)
                 found.append(Finding(AlertKind.BUDGET_LADDER, own, signal))
+                self._total_ladder, signal = total_ladder(settings, decision, self._total_ladder, is_total_told)
+                found.append(Finding(AlertKind.BUDGET_LADDER, self._total, signal))
                 over, under = delivery(settings, decision)
                 found.append(Finding(AlertKind.OVER_DELIVERY, own, over))
                 found.append(Finding(AlertKind.UNDER_DELIVERY, own, under))
@@ -241,7 +248,7 @@ class CampaignAlerts:
         rate = 1.0
         if decision is not None:
             rate = decision.rate
-            can_judge = can_judge and rate > 0 and decision.exhausted_at_ms is None
+            can_judge = can_judge and rate > 0 and not decision.is_exhausted
         if self._usual[0] != self._hour_ms:
             usual = self.hours.usual(self._hour_ms, settings.time_zone)
             self._usual = (self._hour_ms, usual.impressions / usual.visits if usual is not None else None)
@@ -328,6 +335,7 @@ class CampaignAlerts:
         """Ends what fires about pools that the campaign draws on no more. One that it comes back to is told anew."""
         drawn = {
             f"campaign:{self.campaign_id}",
+            self._total,
             _account(settings.account_id),
             _shared(settings.budget.shared_budget_id),
         }
@@ -363,7 +371,7 @@ class CampaignAlerts:
             quiet_begins=quiet.begins if quiet else "",
             quiet_ends=quiet.ends if quiet else "",
             time_zone=settings.time_zone,
-            cause=life.subject,
+            cause=f"campaign:{self.campaign_id}" if life.subject == self._total else life.subject,
             seen=change.signal.seen if is_end and change.signal.seen is not None else told.seen,
             expected=told.expected,
             unit=told.unit,
@@ -383,7 +391,7 @@ class CampaignAlerts:
             "stall": self._stall.snapshot(),
             "balance": self._balance.snapshot(),
             "lives": [life.snapshot() for life in self._lives.values()],
-            "ladder": list(self._ladder),
+            "ladders": [list(self._ladder), list(self._total_ladder)],
             "pools": [(pool, *told) for pool, told in self._pools.items()],
             "times": [self._hour_ms, self._looked_ms, self._conversions],
         }
@@ -396,7 +404,7 @@ class CampaignAlerts:
         self._balance.restore(snapshot["balance"])
         lives = [Life.restored(held, self._named_by(held[1])) for held in snapshot["lives"]]
         self._lives = {(life.kind, life.subject): life for life in lives}
-        self._ladder = ToldStep(*snapshot["ladder"])
+        self._ladder, self._total_ladder = (ToldStep(*told) for told in snapshot["ladders"])
         self._pools = {pool: ToldStep(*told) for pool, *told in snapshot["pools"]}
         self._hour_ms, self._looked_ms, self._conversions = snapshot["times"]
 

@@ -33,8 +33,8 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
     ),
     (AlertKind.EXHAUSTED, "flight"): Text(
         "Campaign “{name}” has spent its total budget, {budget}, at {at} and no longer delivers. "
-        "Raise the budget if it should go on.",
-        "广告计划“{name}”的总预算{budget}已于{at}用完，投放已停止。如需继续投放，请提高预算。",
+        "Its flight is over, on later days too, unless the total budget is raised.",
+        "广告计划“{name}”的总预算{budget}已于{at}用完，投放已结束，次日也不会恢复。如需继续投放，请提高总预算。",
     ),
     (AlertKind.EXHAUSTED, "shared"): Text(
         "The shared budget {pool} is spent for today, so campaign “{name}” no longer delivers. "
@@ -61,10 +61,10 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "如需继续投放，请提高预算。",
     ),
     (AlertKind.EXHAUSTED_EARLY, "flight"): Text(
-        "Campaign “{name}” has already spent its total budget, {budget}, at {at}, {left_ms} before it is due to end, "
-        "and no longer delivers. Raise the budget if it should go on.",
-        "广告计划“{name}”的总预算{budget}在{at}就已用完，距离投放结束还有{left_ms}，投放已停止。"
-        "如需继续投放，请提高预算。",
+        "Campaign “{name}” has already spent its total budget, {budget}, at {at}, {left_ms} before its flight ends, "
+        "and no longer delivers. Its flight is over, on later days too, unless the total budget is raised.",
+        "广告计划“{name}”的总预算{budget}在{at}就已用完，距离投放期结束还有{left_ms}，投放已结束，次日也不会恢复。"
+        "如需继续投放，请提高总预算。",
     ),
     (AlertKind.STALLED, ""): Text(
         "Campaign “{name}” has had no impressions since {since}, for {gap_ms}; about {missed} would be usual. "

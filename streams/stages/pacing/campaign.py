@@ -24,6 +24,7 @@ from streams.stages.pacing.amounts import (
 )
 from streams.stages.pacing.billing import is_optimised, kernel_of, watched_inputs
 from streams.stages.pacing.curve import SESSION_STEP_MS, Curve, make_curve
+from streams.stages.pacing.exhaustion import Exhaustion
 from streams.stages.pacing.facts import Added, Decision, Facts, Money
 from streams.stages.pacing.forecast import forecast_of
 from streams.stages.pacing.ledger import Ledger
@@ -72,7 +73,7 @@ class CampaignPacer:
         self._plan: Plan | None = None
         self._is_stale = False
         """Whether the rest of the period is to be planned anew."""
-        self._exhausted_ms: int | None = None
+        self._exhaustion = Exhaustion()
         self._curve: Curve | None = None
         self._curve_at = -1
         self._spread = 0.3
@@ -176,7 +177,7 @@ class CampaignPacer:
 
     def _roll(self, settings: CampaignSettings, period: Period) -> None:
         """Another period begins."""
-        self._plan, self._is_stale, self._exhausted_ms = None, False, None
+        self._plan, self._is_stale, self._exhaustion.period_ms = None, False, None
         self._curve_at = -1
         key: list[str | int] = [period.kind, period.day_ms if period.kind == "day" else period.start_ms]
         if key != self._excess_of:
@@ -372,7 +373,7 @@ class CampaignPacer:
             if is_unknown and not look.is_exhausted:
                 reason = RateReason.UNKNOWN_INPUT
         self.rate = control.quantized(rate)
-        self._note_exhaustion(look)
+        self._exhaustion.note(settings, look, valid_of(self.ledger.flight))
         self._excess = self._excess_now(settings, look, plan)
         share = self._traffic.share_within(max(1, look.end_ms - look.now_ms))
         is_open, has_budget = period.kind == "flight", not is_without_budget(settings)
@@ -391,9 +392,10 @@ class CampaignPacer:
             in_flight_millimicros=int(look.in_flight),
             forecast=forecast_of(foreseen, self.rate, share, self._spread, is_open),
             demand_micros_per_h=int(look.value * look.supply_now * HOUR_MS / 1_000),
-            exhausted_at_ms=self._exhausted_ms,
+            exhausted_at_ms=self._exhaustion.period_ms,
             is_learning=self._is_learning(settings),
             closed_credit_millimicros=self.ledger.closed_credit,
+            total=self._exhaustion.total(settings, valid_of(self.ledger.flight)),
             excess_credit_millimicros=self._excess_closed + self._excess,
         )
 
@@ -405,12 +407,6 @@ class CampaignPacer:
             return planned
         base = plan.spent_micros * 1_000
         return base + int((planned - base) * (aimed / made))
-
-    def _note_exhaustion(self, look: control.Look) -> None:
-        if look.budget > 0 and look.budget - look.spent < control.least_room(look):
-            self._exhausted_ms = look.now_ms if self._exhausted_ms is None else self._exhausted_ms
-        elif self._exhausted_ms is not None and look.spent < 0.99 * look.budget:
-            self._exhausted_ms = None
 
     def _excess_now(self, settings: CampaignSettings, look: control.Look, plan: Plan) -> int:
         """What the running period spent beyond the over-delivery policy, millimicros: to be credited.
@@ -442,9 +438,10 @@ class CampaignPacer:
             in_flight_millimicros=int(self._traffic.in_flight(max(1, period.end_ms - self._now_ms))),
             forecast=None,
             demand_micros_per_h=0,
-            exhausted_at_ms=self._exhausted_ms,
+            exhausted_at_ms=self._exhaustion.period_ms,
             is_learning=self._is_learning(settings),
             closed_credit_millimicros=self.ledger.closed_credit,
+            total=self._exhaustion.total(settings, valid_of(self.ledger.flight)),
             excess_credit_millimicros=self._excess_closed + self._excess,
         )
 
@@ -465,7 +462,7 @@ class CampaignPacer:
             "amounts": list(self._amounts),
             "plan": self._plan.pack() if self._plan is not None else None,
             "is_stale": self._is_stale,
-            "exhausted_ms": self._exhausted_ms,
+            "exhausted": [self._exhaustion.period_ms, self._exhaustion.total_ms],
             "curve": self._curve.pack() if self._curve is not None else None,
             "curve_at": self._curve_at,
             "spread": self._spread,
@@ -486,7 +483,7 @@ class CampaignPacer:
         self._amounts = Amounts(*snapshot["amounts"])
         self._plan = unpack_plan(plan) if plan is not None else None
         self._is_stale = snapshot["is_stale"]
-        self._exhausted_ms = snapshot["exhausted_ms"]
+        self._exhaustion.period_ms, self._exhaustion.total_ms = snapshot["exhausted"]
         self._curve = Curve(curve[0], curve[1], list(curve[2])) if curve is not None else None
         self._curve_at, self._spread = snapshot["curve_at"], snapshot["spread"]
         self._minutes = list(snapshot["minutes"])
