@@ -7,7 +7,7 @@ Nothing here knows the clock or the order of additions within a tick: changes ar
 * **History** (`is_catching_up`): hours are learned, nothing fires and nothing resolves. What is still so when the
   present is reached fires then; what came and went in the past is in ClickHouse, and of no use to a receiver.
 * **Outside its flight** a campaign alerts nothing; what still fires is closed, as is what fires about a pool that it
-  has left.
+  has left, or about a budget where it has none any more.
 * **Told once**: hours of an occurrence that has ended are no evidence of another, neither of its kind nor of what
   follows from it.
 * **One cause, one alert**: exhaustion and stalling silence what follows from them, and so on (`_SILENCED_BY`).
@@ -61,6 +61,12 @@ OPERATIONS: Final = frozenset({AlertKind.INVALID_TRAFFIC})
 """Told to operations first: they judge whether an advertiser must know."""
 UNPUSHED_ENDS: Final = frozenset({AlertKind.EXHAUSTED, AlertKind.EXHAUSTED_EARLY, AlertKind.BUDGET_LADDER})
 """Whose end is no news: a new day has begun, or the receiver has raised the budget."""
+ABOUT_BUDGET: Final = UNPUSHED_ENDS | {
+    AlertKind.OVER_DELIVERY,
+    AlertKind.UNDER_DELIVERY,
+    AlertKind.EXPECTED_UNDER_DELIVERY,
+}
+"""Of no meaning for a campaign that nothing paces."""
 _TAINTS: Final = {
     Input.IMPRESSIONS: TAINT_IMPRESSIONS,
     Input.CLICKS: TAINT_CLICKS,
@@ -159,6 +165,10 @@ class CampaignAlerts:
             return self._close(settings, facts, "ended", frozenset())
         changes = self._close(settings, facts, "off", frozenset(settings.alerts.off)) if settings.alerts.off else []
         changes += self._leave(settings, facts)
+        if facts.decision is None:
+            changes += self._close(
+                settings, facts, "unpaced", ABOUT_BUDGET, (f"campaign:{self.campaign_id}", self._total)
+            )
         for finding in self._findings(settings, facts):
             changes += self._live(settings, facts, finding)
         return changes
@@ -321,12 +331,17 @@ class CampaignAlerts:
             del self._lives[min(over)[1]]
 
     def _close(
-        self, settings: CampaignSettings, facts: AlertFacts, reason: str, kinds: frozenset[AlertKind]
+        self,
+        settings: CampaignSettings,
+        facts: AlertFacts,
+        reason: str,
+        kinds: frozenset[AlertKind],
+        subjects: tuple[str, ...] = (),
     ) -> list[Alert]:
-        """Ends what fires, of these kinds or of all."""
+        """Ends what fires, of these kinds and about these subjects, or of all."""
         closed = []
-        for (kind, _), life in self._lives.items():
-            if not kinds or kind in kinds:
+        for (kind, subject), life in self._lives.items():
+            if (not kinds or kind in kinds) and (not subjects or subject in subjects):
                 changes = life.end(CLEAR, facts.now_ms)
                 closed += [self._alert(settings, facts, life, change, reason) for change in changes]
         return closed

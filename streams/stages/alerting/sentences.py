@@ -228,6 +228,10 @@ CLOSED: Final = {
         "This alert is closed: campaign “{name}” does not draw on that account or shared budget any more.",
         "广告计划“{name}”已不再使用该账户或共享预算，提醒已关闭。",
     ),
+    "unpaced": Text(
+        "This alert is closed: campaign “{name}” has no budget any more that limits its spend.",
+        "广告计划“{name}”已不再设置预算，提醒已关闭。",
+    ),
     "moot": Text(
         "This alert about campaign “{name}” is closed: another one explains it.",
         "广告计划“{name}”的这条提醒已关闭，原因见其他提醒。",

@@ -28,13 +28,8 @@ from streams.stages.pacing.exhaustion import Exhaustion
 from streams.stages.pacing.facts import Added, Decision, Facts, Money
 from streams.stages.pacing.forecast import forecast_of
 from streams.stages.pacing.ledger import Ledger
-from streams.stages.pacing.periods import (
-    Period,
-    SessionClock,
-    Stage,
-    period_of,
-)
-from streams.stages.pacing.plan import Plan, hour_bounds, make_plan, unpack_plan
+from streams.stages.pacing.periods import Period, SessionClock, Stage, period_of
+from streams.stages.pacing.plan import Plan, hour_bounds, make_plan, session_bounds, unpack_plan
 from streams.stages.pacing.sessions import MINUTES
 from streams.stages.pacing.shape import TrafficShape
 from streams.stages.pacing.silence import GAP_MS, Silence
@@ -216,7 +211,7 @@ class CampaignPacer:
         if period.kind == "flight":
             bounds_weights: tuple[list[int], list[float]] = ([made, made + 1], [1.0])
         else:
-            bounds = hour_bounds(made, period.end_ms) if period.kind == "day" else _session_bounds(made, period.end_ms)
+            bounds = hour_bounds(made, period.end_ms) if period.kind == "day" else session_bounds(made, period.end_ms)
             curve = self._curve
             assert curve is not None
             ends = bounds[1:]
@@ -420,14 +415,24 @@ class CampaignPacer:
     def _is_learning(self, settings: CampaignSettings) -> bool:
         return is_optimised(settings.billing) and self.conversions < settings.billing.learning_conversions
 
+    def release(self, settings: CampaignSettings, now_ms: int) -> Decision:
+        """Nothing limits its spend any more: rate 1, until it is paced again and begins anew."""
+        start, end = day_bounds(now_ms, settings.time_zone)
+        self._period, self._exhaustion = None, Exhaustion()
+        return self._idle(settings, Period("day", start, end, start, Stage.RUNNING), RateReason.UNPACED, 1.0)
+
     def _stopped(self, settings: CampaignSettings, period: Period) -> Decision:
-        """Nothing runs now: rate 0."""
-        self.rate, self._is_begun = 0.0, False
+        """Nothing runs now."""
         is_over = period.stage is Stage.ENDED
+        return self._idle(settings, period, RateReason.ENDED if is_over else RateReason.NOT_STARTED, 0.0)
+
+    def _idle(self, settings: CampaignSettings, period: Period, reason: RateReason, rate: float) -> Decision:
+        """Nothing is planned now."""
+        self.rate, self._is_begun = rate, False
         return Decision(
-            rate=0.0,
-            rate_when_stale=0.0,
-            reason=RateReason.ENDED if is_over else RateReason.NOT_STARTED,
+            rate=rate,
+            rate_when_stale=rate,
+            reason=reason,
             period_kind=period.kind,
             period_start_ms=period.start_ms,
             period_end_ms=period.end_ms,
@@ -489,8 +494,3 @@ class CampaignPacer:
         self._minutes = list(snapshot["minutes"])
         self._excess_closed, self._excess, self._excess_of = snapshot["excess"]
         self._day = (0, 0, "")
-
-
-def _session_bounds(now_ms: int, end_ms: int) -> list[int]:
-    step = max(MINUTE_MS, (end_ms - now_ms) // MINUTES)
-    return [now_ms, *range(now_ms + step, end_ms, step), end_ms]
