@@ -295,7 +295,6 @@ class PacingDesk:
             self._tell_decision(held, settings, decision, now_ms, world.wall_ms, looked)
         elif held.told.reason not in ("", RateReason.UNPACED) and not world.is_catching_up:
             self._lull.free_ms = max(self._lull.free_ms, held.shown.at_ms)  # it is let through like who never had one
-            held.shown = Shown()
             last = held.pacer.release(settings, now_ms)
             self._tell_decision(held, settings, last, now_ms, world.wall_ms, looked)
         held.decision = decision

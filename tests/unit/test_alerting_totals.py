@@ -63,11 +63,13 @@ def test_a_total_that_is_spent_is_told_once_and_no_midnight_ends_it(total: float
     assert "如需继续投放，请提高总预算" in firing.text.zh
 
 
-def test_the_day_on_which_the_total_is_spent_is_not_told_apart() -> None:
-    world = Campaign(total=200)
+@pytest.mark.parametrize("total", [199.9, 200, 200.5])
+def test_the_day_on_which_the_total_is_spent_is_not_told_apart(total: float) -> None:
+    world = Campaign(total=total)
     world.until(24)
-    before = len(world.told)
-    world.until(36)
+    before, stops = len(world.told), len(world.stops())
+    world.until(60)
+    assert world.stops()[stops:] == [(R, "day"), (F, "total")]
     fired = [alert for alert in world.told[before:] if alert.state is F and alert.seen and alert.expected]
     assert [alert.kind for alert in fired if alert.kind in STOPPED] == [K.EXHAUSTED_EARLY]
     assert not [alert for alert in fired if alert.kind is K.BUDGET_LADDER and alert.expected == 100]

@@ -8,6 +8,7 @@ from streams.events import Input
 from streams.records import PACING_COLUMNS, Row, Table
 from streams.signals import AlertState, PoolKind, RateReason
 from streams.state.checkpoint import capture, restore
+from streams.state.journal import Tick
 from streams.state.partition import PartitionState
 from streams.terms import AlertKind, Budget
 from tests.unit.evening import BUDGET, Evening, rate_of
@@ -109,6 +110,19 @@ def test_it_is_told_though_nothing_is_heard_for_nothing_limits_it() -> None:
     evening.settle("c1", **TERMS, budget={})
     run(evening, 2, impressions=0, clicks=1)
     assert evening.controls[-1].reason is RateReason.UNPACED
+
+
+def test_history_opens_nothing() -> None:
+    """The version that holds then may be followed by another: it is told when the present is reached."""
+    evening = spent_day()
+    evening.settle("c1", **TERMS, budget={})
+    state, before = evening.state, len(evening.controls)
+    for _ in range(3):
+        evening.at_ms += HOUR
+        evening.take(state.tick(Tick("claim", state.seq + 1, evening.at_ms, state.positions(), is_catching_up=True)))
+    assert evening.controls[before:] == []
+    run(evening, 2)
+    assert [control.reason for control in evening.controls[before:]] == [RateReason.UNPACED]
 
 
 def test_a_silence_after_it_is_none_of_our_making() -> None:
