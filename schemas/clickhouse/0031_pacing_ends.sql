@@ -1,4 +1,55 @@
--- As in 0029, with the reason unpaced: a campaign that nothing limits any more has no current period.
+-- Pacing ends: a campaign that nothing limits any more has no current period (reason unpaced). And what is owed back for
+-- spend beyond the policy of over-delivery stands beside the credits that came late. Every statement can be run again:
+-- what is looked at while the view that fills pacing_periods is made anew comes with the next look, for rows are absolute.
+
+ALTER TABLE pacing_rows
+    ADD COLUMN IF NOT EXISTS excess_credit_micros Int64
+        COMMENT 'Owed back since ever for spend beyond the policy of over-delivery, where it credits that: for billing, micros.' AFTER closed_credit_micros;
+
+ALTER TABLE run_pacing_rows
+    ADD COLUMN IF NOT EXISTS excess_credit_micros Int64
+        COMMENT 'Owed back since ever for spend beyond the policy of over-delivery, where it credits that: for billing, micros.' AFTER closed_credit_micros;
+
+ALTER TABLE pacing_periods
+    ADD COLUMN IF NOT EXISTS excess_credit_micros Int64
+        COMMENT 'Owed back since ever for spend beyond the policy of over-delivery, where it credits that: for billing, micros.' AFTER closed_credit_micros;
+
+DROP VIEW IF EXISTS pacing_periods_from_rows;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS pacing_periods_from_rows TO pacing_periods
+(
+    log_epoch UInt32 COMMENT 'Raised by one whenever the topics were created anew.',
+    partition UInt32 COMMENT 'Partition of the campaign.',
+    campaign_id LowCardinality(String) COMMENT 'Campaign.',
+    minute DateTime('UTC') COMMENT 'Minute of the partition’s event time at which it was looked at last, UTC.',
+    currency LowCardinality(String) COMMENT 'ISO 4217 code of every amount in this row.',
+    period_kind LowCardinality(String) COMMENT 'day, flight or live_session.',
+    period_start DateTime('UTC') COMMENT 'Start of the period, UTC, included.',
+    period_end DateTime('UTC') COMMENT 'End of the period, UTC, excluded.',
+    budget_micros Int64 COMMENT 'What the period may spend, caps and over-delivery considered, micros.',
+    target_micros Int64 COMMENT 'What should be spent by now according to the plan, micros.',
+    gross_spend_micros Int64 COMMENT 'Billed in the period so far, micros.',
+    credited_micros Int64 COMMENT 'Given back of it: billed for events found invalid or rejected later, micros.',
+    spend_micros Int64 COMMENT 'Billed less given back, micros.',
+    in_flight_micros Int64 COMMENT 'Expected cost of what was served and may still be billed, micros.',
+    rate_ppm UInt32 COMMENT 'Pass-through rate: share of requests to take part in, millionths.',
+    reason LowCardinality(String) COMMENT 'Why the rate is what it is (streams.signals.RateReason).',
+    forecast_micros Nullable(Int64) COMMENT 'Spend expected at the period’s end, micros; NULL: nothing to go by.',
+    forecast_low_micros Nullable(Int64) COMMENT 'Lower end of the 90 % interval of forecast_micros, micros.',
+    forecast_high_micros Nullable(Int64) COMMENT 'Upper end of the 90 % interval of forecast_micros, micros.',
+    exhausts_at Nullable(DateTime('UTC')) COMMENT 'When the budget runs out, UTC; NULL: not in this period.',
+    closed_credit_micros Int64 COMMENT 'Given back after its day had closed: for billing, never for pacing, micros.',
+    excess_credit_micros Int64 COMMENT 'Owed back since ever for spend beyond the policy of over-delivery, where it credits that: for billing, micros.',
+    version UInt64 COMMENT 'Place of the tick in the journal, with its epoch: the highest version of a key wins.'
+)
+AS SELECT
+    log_epoch, partition, campaign_id, minute, currency, period_kind, period_start, period_end, budget_micros,
+    target_micros, gross_spend_micros, credited_micros, spend_micros, in_flight_micros, rate_ppm, reason,
+    forecast_micros, forecast_low_micros, forecast_high_micros, exhausts_at, closed_credit_micros,
+    excess_credit_micros, version
+FROM pacing_rows
+COMMENT 'Fills pacing_periods with what is inserted into pacing_rows.';
+
 CREATE OR REPLACE VIEW campaign_pacing
 (
     campaign_id LowCardinality(String) COMMENT 'Campaign.',
@@ -20,6 +71,8 @@ CREATE OR REPLACE VIEW campaign_pacing
     credited_micros Int64 COMMENT 'Given back of it: billed for events found invalid or rejected later, micros.',
     in_flight_micros Int64 COMMENT 'Expected cost of what was served and may still be billed, micros.',
     closed_credit_micros Int64 COMMENT 'Given back after its day had closed: for billing, never for pacing, micros.',
+    excess_credit_micros Int64
+        COMMENT 'Owed back since ever for spend beyond the policy of over-delivery, where it credits that: for billing, micros.',
     off_plan_points Nullable(Float64)
         COMMENT 'Spend less target over budget, percentage points: below 0 is behind. NULL without a budget.',
     spent_share Nullable(Float64) COMMENT 'Spend over budget. NULL without a budget.',
@@ -53,6 +106,7 @@ periods AS (
         argMax(r.spend_micros, (r.log_epoch, r.minute, r.version)) AS spend_micros,
         argMax(r.in_flight_micros, (r.log_epoch, r.minute, r.version)) AS in_flight_micros,
         argMax(r.closed_credit_micros, (r.log_epoch, r.minute, r.version)) AS closed_credit_micros,
+        argMax(r.excess_credit_micros, (r.log_epoch, r.minute, r.version)) AS excess_credit_micros,
         argMax(r.rate_ppm, (r.log_epoch, r.minute, r.version)) AS rate_ppm,
         argMax(r.reason, (r.log_epoch, r.minute, r.version)) AS reason,
         argMax(tuple(r.forecast_micros), (r.log_epoch, r.minute, r.version)).1 AS forecast_micros,
@@ -105,6 +159,7 @@ SELECT
     m.credited_micros AS credited_micros,
     m.in_flight_micros AS in_flight_micros,
     m.closed_credit_micros AS closed_credit_micros,
+    m.excess_credit_micros AS excess_credit_micros,
     points AS off_plan_points,
     spent AS spent_share,
     elapsed AS elapsed_share,

@@ -256,6 +256,16 @@ async def test_a_campaign_that_nothing_limits_any_more_has_no_current_period(dat
     assert [row["campaign_id"] for row in rows] == ["c3"]
 
 
+async def test_what_is_owed_back_for_billing_is_shown_as_it_was_told_last(database: Database) -> None:
+    await database.fill(
+        Table.PACING,
+        looked(excess_credit_micros=5, closed_credit_micros=2, version=1),
+        looked(minute=NOON_S + 60, excess_credit_micros=12, closed_credit_micros=3, version=2),
+    )
+    row = await database.one("SELECT excess_credit_micros, closed_credit_micros FROM campaign_pacing")
+    assert row == {"excess_credit_micros": 12, "closed_credit_micros": 3}
+
+
 async def test_a_ratio_over_zero_and_an_open_period_are_null(database: Database) -> None:
     open_ends = {"period_kind": "flight", "period_start": 0, "period_end": 4_102_444_800}
     await database.fill(

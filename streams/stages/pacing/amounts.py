@@ -16,7 +16,7 @@ from streams.campaigns import CampaignSettings
 from streams.rules import HOUR_MS
 from streams.signals import PoolKind
 from streams.stages.pacing.facts import Facts, Money
-from streams.stages.pacing.ledger import Ledger
+from streams.stages.pacing.ledger import BUDGET, Ledger
 from streams.stages.pacing.periods import Period
 from streams.stages.pacing.shape import WEEK_HOURS, TrafficShape
 from streams.state.windows import day_bounds
@@ -83,7 +83,7 @@ def _block(settings: CampaignSettings, period: Period, ledger: Ledger) -> tuple[
         return 0, 0, 1
     earlier, left = block_of(period.day_ms, settings.time_zone, policy.period_days, settings.flight_start_ms)
     entries = [ledger.days[start] for start in earlier if start in ledger.days]
-    return sum(valid_of(entry) for entry in entries), 1_000 * sum(entry[2] for entry in entries), left
+    return sum(valid_of(entry) for entry in entries), 1_000 * sum(entry[BUDGET] for entry in entries), left
 
 
 def capped_day(settings: CampaignSettings, spent_of_block: int, budgets_of_block: int, days_left: int) -> Amounts:

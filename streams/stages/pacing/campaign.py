@@ -12,6 +12,7 @@ from streams.rules import HOUR_MS, MINUTE_MS
 from streams.signals import RateReason
 from streams.stages.pacing import control
 from streams.stages.pacing.amounts import (
+    NO_LIMIT,
     Amounts,
     amounts_of,
     day_limit,
@@ -27,7 +28,7 @@ from streams.stages.pacing.curve import SESSION_STEP_MS, Curve, make_curve
 from streams.stages.pacing.exhaustion import Exhaustion
 from streams.stages.pacing.facts import Added, Decision, Facts, Money
 from streams.stages.pacing.forecast import forecast_of
-from streams.stages.pacing.ledger import Ledger
+from streams.stages.pacing.ledger import BUDGET, Ledger
 from streams.stages.pacing.periods import Period, SessionClock, Stage, period_of
 from streams.stages.pacing.plan import Plan, hour_bounds, make_plan, session_bounds, unpack_plan
 from streams.stages.pacing.sessions import MINUTES
@@ -73,9 +74,6 @@ class CampaignPacer:
         self._curve_at = -1
         self._spread = 0.3
         self._minutes: list[float] = []
-        self._excess_closed = 0
-        self._excess = 0
-        self._excess_of: list[str | int] = []
 
     # In
 
@@ -174,9 +172,8 @@ class CampaignPacer:
         """Another period begins."""
         self._plan, self._is_stale, self._exhaustion.period_ms = None, False, None
         self._curve_at = -1
-        key: list[str | int] = [period.kind, period.day_ms if period.kind == "day" else period.start_ms]
-        if key != self._excess_of:
-            self._excess_closed, self._excess, self._excess_of = self._excess_closed + self._excess, 0, key
+        if self._period is not None and self._period[0] != period.kind:
+            self.ledger.leave(period.day_ms)
         self.ledger.day(period.day_ms)
 
     def _close_before(self, period: Period) -> None:
@@ -206,7 +203,7 @@ class CampaignPacer:
             spent, made = 0, period.start_ms
         self._is_stale = False
         self._amounts = amounts_of(settings, period, self.ledger, made, spent, money, shape, limit)
-        self.ledger.day(period.day_ms)[2] = settings.budget.daily_micros or 0
+        self.ledger.day(period.day_ms)[BUDGET] = settings.budget.daily_micros or 0
         mode, micros = self._mode(settings, period, shape), max(0, spent) // 1_000
         if period.kind == "flight":
             bounds_weights: tuple[list[int], list[float]] = ([made, made + 1], [1.0])
@@ -369,7 +366,9 @@ class CampaignPacer:
                 reason = RateReason.UNKNOWN_INPUT
         self.rate = control.quantized(rate)
         self._exhaustion.note(settings, look, valid_of(self.ledger.flight))
-        self._excess = self._excess_now(settings, look, plan)
+        is_judged = settings.pacing.over_delivery.credits_excess and not is_shared_only(settings)
+        limit = look.budget if is_judged else NO_LIMIT
+        self.ledger.judge(period.kind, period.day_ms, limit, plan.spent_micros * 1_000)
         share = self._traffic.share_within(max(1, look.end_ms - look.now_ms))
         is_open, has_budget = period.kind == "flight", not is_without_budget(settings)
         foreseen = look if has_budget else control.within_allowance(look)
@@ -391,7 +390,7 @@ class CampaignPacer:
             is_learning=self._is_learning(settings),
             closed_credit_millimicros=self.ledger.closed_credit,
             total=self._exhaustion.total(settings, valid_of(self.ledger.flight)),
-            excess_credit_millimicros=self._excess_closed + self._excess,
+            excess_credit_millimicros=self.ledger.excess,
         )
 
     def _target(self, plan: Plan, look: control.Look, at_ms: int) -> int:
@@ -403,15 +402,6 @@ class CampaignPacer:
         base = plan.spent_micros * 1_000
         return base + int((planned - base) * (aimed / made))
 
-    def _excess_now(self, settings: CampaignSettings, look: control.Look, plan: Plan) -> int:
-        """What the running period spent beyond the over-delivery policy, millimicros: to be credited.
-
-        Not what had been spent when the budget was lowered: that was right when it was spent.
-        """
-        if not settings.pacing.over_delivery.credits_excess:
-            return 0
-        return max(0, look.spent - max(look.budget, plan.spent_micros * 1_000))
-
     def _is_learning(self, settings: CampaignSettings) -> bool:
         return is_optimised(settings.billing) and self.conversions < settings.billing.learning_conversions
 
@@ -419,6 +409,7 @@ class CampaignPacer:
         """Nothing limits its spend any more: rate 1, until it is paced again and begins anew."""
         start, end = day_bounds(now_ms, settings.time_zone)
         self._period, self._exhaustion = None, Exhaustion()
+        self.ledger.leave(start)
         return self._idle(settings, Period("day", start, end, start, Stage.RUNNING), RateReason.UNPACED, 1.0)
 
     def _stopped(self, settings: CampaignSettings, period: Period) -> Decision:
@@ -447,7 +438,7 @@ class CampaignPacer:
             is_learning=self._is_learning(settings),
             closed_credit_millimicros=self.ledger.closed_credit,
             total=self._exhaustion.total(settings, valid_of(self.ledger.flight)),
-            excess_credit_millimicros=self._excess_closed + self._excess,
+            excess_credit_millimicros=self.ledger.excess,
         )
 
     # Kept
@@ -472,7 +463,6 @@ class CampaignPacer:
             "curve_at": self._curve_at,
             "spread": self._spread,
             "minutes": list(self._minutes),
-            "excess": [self._excess_closed, self._excess, self._excess_of],
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -492,5 +482,4 @@ class CampaignPacer:
         self._curve = Curve(curve[0], curve[1], list(curve[2])) if curve is not None else None
         self._curve_at, self._spread = snapshot["curve_at"], snapshot["spread"]
         self._minutes = list(snapshot["minutes"])
-        self._excess_closed, self._excess, self._excess_of = snapshot["excess"]
         self._day = (0, 0, "")

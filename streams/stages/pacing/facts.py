@@ -106,8 +106,8 @@ class Decision(NamedTuple):
     total: Total | None = None
     """None: there is no total budget."""
     excess_credit_millimicros: int = 0
-    """Since ever: what periods spent beyond the over-delivery policy, owed back where it credits the excess. Not
-    part of `spend`, whose credits are those of invalid events."""
+    """Since ever: what periods spent beyond the over-delivery policy, owed back where it credits the excess. It is for
+    billing, and not part of `spend`, whose credits are those of invalid events."""
 
     @property
     def is_exhausted(self) -> bool:
