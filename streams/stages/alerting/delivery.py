@@ -56,7 +56,7 @@ def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind
         return AlertKind.EXHAUSTED, CLEAR
     is_early = share_ppm < settings.alerts.early_share_ppm and not is_open
     budget = min(decision.plan_micros, decision.budget_micros)
-    is_beyond = decision.period_kind == "day" and budget < decision.budget_micros
+    form, named = _form(settings, decision, budget)
     signal = Signal(
         Condition.MET,
         seen=decision.spend.valid / 1_000,
@@ -64,7 +64,7 @@ def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind
         unit="micros",
         figures=(
             ("spend", decision.spend.valid // 1_000),
-            ("budget", budget),
+            ("budget", named),
             ("at", at_ms),
             ("ends", None if is_open else decision.period_end_ms),
             ("left_ms", None if is_open else decision.period_end_ms - at_ms),
@@ -72,9 +72,17 @@ def exhausted(settings: CampaignSettings, decision: Decision) -> tuple[AlertKind
         ),
         began_ms=at_ms,
         step=f"{decision.period_kind}:{decision.period_start_ms}:{at_ms}",
-        form="day_beyond" if is_beyond else decision.period_kind,
+        form=form,
     )
     return (AlertKind.EXHAUSTED_EARLY if is_early else AlertKind.EXHAUSTED), signal
+
+
+def _form(settings: CampaignSettings, decision: Decision, budget: int) -> tuple[str, int]:
+    """Which sentence, and the budget that it names, micros: of a live session that the day's stops, the day's."""
+    kind, own = decision.period_kind, settings.budget
+    if kind == "live_session" and own.daily_micros is not None and budget < (own.session_micros or 0):
+        return "session_day", own.daily_micros
+    return ("day_beyond" if kind == "day" and budget < decision.budget_micros else kind), budget
 
 
 def _total_exhausted(

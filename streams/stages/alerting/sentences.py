@@ -31,6 +31,11 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "Raise the budget if it should go on.",
         "广告计划“{name}”本场直播的预算{budget}已于{at}用完，投放已停止。如需继续投放，请提高预算。",
     ),
+    (AlertKind.EXHAUSTED, "session_day"): Text(
+        "Campaign “{name}” has spent its budget for today, {budget}, at {at} and no longer delivers in this live "
+        "session. Raise the daily budget if it should go on today.",
+        "广告计划“{name}”今天的预算{budget}已于{at}用完，本场直播的投放已停止。如需今天继续投放，请提高日预算。",
+    ),
     (AlertKind.EXHAUSTED, "flight"): Text(
         "Campaign “{name}” has spent its total budget, {budget}, at {at} and no longer delivers. "
         "Its flight is over, on later days too, unless the total budget is raised.",
@@ -59,6 +64,12 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "before the session is due to end, and no longer delivers. Raise the budget if it should go on.",
         "广告计划“{name}”本场直播的预算{budget}在{at}就已用完，距离直播预计结束还有约{left_ms}，投放已停止。"
         "如需继续投放，请提高预算。",
+    ),
+    (AlertKind.EXHAUSTED_EARLY, "session_day"): Text(
+        "Campaign “{name}” has already spent its budget for today, {budget}, at {at}, about {left_ms} before this live "
+        "session is due to end, and no longer delivers. Raise the daily budget if it should go on today.",
+        "广告计划“{name}”今天的预算{budget}在{at}就已用完，距离直播预计结束还有约{left_ms}，投放已停止。"
+        "如需今天继续投放，请提高日预算。",
     ),
     (AlertKind.EXHAUSTED_EARLY, "flight"): Text(
         "Campaign “{name}” has already spent its total budget, {budget}, at {at}, {left_ms} before its flight ends, "

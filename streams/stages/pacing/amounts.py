@@ -54,10 +54,7 @@ def amounts_of(
     budget = settings.budget
     left = inf if budget.total_micros is None else budget.total_micros * 1_000 - valid_of(ledger.flight) + money.valid
     if period.kind == "live_session":
-        whole = (budget.session_micros or 0) * 1_000
-        if budget.daily_micros is not None:
-            outside = ledger.money_of_day(period.day_ms).valid - money.valid
-            whole = min(whole, max(0, budget.daily_micros * 1_000 - max(0, outside)))
+        whole = session_budget(settings, period, ledger, money)
         amounts = Amounts(whole, whole, whole)
     elif period.kind == "flight":
         amounts = Amounts(*[(budget.total_micros or 0) * 1_000] * 3)
@@ -74,6 +71,17 @@ def amounts_of(
         return amounts
     most = max(0, int(left))
     return Amounts(min(amounts.plan, most), min(amounts.aim, most), min(amounts.budget, most))
+
+
+def session_budget(settings: CampaignSettings, period: Period, ledger: Ledger, money: Money) -> int:
+    """What a live session may reach today, millimicros: its budget, as far as the day's lets it. `money`: its spend.
+
+    What it spent before midnight, if it has passed it, takes nothing from today; what today spent outside of it does.
+    """
+    whole, daily = (settings.budget.session_micros or 0) * 1_000, settings.budget.daily_micros
+    if daily is None:
+        return whole
+    return min(whole, max(0, daily * 1_000 + money.valid - ledger.money_of_day(period.day_ms).valid))
 
 
 def _block(settings: CampaignSettings, period: Period, ledger: Ledger) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ from streams.stages.pacing.amounts import (
     is_told,
     is_without_budget,
     limit_without_own,
+    session_budget,
     valid_of,
 )
 from streams.stages.pacing.billing import is_optimised, kernel_of, watched_inputs
@@ -64,7 +65,7 @@ class CampaignPacer:
         self._now_ms = -1
         self._is_begun = False
         self._day = (0, 0, "")
-        self._period: tuple[str, int, int] | None = None
+        self._period: tuple[str, int, int, int] | None = None
         self._amounts = Amounts(0, 0, 0)
         self._plan: Plan | None = None
         self._is_stale = False
@@ -157,7 +158,9 @@ class CampaignPacer:
             self._roll(settings, period)
         elif known[2] != period.end_ms:
             self._is_stale, self._curve_at = True, -1
-        self._period = (period.kind, period.start_ms, period.end_ms)
+        elif known[3] != period.day_ms and period.kind == "live_session" and settings.budget.daily_micros is not None:
+            self._is_stale = True  # the session has passed midnight: today's budget is for it as well
+        self._period = (period.kind, period.start_ms, period.end_ms, period.day_ms)
         self._close_before(period)
         if period.stage is Stage.RUNNING:
             self._think_over(settings, period, now, shape)
@@ -285,6 +288,8 @@ class CampaignPacer:
             if supply > 0:
                 self._note_minute(period, now, supply)
         budget = self._amounts.budget
+        if period.kind == "live_session":
+            budget = session_budget(settings, period, self.ledger, money)
         if settings.budget.total_micros is not None:
             earlier = valid_of(self.ledger.flight) - money.valid if period.kind != "flight" else 0
             budget = max(0, min(budget, settings.budget.total_micros * 1_000 - earlier))
@@ -474,7 +479,7 @@ class CampaignPacer:
         self.rate, self.conversions = snapshot["rate"], snapshot["conversions"]
         self._now_ms, self._is_begun = snapshot["now_ms"], snapshot["is_begun"]
         period, curve, plan = (snapshot[name] for name in ("period", "curve", "plan"))
-        self._period = (period[0], period[1], period[2]) if period is not None else None
+        self._period = (period[0], period[1], period[2], period[3]) if period is not None else None
         self._amounts = Amounts(*snapshot["amounts"])
         self._plan = unpack_plan(plan) if plan is not None else None
         self._is_stale = snapshot["is_stale"]
