@@ -177,9 +177,10 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
     ),
     (AlertKind.INPUT_SILENT, ""): Text(
         "Partition {partition} has received no {inputs_en} since {since} UTC. What depends on them is unknown, not "
-        "zero: rates hold, and advertisers get no alerts that rest on it.",
+        "zero: rates hold or fall, campaigns do not begin, and advertisers get no alerts that rest on it. "
+        "If nothing was due, see the runbook.",
         "分区{partition}自{since}（UTC）起没有收到{inputs_zh}数据，相关指标按未知处理，而不是按零处理："
-        "投放速率保持不变，也不会据此向广告主发送提醒。",
+        "投放速率不会上升，广告计划不会开始投放，也不会据此向广告主发送提醒。如本来就不应有数据，请查阅运维手册。",
     ),
 }
 """By kind and form. A kind without forms has one, ''."""
