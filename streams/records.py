@@ -159,6 +159,7 @@ PACING_COLUMNS: Final = (
     "forecast_high_micros",
     "exhausts_at",  # epoch seconds; NULL: not in this period
     "closed_credit_micros",  # credits after their day had closed: for billing, never for pacing
+    "excess_credit_micros",  # spend beyond the over-delivery policy, where it credits that: for billing
     "version",
 )
 ALERT_COLUMNS: Final = (

@@ -129,6 +129,8 @@ class RateReason(StrEnum):
     ALLOWANCE = "allowance"
     NO_ALLOWANCE = "no_allowance"
     UNKNOWN_INPUT = "unknown_input"
+    UNPACED = "unpaced"
+    """Nothing limits its spend any more: the last control, and it holds for good."""
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,6 +70,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     credited_micros: int
     in_flight_micros: int
     closed_credit_micros: int
+    excess_credit_micros: int
     off_plan_points: float | None
     rate: float
     reason_text: str
@@ -358,6 +359,9 @@ def header(state: State, firing: Sequence[Firing]) -> Table:
     ]
     if state.closed_credit_micros:
         lines.append(("billing", f"{state.shown(state.closed_credit_micros)} given back after their day had closed"))
+    if state.excess_credit_micros:
+        text = f"{state.shown(state.excess_credit_micros)} owed back for spend beyond what its periods may"
+        lines.append(("billing", text))
     for alert in firing:
         since = _moment(state, alert.began)
         lines.append(("alert", Text(f"{alert.text_en or alert.kind} (since {since})", style="bold red")))

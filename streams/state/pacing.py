@@ -15,7 +15,16 @@ from streams.campaigns import CampaignSettings
 from streams.events import Input
 from streams.records import Row, Table
 from streams.rules import HOUR_MS
-from streams.signals import Alert, AlertState, Allowance, Control, LiveSession, PoolKind, SpendReport
+from streams.signals import (
+    Alert,
+    AlertState,
+    Allowance,
+    Control,
+    LiveSession,
+    PoolKind,
+    RateReason,
+    SpendReport,
+)
 from streams.stages.alerting.campaign import CampaignAlerts
 from streams.stages.alerting.facts import AlertFacts, InvalidCounts, PartitionFacts
 from streams.stages.alerting.partition import PartitionAlerts
@@ -281,12 +290,11 @@ class PacingDesk:
             facts = Facts(now_ms, world.wall_ms, unknown, world.is_catching_up, allowances, sessions, is_lull)
             decision = held.pacer.evaluate(settings, facts, self.shape)
             held.shown.decided(decision.rate, now_ms)
-            looked.controls.append(self._control(campaign, decision, world.wall_ms))
-            now = (now_ms // 60_000, decision.reason.value, decision.spend.valid, world.wall_ms)
-            if held.told.is_outdated(*now):
-                held.told = Told(*now)
-                row = pacing_row(self.log_epoch, self.partition, settings, now_ms, decision)
-                looked.rows[Table.PACING].append(row)
+            self._tell_decision(held, settings, decision, now_ms, world.wall_ms, looked)
+        elif held.told.reason not in ("", RateReason.UNPACED) and not world.is_catching_up:
+            self._lull.free_ms = max(self._lull.free_ms, held.shown.at_ms)  # it is let through like who never had one
+            last = held.pacer.release(settings, now_ms)
+            self._tell_decision(held, settings, last, now_ms, world.wall_ms, looked)
         held.decision = decision
         is_alive = Input.IMPRESSIONS not in world.unknown
         told = AlertFacts(
@@ -304,6 +312,16 @@ class PacingDesk:
         if world.wall_ms >= held.reported_ms + REPORT_MS:
             held.reported_ms = world.wall_ms
             looked.reports.extend(self._reports(campaign, held, world, report_ms))
+
+    def _tell_decision(
+        self, held: Held, settings: CampaignSettings, decision: Decision, now_ms: int, wall_ms: int, looked: Looked
+    ) -> None:
+        looked.controls.append(self._control(settings.campaign_id, decision, wall_ms))
+        now = (now_ms // 60_000, decision.reason.value, decision.spend.valid, wall_ms)
+        if held.told.is_outdated(*now):
+            held.told = Told(*now)
+            row = pacing_row(self.log_epoch, self.partition, settings, now_ms, decision)
+            looked.rows[Table.PACING].append(row)
 
     def _tell(self, alerts: list[Alert], looked: Looked) -> None:
         for alert in alerts:

@@ -37,6 +37,7 @@ def pacing_row(log_epoch: int, partition: int, settings: CampaignSettings, now_m
         decision.reason.value,
         *spread,
         decision.closed_credit_millimicros // 1000,
+        decision.excess_credit_millimicros // 1000,
     )
 
 

@@ -231,6 +231,7 @@ async def test_a_later_log_epoch_is_what_holds_even_at_an_earlier_minute(databas
         (0, "ended", "ended"),
         (0, "as_soon_as_possible", "as_soon_as_possible"),
         (500, "unknown_input", "unknown"),
+        (500, "unpaced", "unpaced"),
     ],
 )
 async def test_status_follows_the_points_between_spend_and_plan(
@@ -238,6 +239,31 @@ async def test_status_follows_the_points_between_spend_and_plan(
 ) -> None:
     await database.fill(Table.PACING, looked(spend_micros=spend, reason=reason))
     assert (await database.one("SELECT status FROM campaign_pacing"))["status"] == status
+
+
+async def test_a_campaign_that_nothing_limits_any_more_has_no_current_period(database: Database) -> None:
+    last = {"minute": NOON_S + 60, "reason": "unpaced", "budget_micros": 0, "target_micros": 0, "version": 2}
+    await database.fill(
+        Table.PACING,
+        looked(reason="exhausted"),
+        looked(**last),
+        looked(campaign_id="c2", period_start=DAY_S - 86_400, period_end=DAY_S, minute=NOON_S - 86_400),
+        looked(campaign_id="c2", **last),
+        looked(campaign_id="c3", **last),
+        looked(campaign_id="c3", minute=NOON_S + 120, version=3),
+    )
+    rows = await database.ask("SELECT campaign_id FROM campaign_pacing WHERE is_current")
+    assert [row["campaign_id"] for row in rows] == ["c3"]
+
+
+async def test_what_is_owed_back_for_billing_is_shown_as_it_was_told_last(database: Database) -> None:
+    await database.fill(
+        Table.PACING,
+        looked(excess_credit_micros=5, closed_credit_micros=2, version=1),
+        looked(minute=NOON_S + 60, excess_credit_micros=12, closed_credit_micros=3, version=2),
+    )
+    row = await database.one("SELECT excess_credit_micros, closed_credit_micros FROM campaign_pacing")
+    assert row == {"excess_credit_micros": 12, "closed_credit_micros": 3}
 
 
 async def test_a_ratio_over_zero_and_an_open_period_are_null(database: Database) -> None:

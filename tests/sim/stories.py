@@ -114,12 +114,18 @@ class Story:
 
 
 async def budget(story: Story) -> None:
-    """A day's budget is spent; it is raised by much or little, and spent again; or lowered below what is spent."""
+    """A day's budget is spent; it is raised by much or little, and spent again; or lowered below what is spent.
+
+    Then the flight's total is, and at last the campaign has no budget any more.
+    """
     zone = story.rng.choice(["UTC", "America/New_York", "Asia/Shanghai"])
     terms = {"pacing": story.mode(), "time_zone": zone}
     for daily in (16, story.rng.choice([16.5, 24, 32, 4]), 64):
         story.settle("s1", budget={"daily_micros": int(daily * PRICE)}, **terms)
         await story.beats(story.rng.randint(4, 7), s1=(5, 4))
+    for both in ({"daily_micros": 64 * PRICE, "total_micros": 64 * PRICE}, {}):
+        story.settle("s1", budget=both, **terms)
+        await story.beats(2, s1=(5, 4))
 
 
 async def balance(story: Story) -> None:

@@ -20,7 +20,7 @@ SEEDS = 200
 EVERY_STEP_SEED = 3
 STRIDE = 11
 GOALS = {
-    "budget": {"alert exhausted firing", "alert exhausted_early resolved", "alert budget_ladder resolved"},
+    "budget": {"alert exhausted firing", "alert exhausted_early resolved", "control unpaced"},
     "balance": {"alert balance_low firing", "alert balance_low resolved"},
     "pool": {"alert exhausted firing", "alert exhausted resolved"},
     "stall": {"alert stalled firing", "alert stalled resolved"},

@@ -71,9 +71,12 @@ class Watch:
         return any(source.consumed() for source in state.inputs.values() if source.source == "impressions")
 
     def _control(self, control: Control, tick: Tick, is_silent: bool, is_lull: bool) -> None:
-        """On what is unknown no rate rises; in a lull only from nothing, and to a slow start at most."""
+        """On what is unknown no rate rises; in a lull only from nothing, and to a slow start at most.
+
+        But for what nothing limits any more: that is known from its settings.
+        """
         campaign, before = control.campaign_id, self._rates.get(control.campaign_id, 0.0)
-        is_blind = is_silent or tick.is_catching_up
+        is_blind = (is_silent and control.reason is not RateReason.UNPACED) or tick.is_catching_up
         most = max(before, START_RATE) if is_lull and before == 0.0 else before
         if is_blind and control.rate > most:
             raise Broken(f"tick {tick.seq}: nothing is known, and {campaign} goes from {before} to {control.rate}")

@@ -55,6 +55,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "forecast_high_micros": None,
     "exhausts_at": None,
     "closed_credit_micros": 0,
+    "excess_credit_micros": 0,
     "alert_id": "a1",
     "kind": "stalled",
     "audience": "advertiser",

@@ -170,6 +170,19 @@ def test_a_budget_that_nothing_goes_beyond_is_named_alone(period: str) -> None:
     assert alert.text.en.count("$") == alert.text.zh.count("$") == 1
 
 
+@pytest.mark.parametrize(("hours", "kind"), [(12, K.EXHAUSTED_EARLY), (21, K.EXHAUSTED)])
+def test_a_live_session_that_the_days_budget_stops_is_told_the_days_budget(hours: int, kind: AlertKind) -> None:
+    """Past midnight, too, where the session may reach what it spent before and today's budget."""
+    watched = Watched(settings_of(budget=Budget(daily_micros=BUDGET // 2, session_micros=5 * BUDGET)))
+    watched.now_ms = at = MONDAY + hours * HOUR
+    told = watched.look(decision_of(1.0, 1.0, now_ms=at, period_kind="live_session", exhausted_at_ms=at))
+    (alert,) = [alert for alert in told if alert.kind is kind]
+    assert "its budget for today, $500.00, at" in alert.text.en
+    assert "live session" in alert.text.en
+    assert "今天的预算$500.00" in alert.text.zh
+    assert "直播" in alert.text.zh
+
+
 def test_the_end_of_an_exhaustion_names_whatever_may_have_brought_it() -> None:
     watched = Watched()
     watched.now_ms = at = MONDAY + 12 * HOUR

@@ -141,10 +141,12 @@ def test_shares_are_told_in_percent(share: float, shown: str) -> None:
         (2 * HOUR_MS, "2 hours", "2小时"),
         (3.5 * HOUR_MS, "3.5 hours", "3.5小时"),
         (19.4 * HOUR_MS, "19 hours", "19小时"),
+        (99 * HOUR_MS, "99 hours", "99小时"),
+        (430 * HOUR_MS, "18 days", "18天"),
         (0, "1 minute", "1分钟"),
     ],
 )
-def test_durations_are_told_in_minutes_or_hours(ms: float, english: str, chinese: str) -> None:
+def test_durations_are_told_in_minutes_hours_or_days(ms: float, english: str, chinese: str) -> None:
     assert figures.duration(ms) == Text(english, chinese)
 
 

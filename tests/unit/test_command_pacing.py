@@ -70,6 +70,7 @@ async def fill_spring(database: Database) -> None:
         "in_flight_micros": 2 * M,
         "reason": "behind",
         "closed_credit_micros": 7 * M,
+        "excess_credit_micros": 5 * M,
         "forecast_micros": 940 * M,
         "forecast_low_micros": 900 * M,
         "forecast_high_micros": 990 * M,
@@ -96,6 +97,7 @@ async def test_what_matters_stands_above_the_plot_in_the_campaigns_own_time(data
         "forecast  CNY 940.00 at the end (94.0%), 90%: CNY 900.00 – CNY 990.00",
         "runs out  2026-09-21 22:13",
         "billing   CNY 7.00 given back after their day had closed",
+        "billing   CNY 5.00 owed back for spend beyond what its periods may",
         "alert     A stall. (since 2026-09-21 01:00)",
     ):
         assert line in shown

@@ -13,6 +13,7 @@ from streams.stages.pools import Pools
 from streams.state.checkpoint import capture, restore
 from streams.state.journal import Tick
 from streams.state.partition import PartitionState
+from streams.terms import AlertKind
 from streams.topics import ALLOWANCES, INPUT_TOPICS
 from tests.unit.evening import STEP, Evening, rate_of
 from tests.unit.given import DAY, HOUR, MINUTE, T0, Document, quick_rules
@@ -167,6 +168,50 @@ def test_only_a_lulls_clock_reaches_a_version_not_that_of_an_unknown_silence(is_
         tick = Tick("claim", seq, evening.at_ms, at, silent=silent, is_catching_up=is_catching_up)
         evening.take(evening.state.tick(tick))
     assert daily_of(evening) == 50_000_000
+
+
+def waits_after_others() -> Evening:
+    """The last campaign that was shown had no budget and was switched off; a day later another is put, with one."""
+    evening = Evening("free", budget={})
+    evening.at_ms = T0 // DAY * DAY + 10 * HOUR
+    for _ in range(20):
+        evening.step(clicks=0)
+    sleep_until(evening, 30)
+    evening.settle("c1", **LATER)
+    rates = sleep_until(evening, 54)
+    assert set(rates[2:]) == {0.0}  # nobody can tell that from a dead producer
+    assert evening.controls[-1].reason is RateReason.UNKNOWN_INPUT
+    return evening
+
+
+LATER: Document = {
+    "billing": {"model": "cpm", "price_micros": 100_000_000},
+    "budget": {"daily_micros": 50_000_000},
+}
+
+
+def test_who_waits_though_nothing_was_due_begins_with_any_impression_of_the_partition() -> None:
+    evening = waits_after_others()
+    told = [alert for alert in evening.alerts if alert.kind is AlertKind.INPUT_SILENT]
+    assert "If nothing was due, see the runbook" in told[-1].text.en
+    for _ in range(3):
+        evening.step(campaign="free", impressions=1, clicks=0)
+    begun = next(control for control in evening.controls if control.campaign_id == "c1" and control.rate > 0.0)
+    assert (begun.rate, begun.reason) == (0.1, RateReason.SLOW_START)
+
+
+def test_who_waits_can_make_that_impression_itself_without_its_budget_for_a_moment() -> None:
+    evening = waits_after_others()
+    evening.settle("c1", **{**LATER, "budget": {}})
+    evening.step(impressions=0, clicks=0)
+    evening.step(impressions=0, clicks=0)
+    assert (rate_of(evening), evening.controls[-1].reason) == (1.0, RateReason.UNPACED)
+    evening.step(campaign="c1", impressions=5, clicks=0)
+    evening.settle("c1", **LATER)
+    for _ in range(3):
+        evening.step(campaign="c1", impressions=5, clicks=0)
+    assert 0.0 < rate_of(evening) < 1.0
+    assert evening.controls[-1].reason is not RateReason.UNKNOWN_INPUT
 
 
 # Shared budgets

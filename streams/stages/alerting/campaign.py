@@ -7,7 +7,7 @@ Nothing here knows the clock or the order of additions within a tick: changes ar
 * **History** (`is_catching_up`): hours are learned, nothing fires and nothing resolves. What is still so when the
   present is reached fires then; what came and went in the past is in ClickHouse, and of no use to a receiver.
 * **Outside its flight** a campaign alerts nothing; what still fires is closed, as is what fires about a pool that it
-  has left.
+  has left, or about a budget where it has none any more.
 * **Told once**: hours of an occurrence that has ended are no evidence of another, neither of its kind nor of what
   follows from it.
 * **One cause, one alert**: exhaustion and stalling silence what follows from them, and so on (`_SILENCED_BY`).
@@ -26,6 +26,7 @@ from streams.stages.alerting.delivery import (
     expected_under,
     ladder,
     pool_exhausted,
+    total_ladder,
     unit_micros,
 )
 from streams.stages.alerting.facts import BETWEEN, CLEAR, UNKNOWN, AlertFacts, Condition, Finding, Signal
@@ -60,6 +61,12 @@ OPERATIONS: Final = frozenset({AlertKind.INVALID_TRAFFIC})
 """Told to operations first: they judge whether an advertiser must know."""
 UNPUSHED_ENDS: Final = frozenset({AlertKind.EXHAUSTED, AlertKind.EXHAUSTED_EARLY, AlertKind.BUDGET_LADDER})
 """Whose end is no news: a new day has begun, or the receiver has raised the budget."""
+ABOUT_BUDGET: Final = UNPUSHED_ENDS | {
+    AlertKind.OVER_DELIVERY,
+    AlertKind.UNDER_DELIVERY,
+    AlertKind.EXPECTED_UNDER_DELIVERY,
+}
+"""Of no meaning for a campaign that nothing paces."""
 _TAINTS: Final = {
     Input.IMPRESSIONS: TAINT_IMPRESSIONS,
     Input.CLICKS: TAINT_CLICKS,
@@ -106,7 +113,10 @@ class CampaignAlerts:
         self._stall = StallWatch()
         self._balance = BalanceWatch()
         self._lives: dict[tuple[AlertKind, str], Life] = {}
+        self._total = f"total:{campaign_id}"
+        """Subject of the life that the total's ladder has, beside that of its days."""
         self._ladder = ToldStep()
+        self._total_ladder = ToldStep()
         self._pools: dict[str, ToldStep] = {}
         """Of each shared budget that it draws on, by id."""
         self._hour_ms = -1
@@ -155,6 +165,10 @@ class CampaignAlerts:
             return self._close(settings, facts, "ended", frozenset())
         changes = self._close(settings, facts, "off", frozenset(settings.alerts.off)) if settings.alerts.off else []
         changes += self._leave(settings, facts)
+        if facts.decision is None:
+            changes += self._close(
+                settings, facts, "unpaced", ABOUT_BUDGET, (f"campaign:{self.campaign_id}", self._total)
+            )
         for finding in self._findings(settings, facts):
             changes += self._live(settings, facts, finding)
         return changes
@@ -200,6 +214,7 @@ class CampaignAlerts:
         if decision is not None:
             if is_spend_known:
                 kind, signal = exhausted(settings, decision)
+                is_total_told = signal.form == "flight" and kind not in off
                 other = self._lives.get((_other(kind), own))
                 if other is not None and other.fired is not None and other.fired.step == signal.step:
                     kind = other.kind  # one of the two, also where the threshold between them changes
@@ -209,6 +224,8 @@ class CampaignAlerts:
             if is_spend_known:
                 self._ladder, signal = ladder(settings, decision, self._ladder)
                 found.append(Finding(AlertKind.BUDGET_LADDER, own, signal))
+                self._total_ladder, signal = total_ladder(settings, decision, self._total_ladder, is_total_told)
+                found.append(Finding(AlertKind.BUDGET_LADDER, self._total, signal))
                 over, under = delivery(settings, decision)
                 found.append(Finding(AlertKind.OVER_DELIVERY, own, over))
                 found.append(Finding(AlertKind.UNDER_DELIVERY, own, under))
@@ -241,7 +258,7 @@ class CampaignAlerts:
         rate = 1.0
         if decision is not None:
             rate = decision.rate
-            can_judge = can_judge and rate > 0 and decision.exhausted_at_ms is None
+            can_judge = can_judge and rate > 0 and not decision.is_exhausted
         if self._usual[0] != self._hour_ms:
             usual = self.hours.usual(self._hour_ms, settings.time_zone)
             self._usual = (self._hour_ms, usual.impressions / usual.visits if usual is not None else None)
@@ -314,12 +331,17 @@ class CampaignAlerts:
             del self._lives[min(over)[1]]
 
     def _close(
-        self, settings: CampaignSettings, facts: AlertFacts, reason: str, kinds: frozenset[AlertKind]
+        self,
+        settings: CampaignSettings,
+        facts: AlertFacts,
+        reason: str,
+        kinds: frozenset[AlertKind],
+        subjects: tuple[str, ...] = (),
     ) -> list[Alert]:
-        """Ends what fires, of these kinds or of all."""
+        """Ends what fires, of these kinds and about these subjects, or of all."""
         closed = []
-        for (kind, _), life in self._lives.items():
-            if not kinds or kind in kinds:
+        for (kind, subject), life in self._lives.items():
+            if (not kinds or kind in kinds) and (not subjects or subject in subjects):
                 changes = life.end(CLEAR, facts.now_ms)
                 closed += [self._alert(settings, facts, life, change, reason) for change in changes]
         return closed
@@ -328,6 +350,7 @@ class CampaignAlerts:
         """Ends what fires about pools that the campaign draws on no more. One that it comes back to is told anew."""
         drawn = {
             f"campaign:{self.campaign_id}",
+            self._total,
             _account(settings.account_id),
             _shared(settings.budget.shared_budget_id),
         }
@@ -363,7 +386,7 @@ class CampaignAlerts:
             quiet_begins=quiet.begins if quiet else "",
             quiet_ends=quiet.ends if quiet else "",
             time_zone=settings.time_zone,
-            cause=life.subject,
+            cause=f"campaign:{self.campaign_id}" if life.subject == self._total else life.subject,
             seen=change.signal.seen if is_end and change.signal.seen is not None else told.seen,
             expected=told.expected,
             unit=told.unit,
@@ -383,7 +406,7 @@ class CampaignAlerts:
             "stall": self._stall.snapshot(),
             "balance": self._balance.snapshot(),
             "lives": [life.snapshot() for life in self._lives.values()],
-            "ladder": list(self._ladder),
+            "ladders": [list(self._ladder), list(self._total_ladder)],
             "pools": [(pool, *told) for pool, told in self._pools.items()],
             "times": [self._hour_ms, self._looked_ms, self._conversions],
         }
@@ -396,7 +419,7 @@ class CampaignAlerts:
         self._balance.restore(snapshot["balance"])
         lives = [Life.restored(held, self._named_by(held[1])) for held in snapshot["lives"]]
         self._lives = {(life.kind, life.subject): life for life in lives}
-        self._ladder = ToldStep(*snapshot["ladder"])
+        self._ladder, self._total_ladder = (ToldStep(*told) for told in snapshot["ladders"])
         self._pools = {pool: ToldStep(*told) for pool, *told in snapshot["pools"]}
         self._hour_ms, self._looked_ms, self._conversions = snapshot["times"]
 

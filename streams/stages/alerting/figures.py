@@ -53,11 +53,14 @@ def percent(share: float) -> Text:
 
 
 def duration(ms: float) -> Text:
-    """Minutes up to two hours, then hours, with one digit below ten."""
+    """Minutes up to two hours, then hours, with one digit below ten, and days from a hundred hours on."""
     if ms < 2 * HOUR_MS:
         minutes = max(1, round(ms / MINUTE_MS))
         return Text(f"{minutes} minute" + ("s" if minutes != 1 else ""), f"{minutes}分钟")
     hours = ms / HOUR_MS
+    if hours >= 100:
+        days = round(hours / 24)
+        return Text(f"{days} days", f"{days}天")
     shown = f"{hours:.1f}".removesuffix(".0") if hours < 10 else f"{hours:,.0f}"
     return Text(f"{shown} hours", f"{shown}小时")
 

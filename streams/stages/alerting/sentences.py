@@ -31,10 +31,15 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "Raise the budget if it should go on.",
         "广告计划“{name}”本场直播的预算{budget}已于{at}用完，投放已停止。如需继续投放，请提高预算。",
     ),
+    (AlertKind.EXHAUSTED, "session_day"): Text(
+        "Campaign “{name}” has spent its budget for today, {budget}, at {at} and no longer delivers in this live "
+        "session. Raise the daily budget if it should go on today.",
+        "广告计划“{name}”今天的预算{budget}已于{at}用完，本场直播的投放已停止。如需今天继续投放，请提高日预算。",
+    ),
     (AlertKind.EXHAUSTED, "flight"): Text(
         "Campaign “{name}” has spent its total budget, {budget}, at {at} and no longer delivers. "
-        "Raise the budget if it should go on.",
-        "广告计划“{name}”的总预算{budget}已于{at}用完，投放已停止。如需继续投放，请提高预算。",
+        "Its flight is over, on later days too, unless the total budget is raised.",
+        "广告计划“{name}”的总预算{budget}已于{at}用完，投放已结束，次日也不会恢复。如需继续投放，请提高总预算。",
     ),
     (AlertKind.EXHAUSTED, "shared"): Text(
         "The shared budget {pool} is spent for today, so campaign “{name}” no longer delivers. "
@@ -60,11 +65,17 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
         "广告计划“{name}”本场直播的预算{budget}在{at}就已用完，距离直播预计结束还有约{left_ms}，投放已停止。"
         "如需继续投放，请提高预算。",
     ),
+    (AlertKind.EXHAUSTED_EARLY, "session_day"): Text(
+        "Campaign “{name}” has already spent its budget for today, {budget}, at {at}, about {left_ms} before this live "
+        "session is due to end, and no longer delivers. Raise the daily budget if it should go on today.",
+        "广告计划“{name}”今天的预算{budget}在{at}就已用完，距离直播预计结束还有约{left_ms}，投放已停止。"
+        "如需今天继续投放，请提高日预算。",
+    ),
     (AlertKind.EXHAUSTED_EARLY, "flight"): Text(
-        "Campaign “{name}” has already spent its total budget, {budget}, at {at}, {left_ms} before it is due to end, "
-        "and no longer delivers. Raise the budget if it should go on.",
-        "广告计划“{name}”的总预算{budget}在{at}就已用完，距离投放结束还有{left_ms}，投放已停止。"
-        "如需继续投放，请提高预算。",
+        "Campaign “{name}” has already spent its total budget, {budget}, at {at}, {left_ms} before its flight ends, "
+        "and no longer delivers. Its flight is over, on later days too, unless the total budget is raised.",
+        "广告计划“{name}”的总预算{budget}在{at}就已用完，距离投放期结束还有{left_ms}，投放已结束，次日也不会恢复。"
+        "如需继续投放，请提高总预算。",
     ),
     (AlertKind.STALLED, ""): Text(
         "Campaign “{name}” has had no impressions since {since}, for {gap_ms}; about {missed} would be usual. "
@@ -166,9 +177,10 @@ FIRING: Final[dict[tuple[AlertKind, str], Text]] = {
     ),
     (AlertKind.INPUT_SILENT, ""): Text(
         "Partition {partition} has received no {inputs_en} since {since} UTC. What depends on them is unknown, not "
-        "zero: rates hold, and advertisers get no alerts that rest on it.",
+        "zero: rates hold or fall, campaigns do not begin, and advertisers get no alerts that rest on it. "
+        "If nothing was due, see the runbook.",
         "分区{partition}自{since}（UTC）起没有收到{inputs_zh}数据，相关指标按未知处理，而不是按零处理："
-        "投放速率保持不变，也不会据此向广告主发送提醒。",
+        "投放速率不会上升，广告计划不会开始投放，也不会据此向广告主发送提醒。如本来就不应有数据，请查阅运维手册。",
     ),
 }
 """By kind and form. A kind without forms has one, ''."""
@@ -227,6 +239,10 @@ CLOSED: Final = {
     "left": Text(
         "This alert is closed: campaign “{name}” does not draw on that account or shared budget any more.",
         "广告计划“{name}”已不再使用该账户或共享预算，提醒已关闭。",
+    ),
+    "unpaced": Text(
+        "This alert is closed: campaign “{name}” has no budget any more that limits its spend.",
+        "广告计划“{name}”已不再设置预算，提醒已关闭。",
     ),
     "moot": Text(
         "This alert about campaign “{name}” is closed: another one explains it.",

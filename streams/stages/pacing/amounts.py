@@ -16,7 +16,7 @@ from streams.campaigns import CampaignSettings
 from streams.rules import HOUR_MS
 from streams.signals import PoolKind
 from streams.stages.pacing.facts import Facts, Money
-from streams.stages.pacing.ledger import Ledger
+from streams.stages.pacing.ledger import BUDGET, Ledger
 from streams.stages.pacing.periods import Period
 from streams.stages.pacing.shape import WEEK_HOURS, TrafficShape
 from streams.state.windows import day_bounds
@@ -54,10 +54,7 @@ def amounts_of(
     budget = settings.budget
     left = inf if budget.total_micros is None else budget.total_micros * 1_000 - valid_of(ledger.flight) + money.valid
     if period.kind == "live_session":
-        whole = (budget.session_micros or 0) * 1_000
-        if budget.daily_micros is not None:
-            outside = ledger.money_of_day(period.day_ms).valid - money.valid
-            whole = min(whole, max(0, budget.daily_micros * 1_000 - max(0, outside)))
+        whole = session_budget(settings, period, ledger, money)
         amounts = Amounts(whole, whole, whole)
     elif period.kind == "flight":
         amounts = Amounts(*[(budget.total_micros or 0) * 1_000] * 3)
@@ -76,6 +73,17 @@ def amounts_of(
     return Amounts(min(amounts.plan, most), min(amounts.aim, most), min(amounts.budget, most))
 
 
+def session_budget(settings: CampaignSettings, period: Period, ledger: Ledger, money: Money) -> int:
+    """What a live session may reach today, millimicros: its budget, as far as the day's lets it. `money`: its spend.
+
+    What it spent before midnight, if it has passed it, takes nothing from today; what today spent outside of it does.
+    """
+    whole, daily = (settings.budget.session_micros or 0) * 1_000, settings.budget.daily_micros
+    if daily is None:
+        return whole
+    return min(whole, max(0, daily * 1_000 + money.valid - ledger.money_of_day(period.day_ms).valid))
+
+
 def _block(settings: CampaignSettings, period: Period, ledger: Ledger) -> tuple[int, int, int]:
     """Spend and budgets of the earlier days of the over-delivery block, and its days that are left."""
     policy = settings.pacing.over_delivery
@@ -83,7 +91,7 @@ def _block(settings: CampaignSettings, period: Period, ledger: Ledger) -> tuple[
         return 0, 0, 1
     earlier, left = block_of(period.day_ms, settings.time_zone, policy.period_days, settings.flight_start_ms)
     entries = [ledger.days[start] for start in earlier if start in ledger.days]
-    return sum(valid_of(entry) for entry in entries), 1_000 * sum(entry[2] for entry in entries), left
+    return sum(valid_of(entry) for entry in entries), 1_000 * sum(entry[BUDGET] for entry in entries), left
 
 
 def capped_day(settings: CampaignSettings, spent_of_block: int, budgets_of_block: int, days_left: int) -> Amounts:

@@ -12,6 +12,7 @@ from streams.rules import HOUR_MS, MINUTE_MS
 from streams.signals import RateReason
 from streams.stages.pacing import control
 from streams.stages.pacing.amounts import (
+    NO_LIMIT,
     Amounts,
     amounts_of,
     day_limit,
@@ -20,15 +21,17 @@ from streams.stages.pacing.amounts import (
     is_told,
     is_without_budget,
     limit_without_own,
+    session_budget,
     valid_of,
 )
 from streams.stages.pacing.billing import is_optimised, kernel_of, watched_inputs
 from streams.stages.pacing.curve import SESSION_STEP_MS, Curve, make_curve
+from streams.stages.pacing.exhaustion import Exhaustion
 from streams.stages.pacing.facts import Added, Decision, Facts, Money
 from streams.stages.pacing.forecast import forecast_of
-from streams.stages.pacing.ledger import Ledger
+from streams.stages.pacing.ledger import BUDGET, Ledger
 from streams.stages.pacing.periods import Period, SessionClock, Stage, period_of
-from streams.stages.pacing.plan import Plan, hour_bounds, make_plan, unpack_plan
+from streams.stages.pacing.plan import Plan, hour_bounds, make_plan, session_bounds, unpack_plan
 from streams.stages.pacing.sessions import MINUTES
 from streams.stages.pacing.shape import TrafficShape
 from streams.stages.pacing.silence import GAP_MS, Silence
@@ -62,19 +65,16 @@ class CampaignPacer:
         self._now_ms = -1
         self._is_begun = False
         self._day = (0, 0, "")
-        self._period: tuple[str, int, int] | None = None
+        self._period: tuple[str, int, int, int] | None = None
         self._amounts = Amounts(0, 0, 0)
         self._plan: Plan | None = None
         self._is_stale = False
         """Whether the rest of the period is to be planned anew."""
-        self._exhausted_ms: int | None = None
+        self._exhaustion = Exhaustion()
         self._curve: Curve | None = None
         self._curve_at = -1
         self._spread = 0.3
         self._minutes: list[float] = []
-        self._excess_closed = 0
-        self._excess = 0
-        self._excess_of: list[str | int] = []
 
     # In
 
@@ -160,7 +160,9 @@ class CampaignPacer:
             self._roll(settings, period)
         elif known[2] != period.end_ms:
             self._is_stale, self._curve_at = True, -1
-        self._period = (period.kind, period.start_ms, period.end_ms)
+        elif known[3] != period.day_ms and period.kind == "live_session" and settings.budget.daily_micros is not None:
+            self._is_stale = True  # the session has passed midnight: today's budget is for it as well
+        self._period = (period.kind, period.start_ms, period.end_ms, period.day_ms)
         self._close_before(period)
         if period.stage is Stage.RUNNING:
             self._think_over(settings, period, now, shape)
@@ -173,11 +175,10 @@ class CampaignPacer:
 
     def _roll(self, settings: CampaignSettings, period: Period) -> None:
         """Another period begins."""
-        self._plan, self._is_stale, self._exhausted_ms = None, False, None
+        self._plan, self._is_stale, self._exhaustion.period_ms = None, False, None
         self._curve_at = -1
-        key: list[str | int] = [period.kind, period.day_ms if period.kind == "day" else period.start_ms]
-        if key != self._excess_of:
-            self._excess_closed, self._excess, self._excess_of = self._excess_closed + self._excess, 0, key
+        if self._period is not None and self._period[0] != period.kind:
+            self.ledger.leave(period.day_ms)
         self.ledger.day(period.day_ms)
 
     def _close_before(self, period: Period) -> None:
@@ -207,12 +208,12 @@ class CampaignPacer:
             spent, made = 0, period.start_ms
         self._is_stale = False
         self._amounts = amounts_of(settings, period, self.ledger, made, spent, money, shape, limit)
-        self.ledger.day(period.day_ms)[2] = settings.budget.daily_micros or 0
+        self.ledger.day(period.day_ms)[BUDGET] = settings.budget.daily_micros or 0
         mode, micros = self._mode(settings, period, shape), max(0, spent) // 1_000
         if period.kind == "flight":
             bounds_weights: tuple[list[int], list[float]] = ([made, made + 1], [1.0])
         else:
-            bounds = hour_bounds(made, period.end_ms) if period.kind == "day" else _session_bounds(made, period.end_ms)
+            bounds = hour_bounds(made, period.end_ms) if period.kind == "day" else session_bounds(made, period.end_ms)
             curve = self._curve
             assert curve is not None
             ends = bounds[1:]
@@ -289,6 +290,8 @@ class CampaignPacer:
             if supply > 0:
                 self._note_minute(period, now, supply)
         budget = self._amounts.budget
+        if period.kind == "live_session":
+            budget = session_budget(settings, period, self.ledger, money)
         if settings.budget.total_micros is not None:
             earlier = valid_of(self.ledger.flight) - money.valid if period.kind != "flight" else 0
             budget = max(0, min(budget, settings.budget.total_micros * 1_000 - earlier))
@@ -369,8 +372,10 @@ class CampaignPacer:
             if is_unknown and not look.is_exhausted:
                 reason = RateReason.UNKNOWN_INPUT
         self.rate = control.quantized(rate)
-        self._note_exhaustion(look)
-        self._excess = self._excess_now(settings, look, plan)
+        self._exhaustion.note(settings, look, valid_of(self.ledger.flight))
+        is_judged = settings.pacing.over_delivery.credits_excess and not is_shared_only(settings)
+        limit = look.budget if is_judged else NO_LIMIT
+        self.ledger.judge(period.kind, period.day_ms, limit, plan.spent_micros * 1_000)
         share = self._traffic.share_within(max(1, look.end_ms - look.now_ms))
         is_open, has_budget = period.kind == "flight", not is_without_budget(settings)
         foreseen = look if has_budget else control.within_allowance(look)
@@ -388,10 +393,11 @@ class CampaignPacer:
             in_flight_millimicros=int(look.in_flight),
             forecast=forecast_of(foreseen, self.rate, share, self._spread, is_open),
             demand_micros_per_h=int(look.value * look.supply_now * HOUR_MS / 1_000),
-            exhausted_at_ms=self._exhausted_ms,
+            exhausted_at_ms=self._exhaustion.period_ms,
             is_learning=self._is_learning(settings),
             closed_credit_millimicros=self.ledger.closed_credit,
-            excess_credit_millimicros=self._excess_closed + self._excess,
+            total=self._exhaustion.total(settings, valid_of(self.ledger.flight)),
+            excess_credit_millimicros=self.ledger.excess,
         )
 
     def _target(self, plan: Plan, look: control.Look, at_ms: int) -> int:
@@ -403,32 +409,28 @@ class CampaignPacer:
         base = plan.spent_micros * 1_000
         return base + int((planned - base) * (aimed / made))
 
-    def _note_exhaustion(self, look: control.Look) -> None:
-        if look.budget > 0 and look.budget - look.spent < control.least_room(look):
-            self._exhausted_ms = look.now_ms if self._exhausted_ms is None else self._exhausted_ms
-        elif self._exhausted_ms is not None and look.spent < 0.99 * look.budget:
-            self._exhausted_ms = None
-
-    def _excess_now(self, settings: CampaignSettings, look: control.Look, plan: Plan) -> int:
-        """What the running period spent beyond the over-delivery policy, millimicros: to be credited.
-
-        Not what had been spent when the budget was lowered: that was right when it was spent.
-        """
-        if not settings.pacing.over_delivery.credits_excess:
-            return 0
-        return max(0, look.spent - max(look.budget, plan.spent_micros * 1_000))
-
     def _is_learning(self, settings: CampaignSettings) -> bool:
         return is_optimised(settings.billing) and self.conversions < settings.billing.learning_conversions
 
+    def release(self, settings: CampaignSettings, now_ms: int) -> Decision:
+        """Nothing limits its spend any more: rate 1, until it is paced again and begins anew."""
+        start, end = day_bounds(now_ms, settings.time_zone)
+        self._period, self._exhaustion = None, Exhaustion()
+        self.ledger.leave(start)
+        return self._idle(settings, Period("day", start, end, start, Stage.RUNNING), RateReason.UNPACED, 1.0)
+
     def _stopped(self, settings: CampaignSettings, period: Period) -> Decision:
-        """Nothing runs now: rate 0."""
-        self.rate, self._is_begun = 0.0, False
+        """Nothing runs now."""
         is_over = period.stage is Stage.ENDED
+        return self._idle(settings, period, RateReason.ENDED if is_over else RateReason.NOT_STARTED, 0.0)
+
+    def _idle(self, settings: CampaignSettings, period: Period, reason: RateReason, rate: float) -> Decision:
+        """Nothing is planned now."""
+        self.rate, self._is_begun = rate, False
         return Decision(
-            rate=0.0,
-            rate_when_stale=0.0,
-            reason=RateReason.ENDED if is_over else RateReason.NOT_STARTED,
+            rate=rate,
+            rate_when_stale=rate,
+            reason=reason,
             period_kind=period.kind,
             period_start_ms=period.start_ms,
             period_end_ms=period.end_ms,
@@ -439,10 +441,11 @@ class CampaignPacer:
             in_flight_millimicros=int(self._traffic.in_flight(max(1, period.end_ms - self._now_ms))),
             forecast=None,
             demand_micros_per_h=0,
-            exhausted_at_ms=self._exhausted_ms,
+            exhausted_at_ms=self._exhaustion.period_ms,
             is_learning=self._is_learning(settings),
             closed_credit_millimicros=self.ledger.closed_credit,
-            excess_credit_millimicros=self._excess_closed + self._excess,
+            total=self._exhaustion.total(settings, valid_of(self.ledger.flight)),
+            excess_credit_millimicros=self.ledger.excess,
         )
 
     # Kept
@@ -462,12 +465,11 @@ class CampaignPacer:
             "amounts": list(self._amounts),
             "plan": self._plan.pack() if self._plan is not None else None,
             "is_stale": self._is_stale,
-            "exhausted_ms": self._exhausted_ms,
+            "exhausted": [self._exhaustion.period_ms, self._exhaustion.total_ms],
             "curve": self._curve.pack() if self._curve is not None else None,
             "curve_at": self._curve_at,
             "spread": self._spread,
             "minutes": list(self._minutes),
-            "excess": [self._excess_closed, self._excess, self._excess_of],
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -479,18 +481,12 @@ class CampaignPacer:
         self.rate, self.conversions = snapshot["rate"], snapshot["conversions"]
         self._now_ms, self._is_begun = snapshot["now_ms"], snapshot["is_begun"]
         period, curve, plan = (snapshot[name] for name in ("period", "curve", "plan"))
-        self._period = (period[0], period[1], period[2]) if period is not None else None
+        self._period = (period[0], period[1], period[2], period[3]) if period is not None else None
         self._amounts = Amounts(*snapshot["amounts"])
         self._plan = unpack_plan(plan) if plan is not None else None
         self._is_stale = snapshot["is_stale"]
-        self._exhausted_ms = snapshot["exhausted_ms"]
+        self._exhaustion.period_ms, self._exhaustion.total_ms = snapshot["exhausted"]
         self._curve = Curve(curve[0], curve[1], list(curve[2])) if curve is not None else None
         self._curve_at, self._spread = snapshot["curve_at"], snapshot["spread"]
         self._minutes = list(snapshot["minutes"])
-        self._excess_closed, self._excess, self._excess_of = snapshot["excess"]
         self._day = (0, 0, "")
-
-
-def _session_bounds(now_ms: int, end_ms: int) -> list[int]:
-    step = max(MINUTE_MS, (end_ms - now_ms) // MINUTES)
-    return [now_ms, *range(now_ms + step, end_ms, step), end_ms]

@@ -56,6 +56,16 @@ class Money(NamedTuple):
         return self.gross - self.credited
 
 
+class Total(NamedTuple):
+    """The total budget of a campaign's flight, and what has become of it."""
+
+    budget_micros: int
+    spend_millimicros: int
+    """Valid spend of the flight."""
+    exhausted_at_ms: int | None
+    """When the flight's spend reached it, event time: no new period brings it back."""
+
+
 class Forecast(NamedTuple):
     """Spend at the period's end, micros, with a 90% interval, and the event time at which the budget runs out."""
 
@@ -94,6 +104,13 @@ class Decision(NamedTuple):
     """An optimised campaign that has too few conversions to be judged."""
     closed_credit_millimicros: int
     """Credits that came after their period had closed: for billing, never for pacing."""
+    total: Total | None = None
+    """None: there is no total budget."""
     excess_credit_millimicros: int = 0
-    """Since ever: what periods spent beyond the over-delivery policy, owed back where it credits the excess. Not
-    part of `spend`, whose credits are those of invalid events."""
+    """Since ever: what periods spent beyond the over-delivery policy, owed back where it credits the excess. It is for
+    billing, and not part of `spend`, whose credits are those of invalid events."""
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the period's budget or the flight's total is spent."""
+        return self.exhausted_at_ms is not None or (self.total is not None and self.total.exhausted_at_ms is not None)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
 
-from streams.rules import HOUR_MS
+from streams.rules import HOUR_MS, MINUTE_MS
+from streams.stages.pacing.sessions import MINUTES
 from streams.terms import PacingMode
 
 MAX_PARTS: Final = 2_000
@@ -87,3 +88,9 @@ def hour_bounds(now_ms: int, end_ms: int) -> list[int]:
     first = now_ms // HOUR_MS * HOUR_MS + HOUR_MS
     step = HOUR_MS * (1 + (end_ms - now_ms) // (HOUR_MS * MAX_PARTS))
     return [now_ms, *range(first, end_ms, step), end_ms]
+
+
+def session_bounds(now_ms: int, end_ms: int) -> list[int]:
+    """As `hour_bounds`, of a live session: by minutes, longer ones where it has very many."""
+    step = max(MINUTE_MS, (end_ms - now_ms) // MINUTES)
+    return [now_ms, *range(now_ms + step, end_ms, step), end_ms]
