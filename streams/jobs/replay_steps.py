@@ -267,7 +267,7 @@ async def _answer(task: _Task, connection: Connection) -> None:
         await asyncio.to_thread(connection.send, ("rows", table.value, rows))
 
     async with sources_of(task.settings, task.plan) as sources:
-        lanes = Lanes(await _lanes(task, sources, folder, emit), task.change.rules, len(task.origins))
+        lanes = Lanes(await _lanes(task, sources, folder, emit), task.change.rules)
         try:
             while True:
                 kind, *rest = await asyncio.to_thread(connection.recv)
@@ -291,7 +291,7 @@ async def _done(lanes: Lanes, folder: ReplayFolder, kind: str, rest: list[Any]) 
             folder.save_lane(generation, lane.state, lane.saved())
         return None
     firsts = [at for lane in lanes.lanes if (at := first_event_ms(lane.state)) >= 0]
-    return _Finished(sum(lane.replay.lost for lane in lanes.lanes), min(firsts, default=-1))
+    return _Finished(sum(lane.lost for lane in lanes.lanes), min(firsts, default=-1))
 
 
 async def _lanes(task: _Task, sources: Sources, folder: ReplayFolder, emit: Any) -> list[Lane]:
