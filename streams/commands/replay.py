@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from streams.commands.options import notes, out, print_json, run, time_ms, time_text
 from streams.commands.publishing import EVEN_SO, put_in_place
+from streams.commands.replay_change import change_of, differences
 from streams.commands.run_reports import ReportOption, documents, show_differences, write_reports
 from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.settings import Settings, load_settings
@@ -95,7 +95,9 @@ def replay(
     wanted = _wanted(from_time, to_time) if resume is None else Range(0, 0)
     plan = _plan(wanted, resume or run_name, processes, resume is not None, tuple(campaign or ()))
     plan = plan._replace(archives=tuple(archive or ()), with_topics=with_topics)
-    change = _change(settings, rules, campaign_settings)
+    change = change_of(settings, rules, campaign_settings)
+    if rules is not None and change is not None:
+        _say_what_differs(settings, change)
     if dry_run and resume is None:  # needs no ClickHouse
         _say_what(plan, _look(settings, plan, change))
         return
@@ -176,32 +178,6 @@ def _plan(
     return ReplayPlan(chosen, wanted, processes, is_resumed, campaigns)
 
 
-def _change(settings: Settings, rules: Path | None, campaigns: Path | None) -> "Change | None":
-    """What is different in this run; None: nothing."""
-    from streams.adapters.lists import with_lists
-    from streams.jobs.campaign_files import read_campaign_file
-    from streams.jobs.replay_what_if import Change
-
-    if rules is None and campaigns is None:
-        return None
-    own: dict[str, object] = dict(settings.rules)
-    if rules is not None:
-        try:
-            document = tomllib.loads(rules.read_text())
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"--rules: {rules} cannot be read as TOML: {error}") from None
-        table = document.get("rules")
-        if not isinstance(table, dict):
-            raise ConfigurationError(f"--rules: {rules} has no table [rules]; write what is to be different in it")
-        own |= table
-    changed = with_lists(settings.model_copy(update={"rules": own}).parsed_rules(), settings)
-    found = read_campaign_file(campaigns) if campaigns else None
-    if found is not None and found.problems:
-        first = found.problems[0]
-        raise ConfigurationError(f"--settings: {campaigns}: {first}; `campaigns put --check` shows all of them")
-    return Change(changed, tuple(found.campaigns) if found else ())
-
-
 def _taken_up(
     settings: Settings, plan: "ReplayPlan", known: "RunInfo", asked: "Change | None"
 ) -> "tuple[ReplayPlan, Change | None]":
@@ -231,6 +207,16 @@ def _taken_up(
         )
     wanted = Range(known.from_s * 1000, known.to_s * 1000)
     return plan._replace(wanted=wanted, campaigns=known.campaigns, resume=begun is not None), change
+
+
+def _say_what_differs(settings: Settings, change: "Change") -> None:
+    """Before a what-if: by which rules it goes that are not the settings' own."""
+    from streams.adapters.lists import with_lists
+
+    found = differences(with_lists(settings.parsed_rules(), settings), change.rules)
+    notes().print(f"rules that differ from the settings: {len(found) or 'none'}", markup=False)
+    for line in found:
+        notes().print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def _look(settings: Settings, plan: "ReplayPlan", change: "Change | None") -> "list[Outlook]":
