@@ -151,6 +151,11 @@ def _settled(
         return plan, change, known
     if plan.run in {known.run for known in runs.runs()}:
         raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
+    if runs.published(plan.run) is not None:
+        raise ConfigurationError(
+            f"--run: an earlier run {plan.run} was dropped and is still published, so readers would see this one at "
+            f"once; `runs withdraw {plan.run}` takes it back, or choose another name"
+        )
     return plan, change, None
 
 
