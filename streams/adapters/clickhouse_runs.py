@@ -182,7 +182,8 @@ class ClickHouseRuns:
         """The range that a run stands for, whether the run itself is still there or was dropped; None: for none."""
         sql = """SELECT toUnixTimestamp(from_pane), toUnixTimestamp(to_pane) FROM publications FINAL
             WHERE is_published AND run = {run:String}"""
-        return next((RunInfo(run, "", "", *row, is_published=True) for row in self.ask(sql, {"run": run})), None)
+        found = self.ask(sql, {"run": run})
+        return RunInfo(run, "", "", from_s=found[0][0], to_s=found[0][1], is_published=True) if found else None
 
     def overlapping(self, info: RunInfo) -> list[str]:
         """Published runs whose ranges meet this one's."""
