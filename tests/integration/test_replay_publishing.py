@@ -175,6 +175,30 @@ def test_an_input_that_stands_before_the_range_s_end_is_named(world: World) -> N
     assert "adjustments of partition 0 stand before" in told
 
 
+def test_a_partition_that_has_been_silent_is_named_and_does_not_forbid_a_range_for_ever(world: World) -> None:
+    """Its campaigns ended three days ago: who publishes may say so. One that is just behind still forbids it."""
+    world.live(clicks(10), passed(), clicks(1, END_S - 3 * DAY_S, partition=7, campaign_id="ended"))
+    info = world.run(clicks(10))
+    check_frozen(world.runs, info)
+    (told,) = doubts(world.runs, info)
+    assert "clicks of partition 7 have brought nothing since 2026-09-18 15:00 UTC" in told
+    with pytest.raises(ConfigurationError, match=r"partition 7 have brought nothing.*--even-so"):
+        put_in_place(world.runs, info, yes=True)
+    world.live(clicks(1, END_S - 60, partition=8, campaign_id="slow"))
+    with pytest.raises(ConfigurationError, match=r"can still change; publish a range that ended by 2026-09-21 14:59"):
+        put_in_place(world.runs, info, yes=True, even_so=True)
+    world.live(clicks(1, END_S, partition=8, campaign_id="slow"))
+    put_in_place(world.runs, info, yes=True, even_so=True)
+    assert world.runs.find("again").is_published
+
+
+def test_where_everything_has_been_silent_nothing_is_behind(world: World) -> None:
+    world.live(clicks(10, END_S - 3 * DAY_S))
+    info = world.run(clicks(10))
+    with pytest.raises(ConfigurationError, match=r"can still change; publish a range that ended by 2026-09-18 15:00"):
+        check_frozen(world.runs, info)
+
+
 def test_events_that_came_after_the_run_are_not_hidden_unseen(world: World) -> None:
     world.live(clicks(10), passed())
     info = world.run(clicks(10), kind=IDENTICAL)
