@@ -49,7 +49,9 @@ def replay(
     campaign: Annotated[
         list[str] | None, typer.Option(help="Narrows the comparison to this campaign (the run counts all); repeat it.")
     ] = None,
-    rules: Annotated[Path | None, typer.Option(help="Other rules: a TOML file with a table [rules].")] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="Other rules: a TOML file whose table \\[rules] says what is to be different.")
+    ] = None,
     campaign_settings: Annotated[
         Path | None, typer.Option("--settings", help="Other campaign settings, as `campaigns put` takes them.")
     ] = None,

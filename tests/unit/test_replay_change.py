@@ -113,6 +113,27 @@ def test_the_command_tells_it_before_it_reads_anything(tmp_path: Path) -> None:
     assert "holds no archive" in str(shown.exception)
 
 
+def test_the_help_names_the_table() -> None:
+    shown = CliRunner().invoke(app, ["replay", "--help"], env={"COLUMNS": "300"})
+    assert "a TOML file whose table [rules] says what is to be different" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("campaigns:\n- {campaign_id: c1, currency: XXZ}", "currency: .*; `campaigns put --check` shows all of them"),
+        ("rules: {}", "rules: "),
+        ("[1", ""),
+    ],
+)
+def test_of_bad_campaign_settings_the_place_and_the_fault_are_told(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=rf"--settings: {path}: .*{words}") as refused:
+        change_of(Settings(), None, path)
+    assert "Problem(" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
