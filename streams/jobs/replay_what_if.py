@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from streams.campaigns import CampaignSettings
-from streams.errors import CampaignStreamsError
+from streams.errors import CampaignStreamsError, CheckpointGone, CorruptCheckpoint
 from streams.jobs.replay_journal import Anchor, recorded_behind, ticks
 from streams.jobs.replay_lanes import OWN_LOGS, Lane, Letter, SavedLane, TimedCursor
 from streams.jobs.replay_notices import Notices, OwnLog
@@ -154,15 +154,16 @@ async def state_of(reader: CheckpointReader | None, origin: Origin, empty: Parti
     """A lane's state to begin with.
 
     Raises:
-        CampaignStreamsError: its checkpoint has gone meanwhile.
+        CheckpointGone: its checkpoint has been deleted meanwhile; a later one stands in its place.
     """
     if not origin.start.checkpoint or reader is None:
         return empty
     manifests, _ = await named_manifests(empty.partition, reader)
     for named in manifests:
         if named.key == origin.start.checkpoint and named.manifest is not None:
-            return (await load(empty, named.manifest, reader))[0]
-    raise CampaignStreamsError(f"checkpoint {origin.start.checkpoint} has been deleted meanwhile; begin the run anew")
+            with contextlib.suppress(CorruptCheckpoint):  # the manifest still stands, and its segments have gone
+                return (await load(empty, named.manifest, reader))[0]
+    raise CheckpointGone(f"checkpoint {origin.start.checkpoint} has been deleted meanwhile; begin the run anew")
 
 
 # Lanes
