@@ -33,6 +33,10 @@ class CorruptCheckpoint(CampaignStreamsError):
     """A manifest or one of its segments is missing or fails its checksum."""
 
 
+class CheckpointGone(CampaignStreamsError):
+    """A checkpoint that was chosen has been replaced by later ones meanwhile: choose anew."""
+
+
 class JournalMismatch(CampaignStreamsError):
     """The checkpoint names a tick that the journal does not hold."""
 

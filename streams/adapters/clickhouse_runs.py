@@ -1,5 +1,6 @@
 """Runs in ClickHouse: their rows beside the live ones, what is known of each, and which are published."""
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -157,12 +158,18 @@ class ClickHouseRuns:
         return known[run]
 
     def drop(self, info: RunInfo, now_ms: int) -> None:
-        """Removes a run's rows. Refused while it is published."""
-        if info.is_published:
+        """Removes a run's rows.
+
+        Raises:
+            ConfigurationError: it is published.
+        """
+        if self.published(info.run) is not None:
             raise ConfigurationError(f"run {info.run} is published; take it back first: `runs withdraw {info.run}`")
         for table in TABLES:
             self._command(f"DELETE FROM run_{table.value} WHERE run = {{run:String}}", {"run": info.run})
         self.tell(info._replace(state="dropped", changed_ms=now_ms))
+        if self.published(info.run) is not None:  # by another machine, meanwhile: it has nothing to show any more
+            self.publish(info, "runs drop", time.time_ns() // 1_000_000, is_published=False)
 
     def publish(self, info: RunInfo, who: str, now_ms: int, is_published: bool = True) -> None:
         """Puts a run's rows in the place of the live rows of its range, or takes them back: one row, one moment."""
@@ -170,6 +177,13 @@ class ClickHouseRuns:
         times = [datetime.fromtimestamp(at, UTC) for at in (info.from_s, info.to_s)]
         row = [info.run, *times, is_published, who, datetime.fromtimestamp(now_ms / 1000, UTC)]
         self._guarded(lambda: self._client.insert("publications", [row], columns, settings=INSERT_SETTINGS))
+
+    def published(self, run: str) -> RunInfo | None:
+        """The range that a run stands for, whether the run itself is still there or was dropped; None: for none."""
+        sql = """SELECT toUnixTimestamp(from_pane), toUnixTimestamp(to_pane) FROM publications FINAL
+            WHERE is_published AND run = {run:String}"""
+        found = self.ask(sql, {"run": run})
+        return RunInfo(run, "", "", from_s=found[0][0], to_s=found[0][1], is_published=True) if found else None
 
     def overlapping(self, info: RunInfo) -> list[str]:
         """Published runs whose ranges meet this one's."""

@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from streams.commands.options import notes, out, print_json, run, time_ms, time_text
 from streams.commands.publishing import EVEN_SO, put_in_place
+from streams.commands.replay_change import change_of, differences
 from streams.commands.run_reports import ReportOption, documents, show_differences, write_reports
 from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.settings import Settings, load_settings
@@ -34,6 +34,8 @@ Examples:
   campaign-streams runs list
 """
 MINUTE_MS: Final = 60_000
+NOT_ASKED: Final = -1
+"""In the place of a time that is not given."""
 MAX_NOTE: Final = 500
 """Characters of an error that a run's note keeps."""
 STOPPED: Final = 130
@@ -47,7 +49,9 @@ def replay(
     campaign: Annotated[
         list[str] | None, typer.Option(help="Narrows the comparison to this campaign (the run counts all); repeat it.")
     ] = None,
-    rules: Annotated[Path | None, typer.Option(help="Other rules: a TOML file with a table [rules].")] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="Other rules: a TOML file whose table \\[rules] says what is to be different.")
+    ] = None,
     campaign_settings: Annotated[
         Path | None, typer.Option("--settings", help="Other campaign settings, as `campaigns put` takes them.")
     ] = None,
@@ -85,17 +89,20 @@ def replay(
     from streams.jobs.replay import info_of
     from streams.jobs.replay_compare import check_other
     from streams.jobs.replay_hold import locked
-    from streams.jobs.replay_partition import Range
     from streams.jobs.replay_publishing import check_campaigns, check_frozen
     from streams.jobs.report_files import check_paths
 
     settings = load_settings()
     check_paths(report or ())
     compare = compare or ("live" if report else None)
-    wanted = _wanted(from_time, to_time) if resume is None else Range(0, 0)
+    wanted = _wanted(from_time, to_time) if resume is None else _span(from_time, to_time)
+    if resume is not None and run_name not in (None, resume):
+        raise ConfigurationError(f"--run: a run that is resumed keeps its name, {resume}; leave --run out")
     plan = _plan(wanted, resume or run_name, processes, resume is not None, tuple(campaign or ()))
     plan = plan._replace(archives=tuple(archive or ()), with_topics=with_topics)
-    change = _change(settings, rules, campaign_settings)
+    change = change_of(settings, rules, campaign_settings)
+    if rules is not None and change is not None:
+        _say_what_differs(settings, change)
     if dry_run and resume is None:  # needs no ClickHouse
         _say_what(plan, _look(settings, plan, change))
         return
@@ -149,19 +156,29 @@ def _settled(
         return plan, change, known
     if plan.run in {known.run for known in runs.runs()}:
         raise ConfigurationError(f"--run: {plan.run} is there already; drop it, resume it, or choose another name")
+    if runs.published(plan.run) is not None:
+        raise ConfigurationError(
+            f"--run: an earlier run {plan.run} was dropped and is still published, so readers would see this one at "
+            f"once; `runs withdraw {plan.run}` takes it back, or choose another name"
+        )
     return plan, change, None
 
 
 def _wanted(from_time: str | None, to_time: str | None) -> "Range":
-    from streams.jobs.replay_partition import Range
-
     if from_time is None or to_time is None:
         raise ConfigurationError("--from and --to: both are needed, unless a run is resumed")
-    begin, end = time_ms("--from", from_time), time_ms("--to", to_time)
-    wanted = Range(begin // MINUTE_MS * MINUTE_MS, -(-end // MINUTE_MS) * MINUTE_MS)
+    wanted = _span(from_time, to_time)
     if wanted.from_ms >= wanted.to_ms:
         raise ConfigurationError("--from: must lie before --to")
     return wanted
+
+
+def _span(from_time: str | None, to_time: str | None) -> "Range":
+    """In whole minutes; `NOT_ASKED` where nothing is said."""
+    from streams.jobs.replay_partition import Range
+
+    begin = NOT_ASKED if from_time is None else time_ms("--from", from_time) // MINUTE_MS * MINUTE_MS
+    return Range(begin, NOT_ASKED if to_time is None else -(-time_ms("--to", to_time) // MINUTE_MS) * MINUTE_MS)
 
 
 def _plan(
@@ -174,32 +191,6 @@ def _plan(
     if not NAME.fullmatch(chosen):
         raise ConfigurationError(f"--run: {chosen!r} is no name; use letters, digits, dots, dashes, at most 64")
     return ReplayPlan(chosen, wanted, processes, is_resumed, campaigns)
-
-
-def _change(settings: Settings, rules: Path | None, campaigns: Path | None) -> "Change | None":
-    """What is different in this run; None: nothing."""
-    from streams.adapters.lists import with_lists
-    from streams.jobs.campaign_files import read_campaign_file
-    from streams.jobs.replay_what_if import Change
-
-    if rules is None and campaigns is None:
-        return None
-    own: dict[str, object] = dict(settings.rules)
-    if rules is not None:
-        try:
-            document = tomllib.loads(rules.read_text())
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"--rules: {rules} cannot be read as TOML: {error}") from None
-        table = document.get("rules")
-        if not isinstance(table, dict):
-            raise ConfigurationError(f"--rules: {rules} has no table [rules]; write what is to be different in it")
-        own |= table
-    changed = with_lists(settings.model_copy(update={"rules": own}).parsed_rules(), settings)
-    found = read_campaign_file(campaigns) if campaigns else None
-    if found is not None and found.problems:
-        first = found.problems[0]
-        raise ConfigurationError(f"--settings: {campaigns}: {first}; `campaigns put --check` shows all of them")
-    return Change(changed, tuple(found.campaigns) if found else ())
 
 
 def _taken_up(
@@ -223,14 +214,48 @@ def _taken_up(
             f"--resume: {settings.worker.state_dir} does not hold what run {name} was asked for; resume it "
             "where it was begun, or begin another run"
         )
+    wanted = Range(known.from_s * 1000, known.to_s * 1000)
+    own = plan._replace(wanted=wanted, campaigns=known.campaigns, resume=begun is not None)
+    if begun is not None:
+        own = own._replace(archives=tuple(map(Path, begun.archives)), with_topics=begun.with_topics)
+    _refuse_others(plan, own)
     change = begun.change if begun else None
     if asked is not None and asked != change:
         raise ConfigurationError(
             f"--resume: run {name} was begun with other rules or settings; leave --rules and --settings out, for it "
             "knows its own, or begin another run"
         )
-    wanted = Range(known.from_s * 1000, known.to_s * 1000)
-    return plan._replace(wanted=wanted, campaigns=known.campaigns, resume=begun is not None), change
+    return own, change
+
+
+def _refuse_others(asked: "ReplayPlan", own: "ReplayPlan") -> None:
+    """A run that goes on keeps to what it was begun with. How many processes share it may change.
+
+    Raises:
+        ConfigurationError: something else is asked for.
+    """
+    others = {
+        "--from": asked.wanted.from_ms not in (NOT_ASKED, own.wanted.from_ms),
+        "--to": asked.wanted.to_ms not in (NOT_ASKED, own.wanted.to_ms),
+        "--campaign": bool(asked.campaigns) and set(asked.campaigns) != set(own.campaigns),
+        "--archive": bool(asked.archives) and asked.archive_paths != own.archive_paths,
+        "--with-topics": asked.with_topics and not own.with_topics,
+    }
+    if named := [name for name, is_other in others.items() if is_other]:
+        raise ConfigurationError(
+            f"--resume: run {own.run} was begun with another {', '.join(named)}; leave that out, for the run knows "
+            "its own, or begin another run"
+        )
+
+
+def _say_what_differs(settings: Settings, change: "Change") -> None:
+    """Before a what-if: by which rules it goes that are not the settings' own."""
+    from streams.adapters.lists import with_lists
+
+    found = differences(with_lists(settings.parsed_rules(), settings), change.rules)
+    notes().print(f"rules that differ from the settings: {len(found) or 'none'}", markup=False)
+    for line in found:
+        notes().print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def _look(settings: Settings, plan: "ReplayPlan", change: "Change | None") -> "list[Outlook]":
@@ -259,7 +284,7 @@ def _replay(
     from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF
     from streams.jobs import replay as job
     from streams.jobs.replay_hold import INTERRUPTED, RUNNING, Hold, RunTaken, holder_of
-    from streams.jobs.replay_progress import ReplayFolder
+    from streams.jobs.replay_progress import Asked, ReplayFolder
 
     created_ms = known.created_s * 1000 if known else time.time_ns() // 1_000_000
     folder = ReplayFolder(settings.worker.state_dir, plan.run)
@@ -268,7 +293,7 @@ def _replay(
     hold = Hold(runs, info)
     hold.begin(known)
     if not plan.resume:
-        folder.begin(created_ms // 1000, change)
+        folder.begin(created_ms // 1000, Asked(change, plan.archive_paths, plan.with_topics))
 
     def end(state: str, note: str = "") -> None:
         with contextlib.suppress(CampaignStreamsError):  # it may be ClickHouse that does not answer

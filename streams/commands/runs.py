@@ -1,6 +1,5 @@
 """`campaign-streams runs …`: what replays came to, published and taken back, and dropped."""
 
-import getpass
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -9,7 +8,7 @@ import typer
 from rich.table import Table as Grid
 
 from streams.commands.options import out, print_json, time_text
-from streams.commands.publishing import EVEN_SO, put_in_place
+from streams.commands.publishing import EVEN_SO, put_in_place, who
 from streams.commands.run_reports import ReportOption, show_differences, write_reports
 from streams.errors import ConfigurationError
 from streams.settings import load_settings
@@ -108,19 +107,24 @@ def publish(
 
     Its figures, and its flags with their evidence. Alerts and pacing stay: they tell what was sent, and was in force.
     """
-    _with_runs(lambda runs: put_in_place(runs, runs.find(name), yes, even_so))
+    from streams.jobs.replay_hold import locked
+
+    with locked(load_settings().worker.state_dir, name):
+        _with_runs(lambda runs: put_in_place(runs, runs.find(name), yes, even_so))
 
 
 def withdraw(name: Annotated[str, typer.Argument(help="The run.")]) -> None:
-    """Take a published run back: the live rows count again."""
+    """Take a published run back: the live rows count again. One that was dropped meanwhile, too."""
+    from streams.jobs.replay_hold import locked
 
     def act(runs: "ClickHouseRuns") -> None:
-        info = runs.find(name)
+        info = runs.published(name) or runs.find(name)
         if not info.is_published:
             raise ConfigurationError(f"run {name} is not published; runs list shows which are")
-        runs.publish(info, getpass.getuser(), time.time_ns() // 1_000_000, is_published=False)
+        runs.publish(info, who(), time.time_ns() // 1_000_000, is_published=False)
 
-    _with_runs(act)
+    with locked(load_settings().worker.state_dir, name):
+        _with_runs(act)
     out().print(f"run {name} is taken back")
 
 

@@ -19,7 +19,7 @@ from streams.adapters.clickhouse_runs import ClickHouseRuns, RunInfo
 from streams.adapters.collector import collect_rarely
 from streams.errors import CampaignStreamsError
 from streams.jobs.replay_journal import Anchor, prepare, recorded_behind, tick_at, ticks
-from streams.jobs.replay_partition import PartitionReplay
+from streams.jobs.replay_partition import PartitionReplay, Range
 from streams.jobs.replay_plan import Outlook, ReplayPlan, Sources, check, expected, outlook, sources_of
 from streams.jobs.replay_progress import ReplayFolder, Saved, encoded
 from streams.jobs.replay_start import Start, begin, candidates, empty_state, first_event_ms, missing, reach_back
@@ -27,7 +27,6 @@ from streams.ports import History
 from streams.records import Row, Table
 from streams.settings import Settings
 from streams.state.partition import PartitionState
-from streams.topics import INPUT_TOPICS
 
 SAVE_EVERY_S: Final = 30.0
 """An interrupted replay repeats at most so much work."""
@@ -201,7 +200,7 @@ async def replay(settings: Settings, plan: ReplayPlan, runs: ClickHouseRuns, tel
     """
     async with sources_of(settings, plan) as sources:
         partitions = await check(sources.history, plan.wanted)
-        order = await _largest_first(sources.history, partitions)
+        order = await largest_first(sources, partitions, plan.wanted)
     folder = ReplayFolder(settings.worker.state_dir, plan.run)
     context = multiprocessing.get_context("spawn")
     left: Left = context.SimpleQueue()
@@ -300,14 +299,10 @@ def collect(
     )
 
 
-async def _largest_first(history: History, partitions: int) -> list[int]:
-    """Partitions by what their inputs hold: who takes the small ones last lets nobody wait long."""
-    sizes = dict.fromkeys(range(partitions), 0)
-    for partition in sizes:
-        for topic in INPUT_TOPICS.values():
-            span = await history.span(topic, partition)
-            sizes[partition] += span.next - span.first
-    return sorted(sizes, key=lambda partition: (-sizes[partition], partition))
+async def largest_first(sources: Sources, partitions: int, wanted: Range) -> list[int]:
+    """Partitions by what is to be read of each: who takes the small ones last lets nobody wait long."""
+    sizes = [(await outlook(sources, partition, wanted)).records for partition in range(partitions)]
+    return sorted(range(partitions), key=lambda partition: (-sizes[partition], partition))
 
 
 class Task(NamedTuple):

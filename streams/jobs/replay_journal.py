@@ -12,7 +12,7 @@ from streams.errors import CampaignStreamsError
 from streams.ports import History
 from streams.state.journal import Claim, Fold, Tick, decode
 from streams.state.partition import PartitionState
-from streams.topics import JOURNAL
+from streams.topics import CAMPAIGNS, JOURNAL
 
 TAIL: Final = 64
 """Records at the end in which the last tick is looked for first."""
@@ -54,6 +54,8 @@ class Recorded(NamedTuple):
     ends: dict[str, int]
     """How far the last tick has applied every topic; empty: there is no tick."""
     ticks: int
+    settings: tuple[dict[str, int], ...] = ()
+    """How far every topic had been applied at each tick that was the first to stand behind new settings."""
 
 
 async def _entries(
@@ -106,15 +108,18 @@ async def recorded_behind(history: History, partition: int, behind: Anchor = BEG
     fold, count = Fold(behind.claim_id, behind.seq), 0
     ends: dict[str, int] = {}
     poisoned: dict[str, set[int]] = {}
+    settings: list[dict[str, int]] = []
     async with contextlib.aclosing(_entries(history, partition, behind.offset + 1, span.next)) as entries:
         async for _, entry in entries:
             tick = fold.take(entry)
             if tick is not None:
+                if tick.applied.get(CAMPAIGNS, 0) > ends.get(CAMPAIGNS, 0):
+                    settings.append(tick.applied)
                 count, ends = count + 1, tick.applied
                 for topic, offsets in tick.poisoned.items():
                     poisoned.setdefault(topic, set()).update(offsets)
     starts = fold.starts if behind.is_beginning else None
-    return Recorded(behind, span.next, starts or {}, poisoned, ends, count)
+    return Recorded(behind, span.next, starts or {}, poisoned, ends, count, tuple(settings))
 
 
 def beginning_is_gone(partition: int, first: int) -> str:

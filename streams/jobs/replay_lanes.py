@@ -2,16 +2,17 @@
 
 Settings, evidence and verdicts are the run's own: settings because they may be replaced, evidence and verdicts because
 they follow the rules. Of the recorded ones only those stay that were told before the checkpoints at which the lanes
-begin, and reviews, for people said them.
+begin, and reviews, for people said them. When each of them is in force `replay_notices` says.
 """
 
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from bisect import bisect_left
+from collections.abc import AsyncIterator
+from operator import attrgetter
 from typing import Final, NamedTuple
 
-from streams.adapters.memory import MemoryRecord
+from streams.jobs.replay_notices import ALL_READ, EVER_MS, Applied, Heads, Kept, Notices
 from streams.jobs.replay_partition import PartitionReplay
-from streams.ports import Batch, History, RawRecord
+from streams.ports import Batch, History
 from streams.rules import Rules
 from streams.state.journal import Tick, version_of
 from streams.state.outgoing import outgoing
@@ -22,6 +23,8 @@ SILENT_STEPS: Final = 6
 """An input from which so many steps brought nothing is told as silent."""
 OWN_LOGS: Final = (CAMPAIGNS, EVIDENCE, VERDICTS)
 """Topics whose records are arranged anew."""
+
+_offset_of: Final = attrgetter("offset")
 
 
 class Letter(NamedTuple):
@@ -35,10 +38,6 @@ class Letter(NamedTuple):
     value: bytes | None
 
 
-Kept = tuple[int, bytes | None, bytes | None]
-"""Timestamp, key and value of a record that was told in the run."""
-
-
 class SavedLane(NamedTuple):
     """What a lane knows besides its state."""
 
@@ -47,39 +46,6 @@ class SavedLane(NamedTuple):
     place: int
     quiet: dict[str, int]
     lost: int
-
-
-class OwnLog:
-    """A topic-partition that the run itself arranges: what was recorded and stays, and what is told in the run."""
-
-    def __init__(self, position: int, recorded: Iterable[RawRecord] = (), told: Iterable[Kept] = ()) -> None:
-        self.position = position
-        """Offset of the next record, as the state counts them."""
-        self.recorded_from: int | None = None
-        """Offset behind the last recorded one that was taken; None: none was."""
-        self._recorded = deque(recorded)
-        self._told: deque[Kept] = deque(told)
-
-    def append(self, timestamp_ms: int, key: bytes | None, value: bytes | None) -> None:
-        """Something is told."""
-        self._told.append((timestamp_ms, key, value))
-
-    def take(self, before_ms: int) -> list[RawRecord]:
-        """Records older than this, from where it was left: recorded ones first."""
-        found: list[RawRecord] = []
-        while self._recorded and self._recorded[0].timestamp < before_ms:
-            record = self._recorded.popleft()
-            self.recorded_from = record.offset + 1
-            found.append(MemoryRecord(self.position + len(found), record.timestamp, record.key, record.value))
-        while self._told and self._told[0][0] < before_ms:
-            timestamp_ms, key, value = self._told.popleft()
-            found.append(MemoryRecord(self.position + len(found), timestamp_ms, key, value))
-        self.position += len(found)
-        return found
-
-    def snapshot(self) -> tuple[int, int | None, list[Kept]]:
-        """Plain values, without what is recorded: that is read again."""
-        return self.position, self.recorded_from, list(self._told)
 
 
 class TimedCursor:
@@ -98,12 +64,24 @@ class TimedCursor:
             self._held = batch if self._held is None else _joined(self._held, batch)
         return self._held.records[0].timestamp
 
-    async def before(self, at_ms: int) -> AsyncIterator[Batch]:
-        """Ranges of records older than this."""
+    async def head(self) -> int:
+        """Offset of the next record; `ALL_READ` at the end."""
+        if await self.next_ms() is None:
+            return ALL_READ
+        assert self._held is not None
+        return self._held.records[0].offset
+
+    async def before(self, at_ms: int, below: int = ALL_READ) -> AsyncIterator[Batch]:
+        """Ranges of records older than this, and below an offset."""
         while (first := await self.next_ms()) is not None and first < at_ms:
             batch = self._held
             assert batch is not None
-            cut = next((at for at, r in enumerate(batch.records) if r.timestamp >= at_ms), len(batch.records))
+            end = len(batch.records)
+            if batch.records[-1].offset >= below:
+                end = bisect_left(batch.records, below, key=_offset_of)
+            cut = next((at for at in range(end) if batch.records[at].timestamp >= at_ms), end)
+            if cut == 0:
+                return
             if cut == len(batch.records):
                 self._held = None
                 yield batch
@@ -129,57 +107,80 @@ class Lane:
     def __init__(
         self,
         replay: PartitionReplay,
+        rules: Rules,
         cursors: dict[str, TimedCursor],
-        own: dict[str, OwnLog],
+        notices: Notices,
         begins: dict[str, int],
         ends: dict[str, int],
         place: int,
         quiet: dict[str, int] | None = None,
     ) -> None:
-        """`begins`: where recorded topics that the run arranges are read from. `ends`: how far every topic is read.
+        """`cursors`: of the inputs. `ends`: how far every topic is read.
 
-        `place`: versions of its rows, and sequences of what it tells, go on from it.
+        `begins`: where recorded topics that the run arranges are read from. `place`: versions of its rows, and
+        sequences of what it tells, go on from it.
         """
         self.replay = replay
+        self.rules = rules
         self.state: PartitionState = replay.state
         self.cursors = cursors
-        self.own = own
+        self.notices = notices
         self.begins = begins
         self.ends = ends
         self.place = place
         self.quiet = quiet or dict.fromkeys(TOPICS, 0)
+        self._letters: list[Letter] = []
+        """What ticks within the running step have told."""
+
+    async def begin(self, now_ms: int) -> int:
+        """Applies what is in force before any event; returns how many records that was."""
+        return await self.notices.take(await self._heads(), now_ms)
 
     async def read(self, before_ms: int) -> int:
-        """Applies what is older; returns how many records that was."""
+        """Applies what is older; returns how many records that was. Where settings come in between, it ticks."""
+        seen = dict.fromkeys(self.cursors, 0)
         count = 0
-        for topic, cursor in self.cursors.items():
-            seen = 0
-            async for batch in cursor.before(before_ms):
-                self.state.apply(batch)
-                seen += len(batch.records)
-                self.replay.lost += (batch.to_offset - batch.from_offset) if batch.is_lost else 0
-            self.quiet[topic] = 0 if seen else self.quiet[topic] + 1
-            count += seen
-        return count + self.read_own(before_ms)
+        while True:
+            ahead = self.notices.settings_ahead()
+            await self._read_inputs(before_ms, ahead, seen)
+            if ahead is None or not await self._has_older(before_ms):
+                break
+            await self._read_inputs(EVER_MS, ahead, seen)  # what live had counted before them
+            count += self.notices.take_settings()
+            count += await self.notices.take(await self._heads(), before_ms)
+            self._letters += self._ticked(before_ms)
+        for topic, found in seen.items():
+            self.quiet[topic] = 0 if found else self.quiet[topic] + 1
+        return count + sum(seen.values()) + await self.notices.take(await self._heads(), before_ms)
 
-    def read_own(self, before_ms: int) -> int:
-        """The same of the topics that the run arranges."""
-        count = 0
-        for topic, log in self.own.items():
-            begin, records = log.position, log.take(before_ms)
-            if records:
-                self.state.apply(Batch(topic, self.state.partition, begin, log.position, records))
-            count += len(records)
-        return count
+    async def _read_inputs(self, before_ms: int, behind: Applied | None, seen: dict[str, int]) -> None:
+        """What is older than a time, and stands before a recorded tick."""
+        for topic, cursor in self.cursors.items():
+            below = ALL_READ if behind is None else behind.get(topic, 0)
+            async for batch in cursor.before(before_ms, below):
+                self.state.apply(batch)
+                seen[topic] += len(batch.records)
+                self.replay.lost += (batch.to_offset - batch.from_offset) if batch.is_lost else 0
+
+    async def _has_older(self, at_ms: int) -> bool:
+        first = await self.upcoming_ms()
+        return first is not None and first < at_ms
+
+    async def _heads(self) -> Heads:
+        return {topic: await cursor.head() for topic, cursor in self.cursors.items()}
 
     def silent(self) -> tuple[str, ...]:
         """Inputs from which nothing has come for a while."""
         return tuple(topic for topic in INPUT_TOPICS.values() if self.quiet[topic] >= SILENT_STEPS)
 
-    def tick(self, now_ms: int, rules: Rules, partitions: int) -> list[Letter]:
-        """Ticks, keeps its rows, and returns what it tells partitions (itself too)."""
+    def tick(self, now_ms: int) -> list[Letter]:
+        """Ticks, keeps its rows, and returns what the step tells partitions (itself too)."""
+        letters, self._letters = [*self._letters, *self._ticked(now_ms)], []
+        return letters
+
+    def _ticked(self, now_ms: int) -> list[Letter]:
         state, letters = self.state, []
-        changed = rules if state.seq == 0 or state.rules != rules else None
+        changed = self.rules if state.seq == 0 or state.rules != self.rules else None
         tick = Tick("what-if", state.seq + 1, now_ms, state.positions(), silent=self.silent(), rules=changed)
         output = state.tick(tick)
         self.place += 1
@@ -188,12 +189,12 @@ class Lane:
         for _, message in outgoing(output, version):
             if message.topic in (EVIDENCE, VERDICTS):
                 to = message.partition
-                to = partition_of((message.key or b"").decode(), partitions) if to is None else to
+                to = partition_of((message.key or b"").decode(), state.partitions) if to is None else to
                 letters.append(Letter(state.partition, to, message.topic, now_ms, message.key, message.value))
         return letters
 
     async def upcoming_ms(self) -> int | None:
-        """Timestamp of the next record; None: everything is read."""
+        """Timestamp of the next event; None: everything is read."""
         found = [at for cursor in self.cursors.values() if (at := await cursor.next_ms()) is not None]
         return min(found, default=None)
 
@@ -208,10 +209,16 @@ class Lane:
 
     def saved(self) -> SavedLane:
         """For whoever goes on with it."""
-        own = {topic: log.snapshot() for topic, log in self.own.items()}
-        return SavedLane(own, self.begins, self.place, self.quiet, self.replay.lost)
+        own = {topic: log.snapshot() for topic, log in self.notices.own.items()}
+        return SavedLane(own, self.begins, self.place, self.quiet, self.lost)
+
+    @property
+    def lost(self) -> int:
+        """Offsets that retention had removed before they were read."""
+        return self.replay.lost + self.notices.lost
 
     async def close(self) -> None:
         """Stops fetching."""
         for cursor in self.cursors.values():
             await cursor.close()
+        await self.notices.close()

@@ -36,6 +36,11 @@ class ReplayPlan(NamedTuple):
     with_topics: bool = False
     """Reads on in the topics where the archives end."""
 
+    @property
+    def archive_paths(self) -> tuple[str, ...]:
+        """The directories as whoever works in another one finds them."""
+        return tuple(str(path.resolve()) for path in self.archives)
+
 
 class Sources(NamedTuple):
     """What a replay reads."""

@@ -39,8 +39,12 @@ class Saved(NamedTuple):
 class Asked(NamedTuple):
     """What a run was begun with."""
 
-    change: "Change | None"
+    change: "Change | None" = None
     """None: it is identical."""
+    archives: tuple[str, ...] = ()
+    """Directories, as absolute paths; none: it reads the topics."""
+    with_topics: bool = False
+    """It reads on in the topics where the archives end."""
 
 
 def encoded(state: PartitionState, saved: Saved) -> bytes:
@@ -128,13 +132,12 @@ class ReplayFolder:
 
     # What is asked for
 
-    def begin(self, created_s: int, change: "Change | None") -> None:
+    def begin(self, created_s: int, asked: Asked) -> None:
         """Empties the folder for a run that begins: what an earlier one of its name has left is not its own."""
         self.remove()
-        document = {"created_s": created_s, "change": change}
-        self._write("begun.json", msgspec.json.encode(document))
+        self._write("begun.json", msgspec.json.encode({"created_s": created_s, **asked._asdict()}))
 
-    def begun(self, created_s: int) -> "Asked | None":
+    def begun(self, created_s: int) -> Asked | None:
         """What the run that began then was asked for; None: the folder holds nothing of it."""
         from streams.jobs.replay_what_if import Change
 
@@ -144,7 +147,8 @@ class ReplayFolder:
         document = msgspec.json.decode(path.read_bytes())
         if document["created_s"] != created_s:
             return None
-        return Asked(msgspec.convert(document["change"], Change | None))
+        change = msgspec.convert(document["change"], Change | None)
+        return Asked(change, tuple(document.get("archives", ())), document.get("with_topics", False))
 
     def remove(self) -> None:
         """Forgets the run."""

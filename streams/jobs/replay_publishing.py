@@ -21,25 +21,32 @@ from streams.state.traces import FLAGGED_MS, RECENT_MS
 _KEY: Final = "campaign_id, ad_unit_id, creative_id, variant, currency"
 _MONEY: Final = "toInt128(spend_millimicros) - credited_millimicros"
 MAX_NAMED: Final = 3
+QUIET_S: Final = 3_600
+"""A partition, or an input of one, that stands so far behind the newest event of all does not hold a range up for ever.
+
+So long an outage of one partition alone looks the same: whether it is one, whoever publishes has to say.
+"""
+Reached = tuple[int, str, int]
+"""Partition, input, and the newest effect pane that it has (epoch seconds)."""
 
 
 def check_frozen(runs: ClickHouseRuns, info: RunInfo) -> None:
     """What forbids to publish it, whoever asks.
 
     Raises:
-        ConfigurationError: it is not done, meets another published run, or its panes can still change.
+        ConfigurationError: it is not done, meets another published run, or its panes can still change: a partition
+            that is not quiet stands before the range's end.
     """
     if info.state != "done":
         raise ConfigurationError(f"run {info.run} is {info.state}; only a finished run can be published")
     if others := runs.overlapping(info):
         raise ConfigurationError(f"its range meets that of {others[0]}, which is published; take that back first")
-    by_partition: dict[int, int] = {}
-    for partition, _, at in _reached(runs):
-        by_partition[partition] = max(at, by_partition.get(partition, 0))
-    reached = min(by_partition.values(), default=0)
-    if reached < info.to_s:
+    reached = _reached(runs)
+    live_ones = [at for at in _newest_of(reached).values() if not _is_quiet(at, reached)]
+    least = min(live_ones, default=0)
+    if least < info.to_s:
         raise ConfigurationError(
-            f"panes up to {utc_text(info.to_s)} UTC can still change; publish a range that ended by {utc_text(reached)}"
+            f"panes up to {utc_text(info.to_s)} UTC can still change; publish a range that ended by {utc_text(least)}"
         )
 
 
@@ -48,8 +55,8 @@ def doubts(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
     return [*forgotten(runs, info), *_behind(runs, info), *_grown(runs, info), *_corrected(runs, info)]
 
 
-def _reached(runs: ClickHouseRuns) -> list[tuple[int, str, int]]:
-    """Partition, input, and the newest effect pane that it has (epoch seconds)."""
+def _reached(runs: ClickHouseRuns) -> list[Reached]:
+    """How far every input of every partition has come."""
     sql = f"""
         SELECT partition, input, toUnixTimestamp(max(effect_pane)) FROM pane_rows
         WHERE input != '{JOURNAL_INPUT}' AND log_epoch = (SELECT max(log_epoch) FROM pane_rows)
@@ -57,17 +64,43 @@ def _reached(runs: ClickHouseRuns) -> list[tuple[int, str, int]]:
     return [(int(partition), str(source), int(at)) for partition, source, at in runs.ask(sql)]
 
 
+def _newest_of(reached: list[Reached]) -> dict[int, int]:
+    """By partition the newest effect pane that any of its inputs has."""
+    found: dict[int, int] = {}
+    for partition, _, at in reached:
+        found[partition] = max(at, found.get(partition, 0))
+    return found
+
+
+def _is_quiet(at_s: int, reached: list[Reached]) -> bool:
+    """Whether something that stands there has been silent: it is far behind the newest event of all."""
+    return at_s < max((at for _, _, at in reached), default=0) - QUIET_S
+
+
 def _behind(runs: ClickHouseRuns, info: RunInfo) -> list[str]:
     """Inputs that have not passed the range's end: a late event would make a row in it, which nobody would see."""
-    behind = sorted((at, source, partition) for partition, source, at in _reached(runs) if at < info.to_s)
-    if not behind:
-        return []
+    reached = _reached(runs)
+    behind = sorted((at, source, partition) for partition, source, at in reached if at < info.to_s)
+    quiet = [each for each in behind if _is_quiet(each[0], reached)]
+    slow = behind[len(quiet) :]
+    found = []
+    if quiet:
+        found.append(
+            f"{_named(quiet)} have brought nothing since {utc_text(quiet[-1][0])} UTC or longer, before the range's "
+            "end, and what might still come late for them would not be shown; if their campaigns have ended, or "
+            "nothing is late by that much, nothing is lost"
+        )
+    if slow:
+        found.append(
+            f"{_named(slow)} stand before the range's end, and what comes late for them would not be shown; "
+            f"wait until they have passed it, or publish a range that ended by {utc_text(slow[0][0])}"
+        )
+    return found
+
+
+def _named(behind: list[tuple[int, str, int]]) -> str:
     named = ", ".join(f"{source} of partition {partition}" for _, source, partition in behind[:MAX_NAMED])
-    more = f" and {len(behind) - MAX_NAMED} more" if len(behind) > MAX_NAMED else ""
-    return [
-        f"{named}{more} stand before the range's end, and what comes late for them would not be shown; "
-        f"wait until they have passed it, or publish a range that ended by {utc_text(behind[0][0])}"
-    ]
+    return named + (f" and {len(behind) - MAX_NAMED} more" if len(behind) > MAX_NAMED else "")
 
 
 def _grown(runs: ClickHouseRuns, info: RunInfo) -> list[str]:

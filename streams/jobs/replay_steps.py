@@ -6,6 +6,7 @@ processes.
 """
 
 import asyncio
+import contextlib
 import multiprocessing
 import signal
 import time
@@ -17,7 +18,7 @@ import msgspec
 
 from streams.adapters.clickhouse_runs import ClickHouseRuns
 from streams.adapters.collector import collect_rarely
-from streams.errors import CampaignStreamsError
+from streams.errors import CampaignStreamsError, CheckpointGone
 from streams.jobs.replay import SAVE_EVERY_S, Progress, Summary, Tell
 from streams.jobs.replay_journal import tick_at
 from streams.jobs.replay_lanes import Lane, Letter
@@ -44,6 +45,8 @@ from streams.settings import Settings
 
 TELL_EVERY_S: Final = 0.2
 WAIT_S: Final = 1.0
+STARTS: Final = 3
+"""A live worker beside the run may delete a checkpoint between its choice and its reading: then another is chosen."""
 
 
 class Kept(NamedTuple):
@@ -98,6 +101,13 @@ async def replay_changed(
     Raises:
         CampaignStreamsError: it cannot be done; the message says what to do.
     """
+    for _ in range(STARTS - 1):
+        with contextlib.suppress(CheckpointGone):
+            return await _replay(settings, plan, change, runs, tell)
+    return await _replay(settings, plan, change, runs, tell)
+
+
+async def _replay(settings: Settings, plan: ReplayPlan, change: Change, runs: ClickHouseRuns, tell: Tell) -> Summary:
     folder = ReplayFolder(settings.worker.state_dir, plan.run)
     kept = _kept(folder) if plan.resume else None
     async with sources_of(settings, plan) as sources:
@@ -168,6 +178,8 @@ class _Peer:
             kind, *rest = self._mine.recv()
             if kind == "rows":
                 take_rows(Table(rest[0]), rest[1])
+            elif kind == "gone":
+                raise CheckpointGone(rest[0])
             elif kind == "failed":
                 raise CampaignStreamsError(rest[0])
             else:
@@ -254,6 +266,8 @@ def _serve(task: _Task, connection: Connection) -> None:
     collect_rarely()
     try:
         asyncio.run(_answer(task, connection))
+    except CheckpointGone as error:
+        connection.send(("gone", str(error)))
     except CampaignStreamsError as error:
         connection.send(("failed", str(error)))
     except (EOFError, OSError):
@@ -267,7 +281,7 @@ async def _answer(task: _Task, connection: Connection) -> None:
         await asyncio.to_thread(connection.send, ("rows", table.value, rows))
 
     async with sources_of(task.settings, task.plan) as sources:
-        lanes = Lanes(await _lanes(task, sources, folder, emit), task.change.rules, len(task.origins))
+        lanes = Lanes(await _lanes(task, sources, folder, emit), task.change.rules)
         try:
             while True:
                 kind, *rest = await asyncio.to_thread(connection.recv)
@@ -291,7 +305,7 @@ async def _done(lanes: Lanes, folder: ReplayFolder, kind: str, rest: list[Any]) 
             folder.save_lane(generation, lane.state, lane.saved())
         return None
     firsts = [at for lane in lanes.lanes if (at := first_event_ms(lane.state)) >= 0]
-    return _Finished(sum(lane.replay.lost for lane in lanes.lanes), min(firsts, default=-1))
+    return _Finished(sum(lane.lost for lane in lanes.lanes), min(firsts, default=-1))
 
 
 async def _lanes(task: _Task, sources: Sources, folder: ReplayFolder, emit: Any) -> list[Lane]:

@@ -3,7 +3,8 @@
 All partitions go through time together, in steps by the records' own timestamps, for evidence crosses campaigns: what
 one forwards another reads at its next step. So processes that share the partitions exchange letters between steps, and
 compute the steps at the same time; whoever has which partition changes nothing. Recorded verdicts are left out, for
-they followed the old rules; reviews stay, for people said them.
+they followed the old rules; reviews stay, for people said them. Settings, sessions, allowances and reviews are in force
+for the events for which they were live (`replay_notices` says exactly when), not at their records' times.
 
 It begins at pinned checkpoints from before the range by as much as the rules look back (`reach_ms`): from there on the
 new rules hold, and what was decided before stands as it was decided live. Where no checkpoint lies so far back, it
@@ -17,10 +18,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from streams.campaigns import CampaignSettings
-from streams.errors import CampaignStreamsError
-from streams.jobs.replay_journal import Anchor, recorded_behind
-from streams.jobs.replay_lanes import OWN_LOGS, Lane, Letter, OwnLog, SavedLane, TimedCursor
-from streams.jobs.replay_partition import FLUSH_AT, Emit, PartitionReplay, Range
+from streams.errors import CampaignStreamsError, CheckpointGone, CorruptCheckpoint
+from streams.jobs.replay_journal import Anchor, recorded_behind, ticks
+from streams.jobs.replay_lanes import OWN_LOGS, Lane, Letter, SavedLane, TimedCursor
+from streams.jobs.replay_notices import Notices, OwnLog
+from streams.jobs.replay_partition import FLUSH_AT, Cursor, Emit, PartitionReplay, Range
 from streams.jobs.replay_start import Candidates, Start, begin, begin_of, candidates, empty_state
 from streams.ports import CheckpointReader, History, RawRecord
 from streams.rules import DAY_MS, HOUR_MS, Rules
@@ -29,7 +31,7 @@ from streams.stages.invalid.sources import LATENESS_MS
 from streams.state.journal import version_of
 from streams.state.partition import TOPICS, PartitionState
 from streams.state.recovery import load, named_manifests
-from streams.topics import CAMPAIGNS, EVIDENCE, JOURNAL, VERDICTS, partition_of
+from streams.topics import CAMPAIGNS, EVIDENCE, JOURNAL, NOTICE_TOPICS, VERDICTS, partition_of
 from streams.verdicts import EvidenceBatch, Review, Verdict, decode_evidence, decode_word
 
 STEP_MS: Final = 5_000
@@ -152,15 +154,16 @@ async def state_of(reader: CheckpointReader | None, origin: Origin, empty: Parti
     """A lane's state to begin with.
 
     Raises:
-        CampaignStreamsError: its checkpoint has gone meanwhile.
+        CheckpointGone: its checkpoint has been deleted meanwhile; a later one stands in its place.
     """
     if not origin.start.checkpoint or reader is None:
         return empty
     manifests, _ = await named_manifests(empty.partition, reader)
     for named in manifests:
         if named.key == origin.start.checkpoint and named.manifest is not None:
-            return (await load(empty, named.manifest, reader))[0]
-    raise CampaignStreamsError(f"checkpoint {origin.start.checkpoint} has been deleted meanwhile; begin the run anew")
+            with contextlib.suppress(CorruptCheckpoint):  # the manifest still stands, and its segments have gone
+                return (await load(empty, named.manifest, reader))[0]
+    raise CheckpointGone(f"checkpoint {origin.start.checkpoint} has been deleted meanwhile; begin the run anew")
 
 
 # Lanes
@@ -201,12 +204,14 @@ async def lane_of(course: Course, origin: Origin, state: PartitionState, saved: 
     for topic in recorded.poisoned.keys() - set(OWN_LOGS):
         state.poisoned.setdefault(topic, set()).update(recorded.poisoned[topic])
     begins = saved.begins if saved else state.positions() if is_pinned else recorded.starts
-    cursors, own = {}, {}
+    cursors, others, own = {}, {}, {}
     ends = {topic: recorded.ends.get(topic, 0) for topic in TOPICS}
     for topic, end in ends.items():
         if topic in OWN_LOGS:
             stays = await _recorded(course, topic, state, begins.get(topic, 0), end)
             own[topic] = _own_log(topic, state, stays, course.change, saved)
+        elif topic in NOTICE_TOPICS:
+            others[topic] = Cursor(history, topic, partition, state.position(topic), end)
         else:
             cursors[topic] = TimedCursor(history, topic, partition, state.position(topic), end)
     place = origin.start.journal_offset + PLACES_APART if is_pinned else 0
@@ -214,7 +219,8 @@ async def lane_of(course: Course, origin: Origin, state: PartitionState, saved: 
     replay.lost = saved.lost if saved else 0
     kept = {topic: begins.get(topic, 0) for topic in OWN_LOGS}
     place, quiet = (saved.place, saved.quiet) if saved else (place, None)
-    return Lane(replay, cursors, own, kept, ends, place, quiet)
+    notices = Notices(state, own, others, recorded.settings, ticks(history, partition, recorded))
+    return Lane(replay, course.change.rules, cursors, notices, kept, ends, place, quiet)
 
 
 def _own_log(
@@ -284,10 +290,9 @@ class Stepped(NamedTuple):
 class Lanes:
     """The lanes of one process."""
 
-    def __init__(self, lanes: Sequence[Lane], rules: Rules, partitions: int) -> None:
+    def __init__(self, lanes: Sequence[Lane], rules: Rules) -> None:
         self.lanes = lanes
         self.rules = rules
-        self.partitions = partitions
         self._by_partition = {lane.state.partition: lane for lane in lanes}
 
     async def upcoming_ms(self) -> int | None:
@@ -312,7 +317,7 @@ class Lanes:
         """What others told at the step before."""
         for letter in letters:
             if letter.to in self._by_partition:
-                log = self._by_partition[letter.to].own[letter.topic]
+                log = self._by_partition[letter.to].notices.own[letter.topic]
                 log.append(letter.timestamp_ms, letter.key, letter.value)
 
     async def step(self, now_ms: int, letters: Sequence[Letter], *, is_first: bool = False) -> Stepped:
@@ -320,9 +325,9 @@ class Lanes:
         self.deliver(letters)
         events, told = 0, []
         for lane in self.lanes:
-            events += lane.read_own(now_ms) if is_first else await lane.read(now_ms)
+            events += await (lane.begin(now_ms) if is_first else lane.read(now_ms))
         for lane in self.lanes:
-            told += lane.tick(now_ms, self.rules, self.partitions)
+            told += lane.tick(now_ms)
             if sum(len(each.replay.rows) for each in self.lanes) > FLUSH_AT:
                 await self.flush()
         return Stepped(events, await self.upcoming_ms(), told, await self.is_beyond(now_ms))
@@ -381,7 +386,7 @@ async def what_if(
     for partition, origin in enumerate(found):
         state = await state_of(reader, origin, empty_state(partition, count, log_epoch, rules))
         made.append(await lane_of(course, origin, state))
-    lanes, pace, letters = Lanes(made, rules, count), Pace(), list[Letter]()
+    lanes, pace, letters = Lanes(made, rules), Pace(), list[Letter]()
     try:
         pace.begin([await lanes.upcoming_ms()])
         while not pace.is_done:

@@ -2,26 +2,30 @@
 
 import asyncio
 import csv
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from streams.adapters.clickhouse import ClickHouseSink
 from streams.adapters.clickhouse_runs import IDENTICAL, WHAT_IF, ClickHouseRuns, RunInfo
 from streams.cli import app
 from streams.commands.publishing import put_in_place
+from streams.commands.replay import _settled
 from streams.errors import ConfigurationError
 from streams.jobs.replay_kept import DECISION_DAYS, REPORT_DAYS, forgotten
+from streams.jobs.replay_partition import Range
+from streams.jobs.replay_plan import ReplayPlan
 from streams.jobs.replay_publishing import check_campaigns, check_frozen, doubts
 from streams.jobs.replay_report import Report, report_of, rules_changes
 from streams.records import COLUMNS, Row, Table
-from streams.settings import ClickHouseSettings
+from streams.settings import ClickHouseSettings, Settings
 from tests.support.chdb_engine import new_settings
 from tests.support.rows import PANE_S, make_row
 
@@ -38,9 +42,10 @@ TABLES += ("flag_rows", "run_flag_rows")
 class World:
     """Live rows and runs of one database."""
 
-    def __init__(self, settings: ClickHouseSettings, runs: ClickHouseRuns) -> None:
+    def __init__(self, settings: ClickHouseSettings, runs: ClickHouseRuns, state_dir: Path) -> None:
         self.settings = settings
         self.runs = runs
+        self.state_dir = state_dir
 
     def live(self, *rows: Row, table: Table = Table.PANES) -> None:
         async def insert() -> None:
@@ -64,11 +69,11 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def opened() -> Iterator[World]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     settings = new_settings()
     runs = ClickHouseRuns(settings)
     runs.open()
-    yield World(settings, runs)
+    yield World(settings, runs, tmp_path_factory.mktemp("state"))
     runs.close()
 
 
@@ -170,6 +175,30 @@ def test_an_input_that_stands_before_the_range_s_end_is_named(world: World) -> N
     assert "adjustments of partition 0 stand before" in told
 
 
+def test_a_partition_that_has_been_silent_is_named_and_does_not_forbid_a_range_for_ever(world: World) -> None:
+    """Its campaigns ended three days ago: who publishes may say so. One that is just behind still forbids it."""
+    world.live(clicks(10), passed(), clicks(1, END_S - 3 * DAY_S, partition=7, campaign_id="ended"))
+    info = world.run(clicks(10))
+    check_frozen(world.runs, info)
+    (told,) = doubts(world.runs, info)
+    assert "clicks of partition 7 have brought nothing since 2026-09-18 15:00 UTC" in told
+    with pytest.raises(ConfigurationError, match=r"partition 7 have brought nothing.*--even-so"):
+        put_in_place(world.runs, info, yes=True)
+    world.live(clicks(1, END_S - 60, partition=8, campaign_id="slow"))
+    with pytest.raises(ConfigurationError, match=r"can still change; publish a range that ended by 2026-09-21 14:59"):
+        put_in_place(world.runs, info, yes=True, even_so=True)
+    world.live(clicks(1, END_S, partition=8, campaign_id="slow"))
+    put_in_place(world.runs, info, yes=True, even_so=True)
+    assert world.runs.find("again").is_published
+
+
+def test_where_everything_has_been_silent_nothing_is_behind(world: World) -> None:
+    world.live(clicks(10, END_S - 3 * DAY_S))
+    info = world.run(clicks(10))
+    with pytest.raises(ConfigurationError, match=r"can still change; publish a range that ended by 2026-09-18 15:00"):
+        check_frozen(world.runs, info)
+
+
 def test_events_that_came_after_the_run_are_not_hidden_unseen(world: World) -> None:
     world.live(clicks(10), passed())
     info = world.run(clicks(10), kind=IDENTICAL)
@@ -187,6 +216,121 @@ def test_no_answer_publishes_nothing(world: World, monkeypatch: pytest.MonkeyPat
     with pytest.raises(typer.Abort):
         put_in_place(world.runs, info, yes=False)
     assert not world.runs.find("again").is_published
+
+
+# Two terminals
+
+
+def at_the_prompt(world: World, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> Result:
+    """`runs publish again`, and what happens elsewhere before somebody says yes."""
+
+    def confirm(*_: Any, **__: Any) -> bool:
+        meanwhile()
+        return True
+
+    monkeypatch.setattr("typer.confirm", confirm)
+    return called(world, "publish", "again")
+
+
+def called(world: World, *arguments: str) -> Result:
+    env = {
+        "CAMPAIGN_STREAMS_CLICKHOUSE__DSN": world.settings.dsn.get_secret_value(),
+        "CAMPAIGN_STREAMS_WORKER__STATE_DIR": str(world.state_dir),
+        "COLUMNS": "200",
+    }
+    return CliRunner().invoke(app, ["runs", *arguments], env=env)
+
+
+def test_a_run_is_not_dropped_or_taken_back_while_somebody_is_asked_whether_to_publish_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.live(clicks(10), passed())
+    world.run(clicks(10))
+    refused: list[str] = []
+
+    def elsewhere() -> None:
+        refused.extend(str(called(world, verb, "again").exception) for verb in ("drop", "withdraw", "publish"))
+
+    shown = at_the_prompt(world, monkeypatch, elsewhere)
+    assert shown.exit_code == 0, shown.output
+    assert [f"process {os.getpid()}" in each for each in refused] == [True] * 3
+    assert world.runs.find("again").is_published
+    assert called(world, "withdraw", "again").exit_code == 0
+    assert not world.runs.find("again").is_published
+
+
+@pytest.mark.parametrize("case", ["dropped", "overlapped", "corrected", "begun anew"])
+def test_what_speaks_against_it_by_the_time_of_the_answer_is_heard(
+    world: World, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Other machines keep to no lock."""
+    world.live(clicks(10), passed())
+    info = world.run(clicks(10))
+    cases: dict[str, tuple[str, Callable[[], object]]] = {
+        "dropped": ("there is no run again", lambda: world.runs.drop(info, info.changed_ms + 1)),
+        "overlapped": ("meets that of other", lambda: world.runs.publish(world.run(name="other"), "me", 1)),
+        "corrected": ("the live rows hold 12 clicks", lambda: world.live(clicks(12, version=2))),
+        "begun anew": ("only a finished run", lambda: world.run(state="running", changed_ms=info.changed_ms + 1)),
+    }
+    words, meanwhile = cases[case]
+    assert words in str(at_the_prompt(world, monkeypatch, meanwhile).exception)
+    assert world.runs.published("again") is None
+
+
+@pytest.mark.parametrize("case", ["dropped", "overlapped"])
+def test_what_happened_while_it_was_published_takes_it_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    world.live(clicks(10), passed())
+    info = world.run(clicks(10))
+    publish = world.runs.publish
+
+    def beside(*arguments: Any, **more: Any) -> None:
+        """Another machine is at it in the same moment."""
+        if case == "overlapped" and world.runs.published("other") is None:
+            publish(world.run(name="other"), "them", 1)
+        if case == "dropped" and world.runs.runs():
+            world.runs.drop(info, info.changed_ms + 1)
+        publish(*arguments, **more)
+
+    monkeypatch.setattr(world.runs, "publish", beside)
+    with pytest.raises(ConfigurationError, match=r"there is no run again|meets that of other"):
+        put_in_place(world.runs, info, yes=True)
+    assert world.runs.published("again") is None
+
+
+def test_a_run_that_was_dropped_is_not_shown_and_one_that_still_is_can_be_taken_back(world: World) -> None:
+    world.live(clicks(10), passed())
+    info = world.run(clicks(4))
+    world.runs.drop(info, info.changed_ms + 1)
+    world.runs.publish(info, "an earlier version", 2)
+    assert world.valid_and_invalid() == (0, 0)
+    shown = called(world, "withdraw", "again")
+    assert (shown.exit_code, shown.output) == (0, "run again is taken back\n")
+    assert world.valid_and_invalid() == (10, 0)
+    assert "there is no run again" in str(called(world, "withdraw", "again").exception)
+
+
+def test_a_name_that_is_still_published_is_not_given_to_another_run(world: World) -> None:
+    info = world.run(clicks(4))
+    world.runs.drop(info, info.changed_ms + 1)
+    world.runs.publish(info, "an earlier version", 2)
+    plan = ReplayPlan("again", Range(0, 60_000))
+    with pytest.raises(ConfigurationError, match=r"dropped and is still published.*`runs withdraw again`"):
+        _settled(Settings(), plan, None, world.runs, None)
+
+
+def test_whoever_has_no_name_publishes_by_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unnamed() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", unnamed)
+    monkeypatch.setattr("os.getuid", lambda: 4711)
+    world.live(clicks(10), passed())
+    world.run(clicks(10))
+    for verb in (("publish", "again", "--yes"), ("withdraw", "again")):
+        assert called(world, *verb).exit_code == 0
+        assert world.runs.ask("SELECT who FROM publications FINAL") == [("uid 4711",)]
 
 
 def test_a_published_run_is_not_dropped_and_the_help_says_so(world: World) -> None:

@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 
 from streams.adapters import checkpoint_stores
+from streams.adapters.archive_history import ArchiveHistory
 from streams.adapters.memory import MemoryCheckpointStore, MemoryHistory, MemoryLog
 from streams.errors import CampaignStreamsError, ConfigurationError
+from streams.events import Input
 from streams.jobs import replay_plan
 from streams.jobs.archive import Wish, archive
 from streams.jobs.identity import Identity
 from streams.jobs.pseudonyms import Pseudonyms
-from streams.jobs.replay import Message, Worker
+from streams.jobs.replay import Message, Worker, largest_first, look
 from streams.jobs.replay_partition import Range
 from streams.jobs.replay_plan import ReplayPlan, sources_of
 from streams.jobs.replay_progress import ReplayFolder
@@ -67,7 +69,7 @@ async def archived(lived: Lived, directory: Path, *, raw: bool = True, epoch: in
         lived.log.trim(topic, 0, lived.log.end(topic, 0) // 3)
 
 
-async def replayed(settings: Settings, plan: ReplayPlan) -> tuple[Kept, Start]:
+async def replayed(settings: Settings, plan: ReplayPlan, partitions: int = 1) -> tuple[Kept, Start]:
     """Its rows, and where it has begun."""
     kept, starts = Kept(), list[Start]()
 
@@ -79,7 +81,8 @@ async def replayed(settings: Settings, plan: ReplayPlan) -> tuple[Kept, Start]:
 
     async with sources_of(settings, plan) as sources:
         worker = Worker(sources, ReplayFolder(settings.worker.state_dir, plan.run), plan, put)
-        await worker.run(0, 1, settings.worker.log_epoch)
+        for partition in range(partitions):
+            await worker.run(partition, partitions, settings.worker.log_epoch)
     return kept, starts[0]
 
 
@@ -108,6 +111,38 @@ async def test_it_begins_at_a_checkpoint_whose_tick_only_the_archive_still_holds
     kept, start = await replayed(settings, plan)
     assert (start.checkpoint, start.missing) == ("c/2", ())
     assert kept.rows == in_range(lived.live, from_ms)
+
+
+class Unadjusted(Lived):
+    """No adjustment has ever come, and of partition 1 nothing but engagements."""
+
+    topics = tuple(topic for topic in Lived.topics if topic != INPUT_TOPICS[Input.ADJUSTMENTS])
+
+    def _append(self, topic: str, partition: int, value: bytes | None, at_ms: int, key: bytes | None = None) -> None:
+        if partition == 0 or topic in (JOURNAL, INPUT_TOPICS[Input.ENGAGEMENTS]):
+            super()._append(topic, partition, value, at_ms, key)
+
+
+async def test_an_archive_does_not_lack_what_has_never_been_there(settings: Settings, tmp_path: Path) -> None:
+    lived, archive_of = Unadjusted(3, partitions=2), tmp_path / "archive"
+    wish = Wish(archive_of, topics=(*TOPICS, JOURNAL), are_named=False, raw=True)
+    await archive(MemoryHistory(lived.log), wish, IDENTITY, 1)
+    with pytest.raises(ConfigurationError, match=r"there is no topic ads\.adjustments"):
+        await ArchiveHistory(archive_of).partitions(INPUT_TOPICS[Input.ADJUSTMENTS])
+    plan = ReplayPlan("r", EVER, archives=(archive_of,))
+    async with sources_of(settings, plan) as sources:
+        assert await largest_first(sources, 2, EVER) == [0, 1]
+    kept, _ = await replayed(settings, plan, partitions=2)
+    assert kept.rows == of_runs(lived.live)
+
+
+async def test_an_archive_that_lacks_what_the_journal_has_applied_is_refused_before_anything_is_begun(
+    settings: Settings, tmp_path: Path
+) -> None:
+    wish = Wish(tmp_path / "archive", topics=(INPUT_TOPICS[Input.CLICKS], JOURNAL), raw=True)
+    await archive(MemoryHistory(Lived(3).log), wish, IDENTITY, 1)
+    with pytest.raises(ConfigurationError, match=r"there is no topic ads\.\w+"):
+        await look(settings, ReplayPlan("r", EVER, archives=(tmp_path / "archive",)))
 
 
 @pytest.mark.parametrize(

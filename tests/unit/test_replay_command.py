@@ -17,7 +17,7 @@ from streams.jobs.replay_compare import check_other
 from streams.jobs.replay_hold import RunTaken, holder_of
 from streams.jobs.replay_partition import Range
 from streams.jobs.replay_plan import ReplayPlan, check
-from streams.jobs.replay_progress import ReplayFolder
+from streams.jobs.replay_progress import Asked, ReplayFolder
 from streams.jobs.replay_what_if import Change
 from streams.rules import Rules
 from streams.settings import Settings
@@ -25,6 +25,8 @@ from tests.unit.test_replay_partition import Lived
 
 HOUR = Range(1_700_000_000_000, 1_700_003_600_000)
 PLAN = ReplayPlan("r", HOUR)
+AGAIN = PLAN._replace(resume=True, wanted=Range(command.NOT_ASKED, command.NOT_ASKED))
+"""As `--resume r` asks for it."""
 
 
 class Runs:
@@ -97,7 +99,7 @@ def test_a_run_that_fails_is_told_and_can_be_resumed(settings: Settings, monkeyp
         ("failed", "the broker does not answer"),
     ]
     assert {info.holder for info in runs.told} == {holder_of(settings.worker.state_dir)}
-    plan, change = command._taken_up(settings, PLAN._replace(resume=True), runs.find("r"), None)
+    plan, change = command._taken_up(settings, AGAIN, runs.find("r"), None)
     assert (plan.resume, plan.wanted, change) == (True, HOUR, None)
 
 
@@ -110,7 +112,7 @@ def test_ctrl_c_is_told_and_the_run_can_be_resumed(
         command._replay(settings, PLAN, runs, None, None)
     assert [info.state for info in runs.told] == ["running", "interrupted"]
     assert "campaign-streams replay --resume r goes on" in capsys.readouterr().err
-    plan, _ = command._taken_up(settings, PLAN._replace(resume=True), runs.find("r"), None)
+    plan, _ = command._taken_up(settings, AGAIN, runs.find("r"), None)
     assert plan.resume
 
 
@@ -145,12 +147,12 @@ def known(kind: str, state: str = "running", created_s: int = 5, **more: Any) ->
 def test_a_finished_run_is_not_resumed(settings: Settings) -> None:
     for published, words in ((False, "r is finished; `runs show r`"), (True, "r is finished and published; ")):
         with pytest.raises(ConfigurationError, match=words):
-            command._taken_up(settings, PLAN, known(IDENTICAL, "done", is_published=published), None)
+            command._taken_up(settings, AGAIN, known(IDENTICAL, "done", is_published=published), None)
 
 
 def test_a_run_is_taken_up_with_what_it_was_begun_with_and_never_with_another_s(settings: Settings) -> None:
-    change, plan = Change(Rules(pane_ms=5_000)), PLAN._replace(resume=True, wanted=Range(0, 0))
-    ReplayFolder(settings.worker.state_dir, "r").begin(5, change)
+    change, plan = Change(Rules(pane_ms=5_000)), AGAIN
+    ReplayFolder(settings.worker.state_dir, "r").begin(5, Asked(change))
     assert command._taken_up(settings, plan, known(WHAT_IF), None) == (plan._replace(wanted=HOUR), change)
     with pytest.raises(ConfigurationError, match="was begun with other rules"):
         command._taken_up(settings, plan, known(WHAT_IF), Change(Rules()))
@@ -158,6 +160,53 @@ def test_a_run_is_taken_up_with_what_it_was_begun_with_and_never_with_another_s(
         command._taken_up(settings, plan, known(WHAT_IF, created_s=6), None)
     anew, none = command._taken_up(settings, plan, known(IDENTICAL, created_s=6), None)
     assert (anew.resume, none) == (False, None)  # another place has begun it: nothing here is of it
+
+
+def begun_from(settings: Settings, archive: Path, monkeypatch: pytest.MonkeyPatch, **asked: Any) -> Any:
+    """What is known of a run that reads an archive with pseudonyms and has been stopped."""
+    runs: Any = Runs()
+    ends_with(monkeypatch, KeyboardInterrupt(), settings)
+    with pytest.raises(typer.Exit):
+        command._replay(settings, PLAN._replace(archives=(archive,), **asked), runs, None, None)
+    return runs.find("r")
+
+
+@pytest.mark.parametrize("with_topics", [False, True])
+def test_a_run_goes_on_from_the_archives_that_it_was_begun_with(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, with_topics: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    info = begun_from(settings, Path("archive"), monkeypatch, with_topics=with_topics)
+    monkeypatch.chdir("/")
+    plan, _ = command._taken_up(settings, AGAIN, info, None)
+    assert (plan.archives, plan.with_topics, plan.wanted) == ((tmp_path / "archive",), with_topics, HOUR)
+    same = AGAIN._replace(archives=(tmp_path / "archive",), with_topics=with_topics, wanted=HOUR, processes=4)
+    assert command._taken_up(settings, same, info, None)[0] == same
+
+
+@pytest.mark.parametrize(
+    ("named", "other"),
+    [
+        ("--archive", {"archives": (Path("/another"),)}),
+        ("--archive", {"archives": (Path("/archive"), Path("/another"))}),
+        ("--with-topics", {"with_topics": True}),
+        ("--from", {"wanted": Range(HOUR.from_ms - 60_000, command.NOT_ASKED)}),
+        ("--to", {"wanted": Range(command.NOT_ASKED, HOUR.to_ms + 60_000)}),
+        ("--campaign", {"campaigns": ("nope",)}),
+        ("--from, --to, --campaign", {"wanted": Range(0, 60_000), "campaigns": ("nope",)}),
+    ],
+)
+def test_a_run_that_goes_on_is_asked_for_nothing_else(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, named: str, other: dict[str, Any]
+) -> None:
+    info = begun_from(settings, Path("/archive"), monkeypatch)
+    with pytest.raises(ConfigurationError, match=f"was begun with another {named}; leave that out"):
+        command._taken_up(settings, AGAIN._replace(**other), info, None)
+
+
+def test_a_run_that_goes_on_keeps_its_name() -> None:
+    with pytest.raises(ConfigurationError, match="leave --run out"):
+        command.replay(resume="r", run_name="s")
 
 
 def test_a_run_that_does_not_cover_the_range_is_not_compared() -> None:

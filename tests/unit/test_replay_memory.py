@@ -47,9 +47,7 @@ async def test_the_lanes_of_a_process_share_the_bound_of_rows_that_wait(monkeypa
     monkeypatch.setattr(replay_what_if, "FLUSH_AT", 100)
     lived, kept, origins = Lived(5, 3), Kept(), [Origin(Start(partition)) for partition in range(3)]
     course = Course(MemoryHistory(lived.log), Change(RULES), EVER, told_before([], 1), kept.emit)
-    lanes = Lanes(
-        [await lane_of(course, each, empty_state(n, 3, 1, RULES)) for n, each in enumerate(origins)], RULES, 3
-    )
+    lanes = Lanes([await lane_of(course, each, empty_state(n, 3, 1, RULES)) for n, each in enumerate(origins)], RULES)
     pace, waited = Pace(), list[int]()
     letters = list[Letter]()
     pace.begin([await lanes.upcoming_ms()])

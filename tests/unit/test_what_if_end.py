@@ -58,7 +58,7 @@ async def test_a_lane_that_has_read_everything_in_the_range_waits_for_what_other
     newest_ms = max(row[effect] for (table, _), row in lived.live.items() if table is Table.PANES) * 1000
     wanted = Range(newest_ms + begin_h * HOUR_MS, newest_ms + 2 * HOUR_MS)
     course, (origin,) = course_of(lived, wanted, Kept())
-    lanes = Lanes([await lane_of(course, origin, empty_state(0, 1, 1, RULES))], RULES, 1)
+    lanes = Lanes([await lane_of(course, origin, empty_state(0, 1, 1, RULES))], RULES)
     await lanes.step(0, [], is_first=True)
     assert not await lanes.is_beyond(wanted.to_ms + reach_ms(RULES))  # there is much to read
     await lanes.step(newest_ms + HOUR_MS, [])
