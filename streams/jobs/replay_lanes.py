@@ -165,7 +165,9 @@ class Lane:
             below = ALL_READ if behind is None else behind.get(topic, 0)
             async for batch in cursor.before(before_ms, below):
                 self.state.apply(batch)
-                seen[topic] += len(batch.records)
+                if batch.records:
+                    seen[topic] += len(batch.records)
+                    self.notices.read[topic] = batch.records[-1].offset + 1
                 self.replay.lost += (batch.to_offset - batch.from_offset) if batch.is_lost else 0
 
     async def _has_older(self, at_ms: int) -> bool:
