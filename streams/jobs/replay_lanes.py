@@ -6,6 +6,7 @@ begin, and reviews, for people said them. When each of them is in force `replay_
 """
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import AsyncIterator
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -54,14 +55,19 @@ class TimedCursor:
     def __init__(self, history: History, topic: str, partition: int, begin: int, end: int) -> None:
         self._ranges = history.read(topic, partition, begin, end) if begin < end else None
         self._held: Batch | None = None
+        self._bare: deque[Batch] = deque()
+        """Ranges before the next record that hold none: markers, and what retention has removed."""
 
     async def next_ms(self) -> int | None:
         """Timestamp of the next record; None at the end."""
-        while self._held is None or not self._held.records:
+        while self._held is None:
             batch = await anext(self._ranges, None) if self._ranges is not None else None
             if batch is None:
                 return None
-            self._held = batch if self._held is None else _joined(self._held, batch)
+            if batch.records:
+                self._held = batch
+            else:
+                self._bare.append(batch)
         return self._held.records[0].timestamp
 
     async def head(self) -> int:
@@ -72,8 +78,13 @@ class TimedCursor:
         return self._held.records[0].offset
 
     async def before(self, at_ms: int, below: int = ALL_READ) -> AsyncIterator[Batch]:
-        """Ranges of records older than this, and below an offset."""
-        while (first := await self.next_ms()) is not None and first < at_ms:
+        """Ranges of records older than this, and below an offset; those without records before the next one, too."""
+        while True:
+            first = await self.next_ms()
+            while self._bare:
+                yield self._bare.popleft()
+            if first is None or first >= at_ms:
+                return
             batch = self._held
             assert batch is not None
             end = len(batch.records)
@@ -94,11 +105,6 @@ class TimedCursor:
         """Stops fetching."""
         if self._ranges is not None:
             await self._ranges.aclose()
-
-
-def _joined(empty: Batch, behind: Batch) -> Batch:
-    """A range without records, and the one behind it."""
-    return behind._replace(from_offset=empty.from_offset) if not empty.is_lost else behind
 
 
 class Lane:
@@ -159,7 +165,9 @@ class Lane:
             below = ALL_READ if behind is None else behind.get(topic, 0)
             async for batch in cursor.before(before_ms, below):
                 self.state.apply(batch)
-                seen[topic] += len(batch.records)
+                if batch.records:
+                    seen[topic] += len(batch.records)
+                    self.notices.read[topic] = batch.records[-1].offset + 1
                 self.replay.lost += (batch.to_offset - batch.from_offset) if batch.is_lost else 0
 
     async def _has_older(self, at_ms: int) -> bool:

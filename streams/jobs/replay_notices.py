@@ -34,7 +34,7 @@ from streams.jobs.replay_journal import RecordedTick
 from streams.jobs.replay_partition import Cursor
 from streams.ports import Batch, RawRecord
 from streams.state.partition import PartitionState
-from streams.topics import CAMPAIGNS, EVIDENCE, INPUT_TOPICS, VERDICTS
+from streams.topics import CAMPAIGNS, EVIDENCE, VERDICTS
 
 EVER_MS: Final = 2**62
 ALL_READ: Final = 2**62
@@ -108,6 +108,8 @@ class Notices:
     ) -> None:
         """`settings`: the recorded ticks that were the first to stand behind new settings; `ticks`: all of them."""
         self.own = own
+        self.read: dict[str, int] = {}
+        """By input topic: offset behind the last record that the lane has read. What was removed is not read."""
         self.lost = 0
         self._state = state
         self._others = others
@@ -170,7 +172,7 @@ class Notices:
 
     def _is_passed(self, applied: Applied) -> bool:
         """Whether something has been read that stands behind it."""
-        return any(self._state.position(topic) > applied.get(topic, 0) for topic in INPUT_TOPICS.values())
+        return any(behind > applied.get(topic, 0) for topic, behind in self.read.items())
 
     def _apply(self, topic: str, records: list[RawRecord]) -> int:
         if records:

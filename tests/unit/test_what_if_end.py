@@ -2,7 +2,9 @@
 
 import pytest
 
-from streams.adapters.memory import MemoryHistory
+from streams.adapters.memory import MemoryHistory, MemoryLog
+from streams.jobs.replay_lanes import TimedCursor
+from streams.jobs.replay_notices import ALL_READ
 from streams.jobs.replay_partition import Range
 from streams.jobs.replay_start import Start, empty_state
 from streams.jobs.replay_what_if import (
@@ -20,7 +22,8 @@ from streams.jobs.replay_what_if import (
 )
 from streams.records import COLUMNS, Row, Table
 from streams.rules import HOUR_MS
-from tests.unit.test_replay_partition import EVER, RULES, Kept, Lived, of_panes
+from tests.support.events import EVENT_TOPICS
+from tests.unit.test_replay_partition import EVER, RULES, Kept, Lived, gross, of_panes
 
 
 def course_of(lived: Lived, wanted: Range, kept: Kept) -> tuple[Course, list[Origin]]:
@@ -66,6 +69,48 @@ async def test_a_lane_that_has_read_everything_in_the_range_waits_for_what_other
     assert await lanes.is_beyond(wanted.to_ms) is not waits
     assert await lanes.is_beyond(wanted.to_ms + reach_ms(RULES))
     await lanes.close()
+
+
+@pytest.mark.parametrize("removed", [3, 10, 1_000])
+async def test_what_retention_has_removed_of_an_input_is_passed_and_told(removed: int) -> None:
+    lived, topic = Lived(4), EVENT_TOPICS[0]
+    held = lived.log.read(topic, 0, 0)
+    lived.log.trim(topic, 0, removed)
+    kept = Kept()
+    course, (origin,) = course_of(lived, EVER, kept)
+    lane = await lane_of(course, origin, empty_state(0, 1, 1, RULES))
+    lanes, pace = Lanes([lane], RULES), Pace()
+    pace.begin([await lanes.upcoming_ms()])
+    while not pace.is_done:
+        pace.stepped([await lanes.step(pace.now_ms, [], is_first=not pace.has_begun)])
+    await lanes.flush()
+    await lanes.close()
+    assert lane.lost == min(removed, len(held))
+    assert lane.state.position(topic) == len(held)
+    assert gross(kept.rows, "impressions") < gross(lived.live, "impressions")
+    assert gross(kept.rows, "clicks") == gross(lived.live, "clicks") > 0
+
+
+async def test_a_cursor_gives_every_offset_once_whether_it_holds_a_record_or_not() -> None:
+    log = MemoryLog()
+    for at_ms in (1_000, 2_000, 9_000):
+        log.append("t", 0, b"", timestamp_ms=at_ms)
+        log.skip("t", 0, 2)
+    log.trim("t", 0, 1)
+    cursor = TimedCursor(MemoryHistory(log, 1), "t", 0, 0, log.end("t", 0))
+    found = [
+        [batch async for batch in cursor.before(at_ms, below)] for at_ms, below in ((5_000, 3), (5_000, 9), (9_001, 9))
+    ]
+    spans = [(b.from_offset, b.to_offset, len(b.records), b.is_lost) for part in found for b in part]
+    assert [span[0] for span in spans] == [0, *(span[1] for span in spans[:-1])]
+    assert spans[-1][1] == 9
+    assert [(sum(len(b.records) for b in part), sum(b.is_lost for b in part)) for part in found] == [
+        (0, 1),
+        (1, 0),
+        (1, 0),
+    ]
+    assert (await cursor.head(), await cursor.next_ms()) == (ALL_READ, None)
+    await cursor.close()
 
 
 def test_it_settles_when_every_process_is_beyond_the_range() -> None:
