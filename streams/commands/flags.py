@@ -94,6 +94,7 @@ class FlagShown(msgspec.Struct, frozen=True, kw_only=True):
     event: str
     input: str
     rule: str
+    review_ms: int
     kind: str = msgspec.field(name="class")
     mode: str
     state: str
@@ -105,6 +106,7 @@ class FlagShown(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     cost_millimicros: int
     evidence: str
+    review: str
     reviewer: str
     review_reason: str
     decided: str
@@ -132,12 +134,13 @@ def explain(
     """Explain an event: every flag on it, what was seen, what the event counts as now, and who reviewed it.
 
     A rule that is `on` excludes what it flags; what one in `observe` flags counts as before. A reviewer's word outranks
-    the rules. Flags are kept 100 days. Internal: advertisers see classes only (view invalid_traffic).
+    the rules, and the last one counts. Flags are kept 100 days. Internal: advertisers see classes only (view
+    invalid_traffic).
     """
     digests = {xxhash.xxh3_128_hexdigest(event_id.encode()), *([event_id] if _is_digest(event_id) else [])}
     where = f"event IN ({', '.join(map(quoted, sorted(digests)))})"
     where += f" AND input = {quoted(source)}" if source else ""
-    rows = _asked(data_dir, f"SELECT * FROM flags WHERE {where} ORDER BY input, decided, rule")
+    rows = _asked(data_dir, f"SELECT * FROM flags WHERE {where} ORDER BY input, decided, rule, review_ms")
     if as_json:
         print_json([{**row, "evidence": json.loads(row["evidence"] or "{}")} for row in rows])
         return
@@ -164,7 +167,7 @@ def _explain_nothing(event_id: str, source: Input | None) -> None:
 
 def _explain(flags: Sequence[FlagShown]) -> None:
     event, console = flags[0], out()
-    reviews = [flag for flag in flags if flag.reviewer]
+    reviews = sorted((flag for flag in flags if flag.reviewer), key=lambda flag: (flag.decided, flag.review_ms))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -179,13 +182,15 @@ def _explain(flags: Sequence[FlagShown]) -> None:
     ]
     if event.counts_as != Validity.VALID:
         lines.append(("reason", _reason(flags)))
-    lines += [("review", f"{f.state} by {f.reviewer}, {f.decided} UTC: {f.review_reason}") for f in reviews[-1:]]
+    lines += [("review", f"{f.state} by {f.reviewer}, {f.decided} UTC: {f.review_reason}") for f in reviews]
     for name, text in lines:
         if text:
             table.add_row(Text(name), Text(text, style="bold" if name == "counts as" else ""))
     console.print(table)
     listed = plain_table("flag", "class", "mode", "state", "told (UTC)", "what was seen")
-    for flag in flags:
+    for flag in flags:  # reviews stand above
+        if flag.rule == Rule.REVIEW:
+            continue
         cells = (flag.rule, flag.kind, flag.mode, flag.state, flag.decided, flag.seen)
         listed.add_row(*map(Text, cells), style=_STATE_STYLES.get(flag.state, ""))
     console.print(listed)

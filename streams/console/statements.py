@@ -244,8 +244,9 @@ def flags(is_further: bool) -> str:
     """A page of flags, the latest decision first."""
     further = " AND (decided_s, flag_id) < ({after:Float64}, {after_id:String})" if is_further else ""
     return f"""
-SELECT concat(f.event, '/', f.input, '/', f.rule) AS flag_id, f.event AS event, f.event_id AS event_id,
-    f.input AS input, f.rule AS rule, f.class AS class, f.mode AS mode, f.state AS state,
+SELECT concat(f.event, '/', f.input, '/', f.rule, '/', toString(f.review_ms)) AS flag_id,
+    f.event AS event, f.event_id AS event_id, f.input AS input, f.rule AS rule, f.class AS class,
+    f.mode AS mode, f.state AS state,
     toUnixTimestamp(f.event_time) AS event_s, f.campaign_id AS campaign_id, f.creative_id AS creative_id,
     f.publisher_id AS publisher_id, f.cost_millimicros AS cost, f.currency AS currency, f.evidence AS evidence,
     toUnixTimestamp(f.decided) AS decided_s

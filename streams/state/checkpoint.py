@@ -19,7 +19,7 @@ from streams.state.dirty import Unsaved
 from streams.state.inputs import InputState
 from streams.state.partition import PartitionState
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """Version of the state's format. A manifest of another is not read (deploy/RUNBOOK.md tells how to upgrade)."""
 _RUNS: Final = "runs/"
 _TOTALS: Final = "totals/"

@@ -56,6 +56,8 @@ class Word(NamedTuple):
     rule: str
     """A rule; '-rule' takes it back; 'overturn' and 'confirm' are a reviewer's."""
     campaign: str | None = None
+    said_ms: int = 0
+    """When a reviewer said it."""
 
 
 class Move(NamedTuple):
@@ -87,9 +89,11 @@ class Labels:
         self.words = words
         self.events: dict[str, list[Event]] = {topic: [] for topic in LATE_WORDS}
         self.moves: list[Move] = []
-        self.flags: dict[tuple[str, str, str], tuple[str, str]] = {}
-        """By (input, digest, rule): how it was decided (on or observe), and the latest state that was told."""
+        self.flags: dict[tuple[str, str, str, int], tuple[str, str, str]] = {}
+        """By (input, digest, rule, review): class, how it was decided (on or observe), the latest state told."""
         self._held: dict[tuple[str, str], tuple[int, set[str], set[str], str]] = {}
+        self._reviewed: dict[tuple[str, str, int], tuple[str, int]] = {}
+        """By (topic, digest, event time): the last review's decision, and which it was."""
         self._by_id: dict[tuple[str, str], list[Event]] = {}
         self._place_of = {tick["seq"]: k for k, tick in enumerate(self.ticks)}
         self._applied = {
@@ -246,7 +250,8 @@ class Labels:
             seq, order = self.ticks[tick]["seq"], (99, record.offset)
             if document["type"] == "review":
                 topic = f"ads.{document['input']}"
-                yield Word(seq, (*order, 0), topic, document["event_id"], document["decision"], document["campaign_id"])
+                about = (document["event_id"], document["decision"], document["campaign_id"], document["at_ms"])
+                yield Word(seq, (*order, 0), topic, *about)
                 continue
             known = [digest for digest in document["clicks"] if ("ads.clicks", digest) in digests]
             for number, digest in enumerate(known):
@@ -284,9 +289,7 @@ class Labels:
     ) -> tuple[int, set[str], set[str], str] | None:
         at_ms, raised, excluding, review = held
         if word.rule in ("overturn", "confirm"):
-            state = "overturned" if word.rule == "overturn" else "confirmed"
-            for rule in raised or {"review"}:
-                self._tell(key, rule, state, rule in excluding | {"review"})
+            self._tell_review(key, held, word)
             return at_ms, raised, excluding, word.rule
         rule, is_withdrawn = word.rule.removeprefix("-"), word.rule.startswith("-")
         if (modes[rule] == "off" and not is_withdrawn) or (rule in raised) is not is_withdrawn:
@@ -298,7 +301,18 @@ class Labels:
         return at_ms, raised | {rule}, excluding | ({rule} if modes[rule] == "on" else set()), review
 
     def _tell(self, key: tuple[str, str], rule: str, state: str, is_on: bool) -> None:
-        self.flags[key[0].removeprefix("ads."), key[1], rule] = ("on" if is_on else "observe", state)
+        place = (key[0].removeprefix("ads."), key[1], rule, 0)
+        self.flags[place] = (validity_of([rule]), "on" if is_on else "observe", state)
+
+    def _tell_review(self, key: tuple[str, str], held: tuple[int, set[str], set[str], str], word: Word) -> None:
+        """A review has a row of its own, named by when it was said; one not later than the last, by 1 ms more."""
+        last, last_ms = self._reviewed.get((*key, held[0]), ("", 0))
+        is_again = (word.rule, word.said_ms) == (last, last_ms)
+        review_ms = last_ms if is_again else max(word.said_ms, last_ms + 1)
+        self._reviewed[*key, held[0]] = (word.rule, review_ms)
+        kind = validity_of(held[2]) if held[2] else "sivt"
+        state = "overturned" if word.rule == "overturn" else "confirmed"
+        self.flags[key[0].removeprefix("ads."), key[1], "review", review_ms] = (kind, "on", state)
 
     def validity_at(self, topic: str, offset: int, own: str, seq: int) -> str:
         """What an event counts as behind the words of a tick."""
