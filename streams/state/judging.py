@@ -23,7 +23,7 @@ from streams.state.inputs import InputState
 from streams.state.journal import Tick
 from streams.state.risk_rows import risk_rows
 from streams.state.touches import Finding, Pending, Touched, Touches
-from streams.state.traces import JUDGED_LATER
+from streams.state.traces import JUDGED_LATER, TOUCHED_BY
 from streams.topics import INPUT_TOPICS
 from streams.verdicts import EvidenceBatch, Flag, FlagState, Review, Verdict
 
@@ -211,6 +211,9 @@ class JudgingDesk:
 
     def tidy(self, inputs: Mapping[Input, InputState], newest_ms: int) -> None:
         """At a tick: forgets what no word can reach any more."""
+        for source, by in TOUCHED_BY.items():
+            touched = inputs[source]
+            touched.dedupe.let_go(min(touched.newest_ms, inputs[by].newest_ms), touched.newest_ms)
         for state in inputs.values():
             state.traces.recent.forget(newest_ms)
             state.judge.forget(state.newest_ms)

@@ -101,11 +101,13 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     Rule.CLICK_WITHOUT_IMPRESSION: Description(
         "Click without an impression",
         "A click that names an impression which has not come, although impressions of the partition have been read "
-        "far beyond it. A click that names none is undecidable.",
+        "far beyond it. Impressions of the horizon before the click are known, however much a tick reads and whichever "
+        "input is read first. A click that names none is undecidable.",
         ("impression_wait_ms",),
         f"{_MRC}, sophisticated: clicks without the impression that they must follow.",
         "Impressions that come late: the flag is withdrawn when the impression arrives. While the input of impressions "
-        "is silent nothing is decided.",
+        "is silent nothing is decided. A click that comes so late that the impressions of its time had been forgotten "
+        "is unverifiable, not flagged; so is one that is read more than a million impressions behind them.",
     ),
     Rule.CLICK_BEFORE_IMPRESSION: Description(
         "Click before its impression",
@@ -137,8 +139,8 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
         "beyond it.",
         ("click_wait_ms",),
         f"{_MRC}, sophisticated; Adjust: engagement injection.",
-        "Conversions credited to a view, or to nothing, need no click. A click older than what is remembered is "
-        "unknown, not missing. The flag is withdrawn when the click arrives.",
+        "Conversions credited to a view, or to nothing, need no click. A click older than what was remembered "
+        "when the conversion came is unverifiable, not missing. The flag is withdrawn when the click arrives.",
     ),
     Rule.CONVERSION_TOO_SOON: Description(
         "Conversion too soon",
