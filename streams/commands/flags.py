@@ -21,7 +21,7 @@ from streams.commands.campaigns import publish
 from streams.commands.flag_words import evidence_text, rule_text, thresholds_of
 from streams.commands.options import notes, out, print_json, prose, quoted, run, time_ms
 from streams.commands.tables import money, plain_table
-from streams.errors import ConfigurationError
+from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.events import Input
 from streams.invalid import InvalidRules, Mode, Rule, Validity, class_of
 from streams.settings import load_settings
@@ -300,9 +300,35 @@ def _review(
     review = review_of(event_id, campaign, source, decision, reason, reviewer)
     record = Outgoing(VERDICTS, None, review.campaign_id.encode(), msgspec.json.encode(review))
     run(publish(load_settings().kafka, [record]))
-    done = "overturned: it counts as valid" if decision.value == "overturn" else "confirmed: it counts as invalid"
-    out().print(f"{source} {event_id} of campaign {campaign} {done} from the next tick on, by {review.reviewer}")
+    done = "valid" if decision.value == "overturn" else "invalid"
+    out().print(
+        f"sent, by {review.reviewer}: if campaign {review.campaign_id} has this event of {source}, {event_id} counts as "
+        f"{done} from the next tick on"
+    )
     notes().print(f"told to {VERDICTS}; it reaches {REACH}. `campaign-streams flags explain` shows what came of it")
+    notes().print(_what_is_known(review))
+
+
+def _what_is_known(review: "Review") -> str:
+    """What flags say of the event that was reviewed: whether campaign and input are likely right."""
+    digests = {xxhash.xxh3_128_hexdigest(review.event_id.encode()), review.event_id}
+    sql = (
+        "SELECT DISTINCT event, event_id, input, campaign_id FROM flags "
+        f"WHERE event IN ({', '.join(map(quoted, sorted(digests)))}) ORDER BY input, campaign_id LIMIT 10"
+    )
+    try:
+        rows = _asked(None, sql)
+    except CampaignStreamsError as error:
+        return f"whether it has flags is not known: {error}"
+    if any(row["event"] == review.event_id for row in rows):
+        return f"warning: {review.event_id} is an event's digest, no event has this id; give its id"
+    places = [(row["input"], row["campaign_id"]) for row in rows]
+    if (review.input.value, review.campaign_id) in places:
+        return "it has been flagged or reviewed there before"
+    if places:
+        known = ", ".join(f"{source} of campaign {campaign or '(organic)'}" for source, campaign in places)
+        return f"warning: an event of this id is flagged among {known}; mend --campaign or --input if that is meant"
+    return "no flag is known of it: if it exists, it counts as valid so far"
 
 
 def review_of(

@@ -255,6 +255,18 @@ def reviewed(**values: Any) -> Review:
     return flags.review_of(**{**usual, **values})
 
 
+async def test_a_review_tells_whether_its_event_is_known_there_or_elsewhere(database: Database) -> None:
+    await database.fill(Table.FLAGS, flag("k-1"), flag("k-2", campaign_id="c2"), flag("k-2", input="impressions"))
+    known = {
+        "k-1": "it has been flagged or reviewed there before",
+        "k-2": "warning: an event of this id is flagged among clicks of campaign c2, impressions of campaign c1",
+        "k-3": "no flag is known of it",
+        xxhash.xxh3_128_hexdigest(b"k-1"): "is an event's digest, no event has this id",
+    }
+    for event_id, words in known.items():
+        assert words in flags._what_is_known(reviewed(event_id=event_id)), event_id
+
+
 def test_a_review_is_what_the_pipeline_reads() -> None:
     review = reviewed()
     assert decode_word(msgspec.json.encode(review)) == review
