@@ -302,8 +302,8 @@ def _review(
     run(publish(load_settings().kafka, [record]))
     done = "valid" if decision.value == "overturn" else "invalid"
     out().print(
-        f"sent, by {review.reviewer}: if campaign {review.campaign_id} has this event of {source}, {event_id} counts as "
-        f"{done} from the next tick on"
+        f"sent, by {review.reviewer}: if campaign {review.campaign_id} has this event of {source}, {event_id} counts "
+        f"as {done} from the next tick on"
     )
     notes().print(f"told to {VERDICTS}; it reaches {REACH}. `campaign-streams flags explain` shows what came of it")
     notes().print(_what_is_known(review))

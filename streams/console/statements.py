@@ -258,6 +258,15 @@ WHERE ({{campaign_id:String}} = '' OR f.campaign_id = {{campaign_id:String}})
 ORDER BY decided_s DESC, flag_id DESC LIMIT {{entries:UInt32}}"""
 
 
+REASON_COUNTS: Final = """
+SELECT day, is_provisional, class, reason_class, reason_en, reason_zh,
+    sum(r.impressions) AS impressions, sum(r.clicks) AS clicks, sum(r.conversions) AS conversions
+FROM invalid_reasons AS r
+WHERE campaign_id = {campaign_id:String}
+GROUP BY day, is_provisional, class, reason_class, reason_en, reason_zh
+ORDER BY day DESC, class, reason_class LIMIT 496"""
+"""Of a campaign that is one's own: 31 days and more, for a day has 16 lines at most."""
+
 RULE_COUNTS: Final = """
 SELECT rule, class, mode, state, count() AS flags FROM shown_flag_rows
 WHERE campaign_id = {campaign_id:String} GROUP BY rule, class, mode, state ORDER BY flags DESC, rule LIMIT 200"""

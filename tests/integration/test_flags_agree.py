@@ -1,5 +1,9 @@
-"""What the view `flags` says an event counts as is what the figures count it as, whatever rules and people say."""
+"""What the view `flags` says an event counts as is what the figures count it as, whatever rules and people say.
 
+And `invalid_reasons` tells of each class as much as the figures have, for the reasons that the flags have.
+"""
+
+from collections import Counter
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
@@ -8,18 +12,21 @@ from unittest import mock
 import pytest
 
 from streams.events import Input
-from streams.invalid import InvalidRules, Mode, Rule
+from streams.invalid import BIT, InvalidRules, Mode, Rule, class_of
 from streams.records import COLUMNS, Table
 from streams.settings import ClickHouseSettings
+from streams.stages.invalid.catalogue import REASON_OF, REASON_TEXTS
 from streams.state import traces
 from streams.state.inputs import Batch
 from streams.topics import VERDICTS
 from tests.support.clickhouse_views import Database
+from tests.support.rows import make_row
 from tests.unit.given import MINUTE, SECOND, T0, Fed, quick_rules, record
 from tests.unit.test_late_words import click, digest, fed, impression, reload
 
 EVENTS = 80
 WORDS_IN_A_TICK = 30
+PRICE_MICROS = 7
 VERDICTS_OF = (Rule.USER_VELOCITY, Rule.DEVICE_VELOCITY, Rule.PUBLISHER_FLOODING)
 
 
@@ -71,6 +78,17 @@ class Told:
         assert len({row["event_id"] for row in rows}) == len(rows)
         return {row["event_id"]: row["counts_as"] for row in rows}
 
+    async def reasons(self, database: Database) -> Counter[tuple[str, str]]:
+        """Invalid clicks by class and reason; what they cost is seen to."""
+        panes = self.one.rows[Table.PANES].values()
+        await database.fill_at_once(Table.PANES, *((*row.values(), self.one.state.seq) for row in panes))
+        rows = await database.ask("SELECT * FROM invalid_reasons")
+        assert {row["reason_class"]: (row["reason_en"], row["reason_zh"]) for row in rows} == {
+            row["reason_class"]: (text.en, text.zh) for row in rows if (text := REASON_TEXTS[row["reason_class"]])
+        }
+        assert all(row["spend_micros"] == PRICE_MICROS * row["clicks"] for row in rows)
+        return Counter({(row["class"], row["reason_class"]): row["clicks"] for row in rows})
+
 
 def own(event_id: str, **fields: Any) -> dict[str, Any]:
     return click(event_id, T0 + SECOND, creative_id=event_id, **fields)
@@ -112,6 +130,23 @@ async def test_the_view_counts_as_the_figures_do_whoever_spoke_last(database: Da
     for at in recent.find([bytes.fromhex(digest(event)) for event in shown]).values():
         initial = "givt" if at.excluding else "valid"
         assert book.validity(Input.CLICKS, at.digest, at.at_ms, initial) == shown[at.event_id]
+    excluding = {
+        at.event_id: at.excluding for at in recent.find([bytes.fromhex(digest(event)) for event in figures]).values()
+    }
+    excluding |= {
+        f"k{n}": held.excluding
+        for n in range(EVENTS)
+        if (held := book._held["clicks"].get(bytes.fromhex(digest(f"k{n}"))))
+    }
+    expected = Counter((kind, _reason(excluding[event], kind)) for event, kind in figures.items() if kind != "valid")
+    assert len(expected) > 3
+    assert await told.reasons(database) == expected
+
+
+def _reason(excluding: int, kind: str) -> str:
+    """Of the first rule of the class that excludes it; a reviewer's word needs none."""
+    rules = [rule for rule in Rule if excluding & BIT[rule] and class_of(rule) == kind]
+    return REASON_OF[(*rules, Rule.REVIEW)[0]]
 
 
 async def test_every_review_stays_with_who_and_why_and_the_rules_evidence_beside_it(database: Database) -> None:
@@ -149,3 +184,25 @@ async def test_a_confirmed_event_keeps_its_class_though_its_flag_was_not_told(da
     told.review("k1", "confirm", T0 + 1)
     told.tick()
     assert await told.shown(database) == told.figures() == {"k1": "givt"}
+
+
+async def test_what_has_no_flag_of_its_own_is_told_as_another_reason(database: Database) -> None:
+    told, hidden = Told(fed()), {"placement_width_px": 1, "placement_height_px": 1}
+    with mock.patch.object(traces, "MAX_TOLD", 2):
+        told.one.feed(Input.CLICKS, *(own(f"k{n}", **hidden) for n in range(5)))
+        told.tick()
+    await told.shown(database)
+    assert await told.reasons(database) == {("givt", "unseen"): 2, ("givt", "other"): 3}
+
+
+async def test_reasons_are_those_of_the_catalogue(database: Database) -> None:
+    rows = [
+        make_row(Table.FLAGS, event=f"{n:032x}", input="clicks", rule=rule.value, **{"class": class_of(rule).value})
+        for n, rule in enumerate(Rule)
+        if rule is not Rule.REVIEW
+    ]
+    await database.fill_at_once(Table.FLAGS, *rows)
+    found = await database.ask("SELECT class, reason_class, clicks FROM invalid_reasons WHERE reason_class != 'other'")
+    assert Counter({(row["class"], row["reason_class"]): row["clicks"] for row in found}) == Counter(
+        (class_of(rule).value, reason.value) for rule, reason in REASON_OF.items() if rule is not Rule.REVIEW
+    )
