@@ -80,6 +80,9 @@ EventArgument = Annotated[str, typer.Argument(metavar="EVENT_ID", help="Id of th
 DataDir = Annotated[
     Path | None, typer.Option(help="Ask the demo with this data directory, instead of what the settings name.")
 ]
+DemoDir = Annotated[
+    Path | None, typer.Option(help="Tell the demo that runs with this data directory, instead of the settings' broker.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs: the view's columns, times in UTC.")]
 Reviewed = Annotated[str, typer.Argument(metavar="EVENT_ID", help="Id of the event.")]
 CampaignOption = Annotated[str, typer.Option("--campaign", help="The event's campaign.")]
@@ -263,6 +266,7 @@ def overturn(
     source: InputOption,
     reason: ReasonOption,
     reviewer: ReviewerOption = None,
+    data_dir: DemoDir = None,
 ) -> None:
     """Decide that an event is valid, whatever the rules say: it counts, and is billed, from the next tick on.
 
@@ -271,7 +275,7 @@ def overturn(
     """
     from streams.verdicts import Decision
 
-    _review(event_id, campaign, source, Decision.OVERTURN, reason, reviewer)
+    _send(review_of(event_id, campaign, source, Decision.OVERTURN, reason, reviewer), data_dir)
 
 
 def confirm(
@@ -280,6 +284,7 @@ def confirm(
     source: InputOption,
     reason: ReasonOption,
     reviewer: ReviewerOption = None,
+    data_dir: DemoDir = None,
 ) -> None:
     """Decide that an event is invalid: it leaves valid figures, and its cost is given back, from the next tick on.
 
@@ -289,27 +294,25 @@ def confirm(
     """
     from streams.verdicts import Decision
 
-    _review(event_id, campaign, source, Decision.CONFIRM, reason, reviewer)
+    _send(review_of(event_id, campaign, source, Decision.CONFIRM, reason, reviewer), data_dir)
 
 
-def _review(
-    event_id: str, campaign: str, source: Input, decision: "Decision", reason: str, reviewer: str | None
-) -> None:
+def _send(review: "Review", data_dir: Path | None) -> None:
+    from streams.commands.worker_api import kafka_of_directory
     from streams.ports import Outgoing
 
-    review = review_of(event_id, campaign, source, decision, reason, reviewer)
     record = Outgoing(VERDICTS, None, review.campaign_id.encode(), msgspec.json.encode(review))
-    run(publish(load_settings().kafka, [record]))
-    done = "valid" if decision.value == "overturn" else "invalid"
+    run(publish(load_settings().kafka if data_dir is None else kafka_of_directory(data_dir), [record]))
+    done = "valid" if review.decision.value == "overturn" else "invalid"
     out().print(
-        f"sent, by {review.reviewer}: if campaign {review.campaign_id} has this event of {source}, {event_id} counts "
-        f"as {done} from the next tick on"
+        f"sent, by {review.reviewer}: if campaign {review.campaign_id} has this event of {review.input}, "
+        f"{review.event_id} counts as {done} from the next tick on"
     )
     notes().print(f"told to {VERDICTS}; it reaches {REACH}. `campaign-streams flags explain` shows what came of it")
-    notes().print(_what_is_known(review))
+    notes().print(_what_is_known(review, data_dir))
 
 
-def _what_is_known(review: "Review") -> str:
+def _what_is_known(review: "Review", data_dir: Path | None = None) -> str:
     """What flags say of the event that was reviewed: whether campaign and input are likely right."""
     digests = {xxhash.xxh3_128_hexdigest(review.event_id.encode()), review.event_id}
     sql = (
@@ -317,7 +320,7 @@ def _what_is_known(review: "Review") -> str:
         f"WHERE event IN ({', '.join(map(quoted, sorted(digests)))}) ORDER BY input, campaign_id LIMIT 10"
     )
     try:
-        rows = _asked(None, sql)
+        rows = _asked(data_dir, sql)
     except CampaignStreamsError as error:
         return f"whether it has flags is not known: {error}"
     if any(row["event"] == review.event_id for row in rows):
