@@ -19,7 +19,8 @@ CREATE OR REPLACE VIEW invalid_reasons
     impressions Int64 COMMENT 'Impressions that are invalid for it.',
     clicks Int64 COMMENT 'Clicks that are invalid for it, of all types.',
     conversions Int64 COMMENT 'Conversions that are invalid for it, of all types, by conversion time.',
-    spend_micros Int64 COMMENT 'Cost of what is invalid for it, plays included, not billed, micros.'
+    spend_micros Int64
+        COMMENT 'Cost of what is invalid for it, plays included, not billed, micros; each row is rounded by itself.'
 )
 AS WITH
     [
