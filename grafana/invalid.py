@@ -21,6 +21,12 @@ FROM shown_flag_rows
 WHERE $__timeFilter(event_time)
     AND {sql.OF_CAMPAIGNS}
     AND {sql.chosen(("campaign", "creative"))}"""
+OF_RULES = f"{OF_FLAGS}\n    AND rule != 'review'"
+"""What rules have found: reviews are rows of their own."""
+REVIEWED = """\
+argMax(state, if(rule = 'review', (effect_pane, version, review_ms), (toDateTime(0, 'UTC'), 0, -1)))
+            OVER (PARTITION BY event, input, event_time)"""
+"""The last review of a row's event; without one, some flag's state."""
 
 
 def of_class(*classes: str) -> str:
@@ -203,13 +209,17 @@ def rules() -> Section:
     uniqExact(event, input) AS events,
     uniqExactIf((event, input), mode = 'on') AS excluding,
     countIf(state = 'withdrawn') AS withdrawn,
-    countIf(state = 'overturned') AS overturned,
-    countIf(state = 'confirmed') AS confirmed,
-    countIf(state = 'overturned') / count() AS overturned_share,
+    countIf(reviewed = 'overturned') AS overturned,
+    countIf(reviewed = 'confirmed') AS confirmed,
+    countIf(reviewed = 'overturned') / count() AS overturned_share,
     quantile(0.9)(greatest(0, toInt64(toUnixTimestamp(decided)) - toInt64(toUnixTimestamp(event_time)))) AS delay_s,
     toString(currency) AS in_currency,
     sum(cost_millimicros) / 1e9 AS cost
-{OF_FLAGS}
+FROM (
+    SELECT *, {REVIEWED} AS reviewed
+{indented(OF_FLAGS)}
+)
+WHERE rule != 'review'
 GROUP BY rule, class, in_currency
 ORDER BY events DESC"""
         ),
@@ -231,7 +241,7 @@ ORDER BY events DESC"""
             ),
             sql_series(
                 "SELECT $__timeInterval(event_time) AS time, toString(rule) AS rule_name, count() AS flags\n"
-                f"{OF_FLAGS}\nGROUP BY time, rule_name\nORDER BY time"
+                f"{OF_RULES}\nGROUP BY time, rule_name\nORDER BY time"
             ),
             width=10,
             height=9,
@@ -302,7 +312,7 @@ def sources() -> Section:
             ),
             sql_table(
                 "SELECT if(publisher_id = '', '(unknown)', toString(publisher_id)) AS publisher, count() AS flags\n"
-                f"{OF_FLAGS}\nGROUP BY publisher\nORDER BY flags DESC LIMIT 20"
+                f"{OF_RULES}\nGROUP BY publisher\nORDER BY flags DESC LIMIT 20"
             ),
             by_row=True,
         ),
@@ -320,7 +330,7 @@ def sources() -> Section:
     $__timeInterval(decided) AS time,
     quantile(0.5)(greatest(0, toInt64(toUnixTimestamp(decided)) - toInt64(toUnixTimestamp(event_time)))) AS "half",
     quantile(0.9)(greatest(0, toInt64(toUnixTimestamp(decided)) - toInt64(toUnixTimestamp(event_time)))) AS "90 %"
-{OF_FLAGS}
+{OF_RULES}
 GROUP BY time
 ORDER BY time"""
             ),

@@ -190,6 +190,7 @@ FLAG_COLUMNS: Final = (
     "input",
     "event",  # digest of the event id, 32 hexadecimal digits
     "rule",
+    "review_ms",  # of a review: when it was said, so that an event's reviews stand beside each other; else 0
     "event_id",
     "event_time",
     "campaign_id",
@@ -198,9 +199,9 @@ FLAG_COLUMNS: Final = (
     "publisher_id",
     "currency",
     "cost_millimicros",
-    "class",  # givt or sivt
+    "class",  # givt or sivt; of a review, what the event counts as where it is invalid
     "mode",  # on: it excludes; observe: it is only told
-    "state",  # raised, withdrawn, overturned or confirmed
+    "state",  # of a rule's flag raised or withdrawn, of a review overturned or confirmed
     "evidence",  # JSON
     "reviewer",
     "review_reason",

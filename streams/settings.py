@@ -101,7 +101,7 @@ class WorkerSettings(Section):
     """How one worker runs."""
 
     web_host: str = Field(LOOPBACK, description="Address of the web server; loopback unless told otherwise.")
-    web_port: int = Field(6066, ge=0, le=65_535, description="Port of the web server (metrics, API).")
+    web_port: int = Field(6066, ge=1, le=65_535, description="Port of the web server (metrics, API).")
     state_dir: Path = Field(Path("state"), description="Faust's own files; checkpoints too with `directory`.")
     checkpoint_store: Literal["kafka", "directory"] = Field(
         "kafka", description="kafka: topic ads.checkpoints (workers may move); directory: state_dir (one machine)."

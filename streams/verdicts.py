@@ -131,18 +131,27 @@ class FlagState(StrEnum):
 
     RAISED = "raised"
     WITHDRAWN = "withdrawn"  # its evidence did not hold: the impression came after all
-    OVERTURNED = "overturned"
+    OVERTURNED = "overturned"  # this and the next are of reviews: flags of the rule `review`
     CONFIRMED = "confirmed"
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule's word on one event, with its evidence (topic ads.flags, keyed by campaign)."""
+    """A rule's word on one event, with its evidence, or a reviewer's (topic ads.flags, keyed by campaign).
+
+    Rules' flags are raised and withdrawn. A review is a flag of the rule `review`, overturned or confirmed; the last
+    one outranks the event's other flags.
+    """
 
     flag_id: Annotated[str, Meta(description="Hash of rule, input and event: the same flag has the same id.")]
     rule: Annotated[Rule, Meta(description="Why.")]
-    validity: Annotated[str, Meta(description="givt or sivt: the rule's class.")]
+    validity: Annotated[
+        str,
+        Meta(description="givt or sivt: the rule's class; of a review, what the event counts as where it is invalid."),
+    ]
     mode: Annotated[str, Meta(description="on: it excludes from valid figures; observe: it is only told.")]
-    state: Annotated[FlagState, Meta(description="raised, withdrawn, overturned or confirmed.")]
+    state: Annotated[
+        FlagState, Meta(description="Of a rule's flag raised or withdrawn, of a review overturned or confirmed.")
+    ]
     input: Annotated[Input, Meta(description="Input of the event.")]
     event: Annotated[Digest, Meta(description="The event.")]
     event_id: Annotated[str, Meta(description="Its id.")] = ""
@@ -154,7 +163,7 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True):
     currency: Annotated[str, Meta(description="ISO 4217 code of the cost.")] = ""
     cost_millimicros: Annotated[int, Meta(description="What the event had cost, thousandths of a micro.")] = 0
     evidence: Annotated[dict[str, Any], Meta(description="What was seen, and the thresholds. Internal.")] = {}
-    reviewer: Annotated[str, Meta(description="Who reviewed it; empty: nobody.")] = ""
+    reviewer: Annotated[str, Meta(description="Who reviewed the event; empty in the flags of rules.")] = ""
     review_reason: Annotated[str, Meta(description="Why the reviewer decided so.")] = ""
     decided_ms: Annotated[int, Meta(description="Wall time of the tick that told it, epoch ms UTC.")] = 0
     sequence: Annotated[int, Meta(description="Later is higher; consumers keep the highest of each flag.")] = 0

@@ -19,7 +19,7 @@ from streams.adapters.clickhouse_columns import columns_of
 from streams.adapters.clickhouse_dsn import ChdbTarget, HttpTarget, Target, parse_dsn
 from streams.adapters.clickhouse_errors import brief, is_operating, mapped
 from streams.adapters.clickhouse_migrations import migrate, record_rules
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, SinkUnavailable
 from streams.records import COLUMNS, Row, Table
 from streams.rules import Rules
 from streams.settings import ClickHouseSettings
@@ -228,9 +228,12 @@ class ClickHouseSink:
             work()
         except Exception as error:
             self._drop_client()
-            if not is_operating(error):
+            found = mapped(error, self._target, "writing to ClickHouse") if is_operating(error) else error
+            if isinstance(found, SinkUnavailable):  # whoever writes keeps the rows; whoever asks has to ask again
+                raise SinkUnavailable(f"{found}; it is tried again") from None
+            if found is error:
                 raise
-            raise mapped(error, self._target, "writing to ClickHouse") from None
+            raise found from None
 
     def _drop_client(self) -> None:
         client, self._client = self._client, None

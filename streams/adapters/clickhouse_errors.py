@@ -42,7 +42,7 @@ def mapped(error: Exception, target: Target, doing: str) -> CampaignStreamsError
         return ConfigurationError(f"{doing} at {target}: {text}; check user, password and rights in clickhouse.dsn")
     if code in SCHEMA_CODES or (isinstance(error, ProgrammingError) and code is None):
         return ConfigurationError(f"{doing} at {target}: {text}; run the migrations of this version (doctor tells)")
-    return SinkUnavailable(f"{doing} at {target}: {text}; it is tried again, check that ClickHouse answers")
+    return SinkUnavailable(f"{doing} at {target}: {text}; check that ClickHouse answers")
 
 
 def brief(error: Exception, target: Target) -> str:

@@ -82,7 +82,7 @@ def finding_of(check: str, error: CampaignStreamsError) -> "Finding":
     from streams.adapters.kafka_admin import Finding
 
     what, _, remedy = str(error).rpartition("; ")
-    return Finding(check, "error", what or remedy, remedy.removeprefix("it is tried again, ") if what else None)
+    return Finding(check, "error", what or remedy, remedy if what else None)
 
 
 async def _bounded(check: str, look: "Callable[[], Awaitable[list[Finding]]]") -> "list[Finding]":

@@ -21,7 +21,7 @@ from streams.commands.campaigns import publish
 from streams.commands.flag_words import evidence_text, rule_text, thresholds_of
 from streams.commands.options import notes, out, print_json, prose, quoted, run, time_ms
 from streams.commands.tables import money, plain_table
-from streams.errors import ConfigurationError
+from streams.errors import CampaignStreamsError, ConfigurationError
 from streams.events import Input
 from streams.invalid import InvalidRules, Mode, Rule, Validity, class_of
 from streams.settings import load_settings
@@ -80,6 +80,9 @@ EventArgument = Annotated[str, typer.Argument(metavar="EVENT_ID", help="Id of th
 DataDir = Annotated[
     Path | None, typer.Option(help="Ask the demo with this data directory, instead of what the settings name.")
 ]
+DemoDir = Annotated[
+    Path | None, typer.Option(help="Tell the demo that runs with this data directory, instead of the settings' broker.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs: the view's columns, times in UTC.")]
 Reviewed = Annotated[str, typer.Argument(metavar="EVENT_ID", help="Id of the event.")]
 CampaignOption = Annotated[str, typer.Option("--campaign", help="The event's campaign.")]
@@ -94,6 +97,7 @@ class FlagShown(msgspec.Struct, frozen=True, kw_only=True):
     event: str
     input: str
     rule: str
+    review_ms: int
     kind: str = msgspec.field(name="class")
     mode: str
     state: str
@@ -105,6 +109,7 @@ class FlagShown(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     cost_millimicros: int
     evidence: str
+    review: str
     reviewer: str
     review_reason: str
     decided: str
@@ -132,12 +137,13 @@ def explain(
     """Explain an event: every flag on it, what was seen, what the event counts as now, and who reviewed it.
 
     A rule that is `on` excludes what it flags; what one in `observe` flags counts as before. A reviewer's word outranks
-    the rules. Flags are kept 100 days. Internal: advertisers see classes only (view invalid_traffic).
+    the rules, and the last one counts. Flags are kept 100 days. Internal: advertisers see classes only (view
+    invalid_traffic).
     """
     digests = {xxhash.xxh3_128_hexdigest(event_id.encode()), *([event_id] if _is_digest(event_id) else [])}
     where = f"event IN ({', '.join(map(quoted, sorted(digests)))})"
     where += f" AND input = {quoted(source)}" if source else ""
-    rows = _asked(data_dir, f"SELECT * FROM flags WHERE {where} ORDER BY input, decided, rule")
+    rows = _asked(data_dir, f"SELECT * FROM flags WHERE {where} ORDER BY input, decided, rule, review_ms")
     if as_json:
         print_json([{**row, "evidence": json.loads(row["evidence"] or "{}")} for row in rows])
         return
@@ -164,7 +170,7 @@ def _explain_nothing(event_id: str, source: Input | None) -> None:
 
 def _explain(flags: Sequence[FlagShown]) -> None:
     event, console = flags[0], out()
-    reviews = [flag for flag in flags if flag.reviewer]
+    reviews = sorted((flag for flag in flags if flag.reviewer), key=lambda flag: (flag.decided, flag.review_ms))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -179,13 +185,15 @@ def _explain(flags: Sequence[FlagShown]) -> None:
     ]
     if event.counts_as != Validity.VALID:
         lines.append(("reason", _reason(flags)))
-    lines += [("review", f"{f.state} by {f.reviewer}, {f.decided} UTC: {f.review_reason}") for f in reviews[-1:]]
+    lines += [("review", f"{f.state} by {f.reviewer}, {f.decided} UTC: {f.review_reason}") for f in reviews]
     for name, text in lines:
         if text:
             table.add_row(Text(name), Text(text, style="bold" if name == "counts as" else ""))
     console.print(table)
     listed = plain_table("flag", "class", "mode", "state", "told (UTC)", "what was seen")
-    for flag in flags:
+    for flag in flags:  # reviews stand above
+        if flag.rule == Rule.REVIEW:
+            continue
         cells = (flag.rule, flag.kind, flag.mode, flag.state, flag.decided, flag.seen)
         listed.add_row(*map(Text, cells), style=_STATE_STYLES.get(flag.state, ""))
     console.print(listed)
@@ -258,6 +266,7 @@ def overturn(
     source: InputOption,
     reason: ReasonOption,
     reviewer: ReviewerOption = None,
+    data_dir: DemoDir = None,
 ) -> None:
     """Decide that an event is valid, whatever the rules say: it counts, and is billed, from the next tick on.
 
@@ -266,7 +275,7 @@ def overturn(
     """
     from streams.verdicts import Decision
 
-    _review(event_id, campaign, source, Decision.OVERTURN, reason, reviewer)
+    _send(review_of(event_id, campaign, source, Decision.OVERTURN, reason, reviewer), data_dir)
 
 
 def confirm(
@@ -275,6 +284,7 @@ def confirm(
     source: InputOption,
     reason: ReasonOption,
     reviewer: ReviewerOption = None,
+    data_dir: DemoDir = None,
 ) -> None:
     """Decide that an event is invalid: it leaves valid figures, and its cost is given back, from the next tick on.
 
@@ -284,20 +294,44 @@ def confirm(
     """
     from streams.verdicts import Decision
 
-    _review(event_id, campaign, source, Decision.CONFIRM, reason, reviewer)
+    _send(review_of(event_id, campaign, source, Decision.CONFIRM, reason, reviewer), data_dir)
 
 
-def _review(
-    event_id: str, campaign: str, source: Input, decision: "Decision", reason: str, reviewer: str | None
-) -> None:
+def _send(review: "Review", data_dir: Path | None) -> None:
+    from streams.commands.worker_api import kafka_of_directory
     from streams.ports import Outgoing
 
-    review = review_of(event_id, campaign, source, decision, reason, reviewer)
     record = Outgoing(VERDICTS, None, review.campaign_id.encode(), msgspec.json.encode(review))
-    run(publish(load_settings().kafka, [record]))
-    done = "overturned: it counts as valid" if decision.value == "overturn" else "confirmed: it counts as invalid"
-    out().print(f"{source} {event_id} of campaign {campaign} {done} from the next tick on, by {review.reviewer}")
+    run(publish(load_settings().kafka if data_dir is None else kafka_of_directory(data_dir), [record]))
+    done = "valid" if review.decision.value == "overturn" else "invalid"
+    out().print(
+        f"sent, by {review.reviewer}: if campaign {review.campaign_id} has this event of {review.input}, "
+        f"{review.event_id} counts as {done} from the next tick on"
+    )
     notes().print(f"told to {VERDICTS}; it reaches {REACH}. `campaign-streams flags explain` shows what came of it")
+    notes().print(_what_is_known(review, data_dir))
+
+
+def _what_is_known(review: "Review", data_dir: Path | None = None) -> str:
+    """What flags say of the event that was reviewed: whether campaign and input are likely right."""
+    digests = {xxhash.xxh3_128_hexdigest(review.event_id.encode()), review.event_id}
+    sql = (
+        "SELECT DISTINCT event, event_id, input, campaign_id FROM flags "
+        f"WHERE event IN ({', '.join(map(quoted, sorted(digests)))}) ORDER BY input, campaign_id LIMIT 10"
+    )
+    try:
+        rows = _asked(data_dir, sql)
+    except CampaignStreamsError as error:
+        return f"whether it has flags is not known: {error}"
+    if any(row["event"] == review.event_id for row in rows):
+        return f"warning: {review.event_id} is an event's digest, no event has this id; give its id"
+    places = [(row["input"], row["campaign_id"]) for row in rows]
+    if (review.input.value, review.campaign_id) in places:
+        return "it has been flagged or reviewed there before"
+    if places:
+        known = ", ".join(f"{source} of campaign {campaign or '(organic)'}" for source, campaign in places)
+        return f"warning: an event of this id is flagged among {known}; mend --campaign or --input if that is meant"
+    return "no flag is known of it: if it exists, it counts as valid so far"
 
 
 def review_of(

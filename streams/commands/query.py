@@ -35,7 +35,7 @@ Examples:
   echo "SHOW TABLES" | campaign-streams query -
 
 Views: campaign_totals, campaign_days, campaign_minutes, campaign_cohorts, campaign_reach, campaign_pacing,
-campaign_pacing_minutes, invalid_traffic, flags, alerts, campaigns, ledger.
+campaign_pacing_minutes, invalid_traffic, invalid_reasons, flags, alerts, campaigns, ledger.
 "DESCRIBE campaign_totals" explains each column.
 """
 

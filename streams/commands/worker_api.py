@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from streams.adapters.clickhouse_query import QueryLimits, QueryResult
 from streams.errors import CampaignStreamsError, ConfigurationError, QueryRefused, Unavailable
-from streams.settings import LOOPBACK, Settings
+from streams.settings import LOOPBACK, KafkaSettings, Settings
 
 STATUS_TIMEOUT_S: Final = 5.0
 QUERY_TIMEOUT_S: Final = 35.0
@@ -29,6 +29,8 @@ class WorkerClosed(WorkerUnavailable):
 
 class _WorkerFile(msgspec.Struct):
     web: str
+    bootstrap_servers: str = ""
+    idempotent_producer: bool = False
 
 
 class _Answer(msgspec.Struct):
@@ -135,20 +137,45 @@ def worker_of_directory(data_dir: Path) -> WorkerApi:
         ConfigurationError: there is no such directory.
         WorkerUnavailable: no demo runs there.
     """
-    if not data_dir.is_dir():
-        raise ConfigurationError(f"--data-dir: {data_dir} is no directory; give that of a demo")
-    remedy = f"start it with `campaign-streams demo --data-dir {data_dir}`"
+    remedy = _start_of(data_dir)
+    file = _worker_file(data_dir)
     try:
-        address = msgspec.json.decode((data_dir / WORKER_FILE).read_bytes(), type=_WorkerFile).web
-        parts = urlsplit(address)
+        parts = urlsplit(file.web)
         port = parts.port
-    except FileNotFoundError:
-        raise WorkerUnavailable(f"no demo runs in {data_dir} (it has no {WORKER_FILE}); {remedy}") from None
-    except (OSError, ValueError, msgspec.DecodeError) as error:
+    except ValueError as error:
         raise ConfigurationError(f"{data_dir / WORKER_FILE} is not a demo's ({error}); {remedy}") from None
     if parts.hostname is None or port is None:
         raise ConfigurationError(f"{data_dir / WORKER_FILE} names no address; {remedy}")
     return WorkerApi(parts.hostname, port, remedy)
+
+
+def kafka_of_directory(data_dir: Path) -> KafkaSettings:
+    """How to reach the broker of the demo that runs with this data directory.
+
+    Raises:
+        ConfigurationError, WorkerUnavailable: as `worker_of_directory`.
+    """
+    file = _worker_file(data_dir)
+    if not file.bootstrap_servers:
+        raise ConfigurationError(f"{data_dir / WORKER_FILE} names no broker; {_start_of(data_dir)}")
+    return KafkaSettings(bootstrap_servers=file.bootstrap_servers, idempotent_producer=file.idempotent_producer)
+
+
+def _start_of(data_dir: Path) -> str:
+    return f"start it with `campaign-streams demo --data-dir {data_dir}`"
+
+
+def _worker_file(data_dir: Path) -> _WorkerFile:
+    if not data_dir.is_dir():
+        raise ConfigurationError(f"--data-dir: {data_dir} is no directory; give that of a demo")
+    try:
+        return msgspec.json.decode((data_dir / WORKER_FILE).read_bytes(), type=_WorkerFile)
+    except FileNotFoundError:
+        raise WorkerUnavailable(
+            f"no demo runs in {data_dir} (it has no {WORKER_FILE}); {_start_of(data_dir)}"
+        ) from None
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise ConfigurationError(f"{data_dir / WORKER_FILE} is not a demo's ({error}); {_start_of(data_dir)}") from None
 
 
 def is_running(worker: WorkerApi | None) -> bool:

@@ -25,10 +25,14 @@ VIEWS: Final = {
         *("conversions", "givt_conversions", "sivt_conversions", "spend_micros", "credited_micros"),
         *("given_back_micros", "invalid_impression_share", "invalid_click_share", "invalid_conversion_share"),
     ),
+    "invalid_reasons": (
+        *("campaign_id", "campaign_name", "time_zone", "day", "is_provisional", "class", "reason_class"),
+        *("reason_en", "reason_zh", "impressions", "clicks", "conversions"),
+    ),
     "alerts": ("alert_id", "kind", "state", "campaign_id", "text_en", "text_zh", "time_zone", "began", "changed"),
 }
-"""What a reader gets, by the view that it comes from. Of invalid traffic its classes and what was given back: no gross
-spend, nor what it is the rest of."""
+"""What a reader gets, by the view that it comes from. Of invalid traffic its classes, the reasons' classes and what was
+given back: no gross spend, nor what it is the rest of."""
 _UNSETTLED: Final = "toBool(toDate(toString(now('UTC'), time_zone)) < day + 2)"
 """Of a day in its own zone: it is settled once the next one has ended (T+1), as in the console."""
 

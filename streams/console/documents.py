@@ -261,13 +261,30 @@ class RuleCount(Document, frozen=True, kw_only=True):
     flags: int
 
 
+class ReasonCount(Document, frozen=True, kw_only=True):
+    """Events of one day that are invalid for one class of reasons."""
+
+    day: date
+    is_provisional: bool
+    invalid_class: str
+    reason_class: str
+    text_en: str
+    text_zh: str
+    impressions: int
+    clicks: Annotated[int, Meta(description="Of all types.")]
+    conversions: Annotated[int, Meta(description="Of all types.")]
+
+
 class InvalidTraffic(Document, frozen=True, kw_only=True):
-    """Invalid traffic of a campaign: by window and class; by rule for operators."""
+    """Invalid traffic of a campaign: by window and class; by day and class of reasons; by rule for operators."""
 
     as_of: datetime
     windows: dict[str, InvalidFigures]
     credited_micros: int | None
     currency: str
+    reasons: Annotated[
+        list[ReasonCount], Meta(description="The newest day first; 496 at most, which is 31 days or more.")
+    ]
     rules: Annotated[list[RuleCount] | UnsetType, OPERATORS] = UNSET
 
 

@@ -1,10 +1,10 @@
 """Rows of ClickHouse as the API's documents: ratios, times, what is provisional."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from streams.console.documents import Alert, Figures, Flag, InvalidFigures, PacePeriod, Share
+from streams.console.documents import Alert, Figures, Flag, InvalidFigures, PacePeriod, ReasonCount, Share
 from streams.console.source import Record
 from streams.stages.rates import wilson
 
@@ -136,6 +136,19 @@ def period_of(row: Record) -> PacePeriod:
         period_end=maybe_at(row["ends"]),
         looked_at=at(row["looked_at"]),
         exhausts_at=maybe_at(row["exhausts"]),
+        **{name: row[name] for name in same},
+    )
+
+
+def reason_of(row: Record) -> ReasonCount:
+    """What one class of reasons has come to on one day."""
+    same = ("reason_class", "impressions", "clicks", "conversions")
+    return ReasonCount(
+        day=date.fromisoformat(row["day"]),
+        is_provisional=bool(row["is_provisional"]),
+        invalid_class=row["class"],
+        text_en=row["reason_en"],
+        text_zh=row["reason_zh"],
         **{name: row[name] for name in same},
     )
 

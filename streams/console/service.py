@@ -49,6 +49,7 @@ from streams.console.figures import (
     invalid_of,
     maybe_at,
     period_of,
+    reason_of,
     settled_before_s,
 )
 from streams.console.parameters import (
@@ -279,12 +280,14 @@ class Service:
         """Invalid traffic of a campaign by window and class; its rules for operators."""
         head, as_of = await self._head(who, campaign_id), await self.as_of_s()
         rows = await self._windows(campaign_id, head["time_zone"], as_of)
+        reasons = await self.source.rows(statements.REASON_COUNTS, {"campaign_id": campaign_id})
         counts = await self.source.rows(statements.RULE_COUNTS, {"campaign_id": campaign_id}) if who.is_operator else []
         found = InvalidTraffic(
             as_of=at(as_of),
             windows={name: invalid_of(row, "n_") for name, row in rows.items()},
             credited_micros=rows["total"]["n_credited_micros"],
             currency=head["currency"] or _first_currency(rows),
+            reasons=list(map(reason_of, reasons)),
             rules=[
                 RuleCount(
                     rule=row["rule"],

@@ -244,8 +244,9 @@ def flags(is_further: bool) -> str:
     """A page of flags, the latest decision first."""
     further = " AND (decided_s, flag_id) < ({after:Float64}, {after_id:String})" if is_further else ""
     return f"""
-SELECT concat(f.event, '/', f.input, '/', f.rule) AS flag_id, f.event AS event, f.event_id AS event_id,
-    f.input AS input, f.rule AS rule, f.class AS class, f.mode AS mode, f.state AS state,
+SELECT concat(f.event, '/', f.input, '/', f.rule, '/', toString(f.review_ms)) AS flag_id,
+    f.event AS event, f.event_id AS event_id, f.input AS input, f.rule AS rule, f.class AS class,
+    f.mode AS mode, f.state AS state,
     toUnixTimestamp(f.event_time) AS event_s, f.campaign_id AS campaign_id, f.creative_id AS creative_id,
     f.publisher_id AS publisher_id, f.cost_millimicros AS cost, f.currency AS currency, f.evidence AS evidence,
     toUnixTimestamp(f.decided) AS decided_s
@@ -256,6 +257,15 @@ WHERE ({{campaign_id:String}} = '' OR f.campaign_id = {{campaign_id:String}})
     {further}
 ORDER BY decided_s DESC, flag_id DESC LIMIT {{entries:UInt32}}"""
 
+
+REASON_COUNTS: Final = """
+SELECT day, is_provisional, class, reason_class, reason_en, reason_zh,
+    sum(r.impressions) AS impressions, sum(r.clicks) AS clicks, sum(r.conversions) AS conversions
+FROM invalid_reasons AS r
+WHERE campaign_id = {campaign_id:String}
+GROUP BY day, is_provisional, class, reason_class, reason_en, reason_zh
+ORDER BY day DESC, class, reason_class LIMIT 496"""
+"""Of a campaign that is one's own: 31 days and more, for a day has 16 lines at most."""
 
 RULE_COUNTS: Final = """
 SELECT rule, class, mode, state, count() AS flags FROM shown_flag_rows

@@ -166,7 +166,14 @@ class EmbeddedSystem:
                 start_new_session=True,  # Ctrl-C in the terminal reaches us, and we end it in order
                 preexec_fn=dies_with_parent(),  # one system call, no lock taken
             )
-        (self.directory / "worker.json").write_text(json.dumps({"web": self.web, "pid": self._worker.pid}))
+        broker = self.broker.settings
+        place = {
+            "web": self.web,
+            "pid": self._worker.pid,
+            "bootstrap_servers": broker.bootstrap_servers,
+            "idempotent_producer": broker.idempotent_producer,
+        }
+        (self.directory / "worker.json").write_text(json.dumps(place))
 
     def kill_worker(self) -> None:
         """SIGKILL, as a crash would; the supervisor starts another."""

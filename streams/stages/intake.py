@@ -193,7 +193,7 @@ class Intake:
         cohorts = {}
         if self.source is Input.CONVERSIONS:
             cohorts = self._add_cohorts(state, events, counted & pays, counted, keys, report.effect)
-        self._trace(state, events, counted, bits, keys, amounts, cohorts, effect)
+        self._trace(state, events, counted, bits, keys, amounts, cohorts, newest)
 
     def _enter(self, state: InputState, batch: Batch, records: Sequence[RawRecord], outcomes: dedupe.Outcomes) -> None:
         tally = np.bincount(outcomes, minlength=3).tolist()
@@ -269,7 +269,7 @@ class Intake:
         keys: Sequence[Names],
         amounts: Rows,
         cohorts: dict[int, tuple[int, ...]],
-        effect: Ints,
+        newest: Ints,
     ) -> None:
         """Remembers what a later word may reach: clicks and conversions all, of the others what is flagged."""
         if self.source is Input.IMPRESSIONS:
@@ -294,7 +294,8 @@ class Intake:
                 [cohorts.get(i, ()) for i in at],
             ),
             state.judge,
-            effect[places].tolist(),
+            newest[places].tolist(),
+            (newest - newest % self.rules.pane_ms)[places].tolist(),
         )
 
     def _all_dimensions(self, event: Event) -> Names:

@@ -4,6 +4,9 @@ Fresh ids live in a dict; packed ones in **runs**, immutable arrays sorted by th
 checkpoint writes only new runs. Ids are remembered by event-time **bucket**: one is known as long as its bucket has
 not fallen behind the newest event time by the horizon, nor behind the floor. Both are judged at each event, in offset
 order, so the answer does not depend on how records were batched or when runs were packed.
+
+Where others ask when an id happened (a click of its impression), dead ids are **kept** until a tick lets them go: what
+one tick reads may span more time than the horizon. Kept ids are no duplicates' business.
 """
 
 from collections.abc import Sequence
@@ -21,6 +24,9 @@ PACK_AT: Final = 200_000
 """Fresh ids are packed beyond this many."""
 MAX_RUN_IDS: Final = 4_000_000
 """Runs are not merged beyond this size, so that no merge takes long."""
+MAX_KEPT: Final = 1_000_000
+"""Dead ids that a tick leaves for who asks for them: 22 MB. Beyond it the oldest go; what refers to them is
+unverifiable. Between two ticks there are also those that died since the last one: no more than were read."""
 BUCKETS: Final = 24
 """Buckets that a horizon is divided into (a bucket is at least a minute)."""
 
@@ -62,8 +68,14 @@ def digest_all(ids: Sequence[str]) -> list[bytes]:
 class DedupeIndex:
     """The ids of one topic-partition within its horizon."""
 
-    def __init__(self, horizon: Horizon) -> None:
+    def __init__(self, horizon: Horizon, keeps: bool = False) -> None:
+        """`keeps`: dead ids are kept until `let_go`; without, they may go at once."""
         self.horizon = horizon
+        self.keeps = keeps
+        self.kept_ms = -1
+        """What was live when the newest event time was this is kept."""
+        self.dead: dict[int, int] = {}
+        """Ids that are kept though they are dead, by bucket."""
         self.bucket_ms = max(MINUTE_MS, horizon.dedupe_ms // BUCKETS)
         self.fresh: dict[bytes, int] = {}
         self.counts: dict[int, int] = {}
@@ -84,6 +96,32 @@ class DedupeIndex:
     def is_live(self, bucket: int, newest_ms: int) -> bool:
         """Whether ids of this bucket are still remembered when the newest event time is `newest_ms`."""
         return bucket >= self.floor and (bucket + 1) * self.bucket_ms + self.horizon.dedupe_ms > newest_ms
+
+    def _held(self, newest_ms: int) -> int:
+        """The newest event time by which ids are dropped."""
+        return min(self.kept_ms, newest_ms) if self.keeps else newest_ms
+
+    @property
+    def forgotten_ms(self) -> int:
+        """What happened before this may be gone, for who asks when an id happened."""
+        return max(self.kept_ms - self.horizon.dedupe_ms, self.floor_ms)
+
+    def let_go(self, needed_ms: int, newest_ms: int) -> None:
+        """At a tick: nobody asks any more for what was dead when the newest event time was `needed_ms`."""
+        self._bury(newest_ms)
+        self.kept_ms = max(self.kept_ms, needed_ms)
+        beyond = sum(self.dead.values()) - MAX_KEPT
+        for bucket in sorted(self.dead):
+            end_ms = (bucket + 1) * self.bucket_ms + self.horizon.dedupe_ms
+            if end_ms <= self.kept_ms or beyond > 0:
+                beyond -= self.dead.pop(bucket)
+                self.kept_ms = max(self.kept_ms, end_ms)
+
+    def _bury(self, newest_ms: int) -> None:
+        for bucket in [b for b in self.counts if not self.is_live(b, newest_ms)]:
+            count = self.counts.pop(bucket)
+            if self.keeps and self.is_live(bucket, self._held(newest_ms)):
+                self.dead[bucket] = count
 
     def admit(self, ids: Sequence[str], at_ms: Ints, newest_ms: Ints) -> Outcomes:
         """Judges a batch in offset order and remembers the ids that count.
@@ -170,8 +208,8 @@ class DedupeIndex:
                 found[digest] = max(found.get(digest, -1), time)
             place += 1
 
-    def times(self, digests: Sequence[bytes], newest_ms: int) -> dict[bytes, int]:
-        """When those of the digests happened that are remembered, epoch ms (as exact as OFFSET_BITS are)."""
+    def times(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """When those of the digests happened that are kept, epoch ms (as exact as OFFSET_BITS are)."""
         times = self.find_packed(digests)
         for digest in digests:
             token = self.fresh.get(digest)
@@ -181,13 +219,12 @@ class DedupeIndex:
         return {
             digest: bucket * self.bucket_ms + -(-offset * self.bucket_ms >> OFFSET_BITS)
             for digest, (bucket, offset) in live.items()
-            if self.is_live(bucket, newest_ms)
+            if self.is_live(bucket, self.kept_ms)
         }
 
     def open_bucket(self, bucket: int, newest_ms: int) -> None:
         """The first id of a bucket: forget dead buckets, and the oldest ones while there is no room."""
-        for old in [b for b in self.counts if not self.is_live(b, newest_ms)]:
-            del self.counts[old]
+        self._bury(newest_ms)
         while self.counts and len(self) >= self.horizon.max_ids:
             oldest = min(self.counts)
             del self.counts[oldest]
@@ -204,13 +241,14 @@ class DedupeIndex:
             self.runs.append(self._run(pairs[:, 0], pairs[:, 1], buckets, offsets))
             self.fresh = {}
             self._next_token = 0
-        self.runs = [r for r in self.runs if self.is_live(r.last_bucket, newest_ms)]
+        held_ms = self._held(newest_ms)
+        self.runs = [r for r in self.runs if self.is_live(r.last_bucket, held_ms)]
         while self._last_two_are_alike():
             newer, older = self.runs.pop(), self.runs.pop()
             high, low = np.concatenate((older.high, newer.high)), np.concatenate((older.low, newer.low))
             bucket, offset = np.concatenate((older.bucket, newer.bucket)), np.concatenate((older.offset, newer.offset))
             ends = (bucket.astype(np.int64) + 1) * self.bucket_ms + self.horizon.dedupe_ms
-            live = (ends > newest_ms) & (bucket >= self.floor)
+            live = (ends > held_ms) & (bucket >= self.floor)
             if live.any():
                 self.runs.append(self._run(high[live], low[live], bucket[live], offset[live]))
 
@@ -231,11 +269,21 @@ class DedupeIndex:
 
     def head(self) -> dict[str, object]:
         """What a checkpoint keeps besides the runs."""
-        return {"floor": self.floor, "counts": self.counts, "next_name": self._next_name, "bucket_ms": self.bucket_ms}
+        return {
+            "floor": self.floor,
+            "counts": self.counts,
+            "kept_ms": self.kept_ms,
+            "dead": self.dead,
+            "next_name": self._next_name,
+            "bucket_ms": self.bucket_ms,
+        }
 
-    def restore(self, floor: int, counts: dict[int, int], next_name: int, bucket_ms: int) -> None:
+    def restore(
+        self, floor: int, counts: dict[int, int], kept_ms: int, dead: dict[int, int], next_name: int, bucket_ms: int
+    ) -> None:
         """Takes back what `head` gave."""
         self.floor, self.counts, self._next_name, self.bucket_ms = floor, counts, next_name, bucket_ms
+        self.kept_ms, self.dead = kept_ms, dead
 
     def restore_run(self, name: int, data: bytes) -> None:
         """Takes back one run; call in the order in which they stood.

@@ -3,6 +3,9 @@
 An event is counted under the flags that it comes with. What is decided later (a source's verdict, a click without its
 impression, a reviewer's word) finds the event again (`streams.state.recent`) and moves what it had added from one
 validity to another: once for each rule and event, however often it is told. A reviewer's word outranks the rules.
+
+Rules and reviewers are told apart: a rule's flag is raised or withdrawn, with what it saw; every review is a row of its
+own, of the rule `review`. So neither writes over the other, and a reader who has the rows can reckon what counts.
 """
 
 from typing import Any, Final, NamedTuple
@@ -44,6 +47,19 @@ class Move(NamedTuple):
     after: Validity
 
 
+class Settled(NamedTuple):
+    """A review that was taken."""
+
+    move: Move | None
+    """What follows."""
+    rules: tuple[Rule, ...]
+    """Those whose flags it is about."""
+    as_invalid: Validity
+    """What the event counts as where it is invalid: a later confirmation changes no class."""
+    review_ms: int
+    """Which of the event's reviews it is; later ones have more."""
+
+
 class Held(msgspec.Struct):
     """An event that a late word is about."""
 
@@ -53,14 +69,25 @@ class Held(msgspec.Struct):
     excluding: int
     """Those of them that excluded when they were raised."""
     review: str = ""
+    review_ms: int = 0
+    """Which review that was; 0: there was none."""
 
     def validity(self) -> Validity:
         """What it counts as."""
         if self.review == Decision.OVERTURN:
             return Validity.VALID
+        return self.as_invalid() if self.review == Decision.CONFIRM else validity_of(self.excluding, self.excluding)
+
+    def as_invalid(self) -> Validity:
+        """What it counts as where a reviewer has confirmed it."""
         found = validity_of(self.excluding, self.excluding)
-        confirmed = self.review == Decision.CONFIRM and found is Validity.VALID
-        return Validity.SIVT if confirmed else found
+        return Validity.SIVT if found is Validity.VALID else found
+
+    def hear(self, review: Review) -> None:
+        """Takes a review. It is named by when it was said: the log's order counts, whatever reviewers' clocks say."""
+        is_same = self.review == review.decision and self.review_ms == review.at_ms
+        self.review_ms = review.at_ms if is_same else max(review.at_ms, self.review_ms + 1)
+        self.review = review.decision.value
 
 
 class FlagBook:
@@ -88,8 +115,8 @@ class FlagBook:
         return known if known is not None and is_same else Held(event.at_ms, event.bits, event.excluding)
 
     def mode(self, source: Input, event: Remembered, rule: Rule) -> Mode:
-        """What a flag of an event did since it was decided, whatever the rule does by now; a review excludes."""
-        is_on = rule is Rule.REVIEW or self._known(source, event).excluding & BIT[rule]
+        """What a flag of an event did since it was decided, whatever the rule does by now."""
+        is_on = self._known(source, event).excluding & BIT[rule]
         return Mode.ON if is_on else Mode.OBSERVE
 
     def validity(self, source: Input, digest: bytes, at_ms: int, initial: str) -> str:
@@ -115,15 +142,16 @@ class FlagBook:
         state = FlagState.WITHDRAWN if word.is_withdrawn else FlagState.RAISED
         return self._moved(word.source, word.event, before, held.validity()), state
 
-    def review(self, review: Review, event: Remembered) -> tuple[Move | None, tuple[Rule, ...]]:
-        """A reviewer's word. Returns the move that follows, and the rules whose flags it settles."""
+    def review(self, review: Review, event: Remembered) -> Settled | None:
+        """A reviewer's word; None: no room was left for it."""
         held = self._known(review.input, event)
         before = held.validity()
-        held.review = review.decision.value
+        held.hear(review)
         if not self._hold(review.input, event, held):
-            return None, ()
-        settled = tuple(rule for rule in Rule if held.raised & BIT[rule]) or (Rule.REVIEW,)
-        return self._moved(review.input, event, before, held.validity()), settled
+            return None
+        move = self._moved(review.input, event, before, held.validity())
+        rules = tuple(rule for rule in Rule if held.raised & BIT[rule])
+        return Settled(move, rules, held.as_invalid(), held.review_ms)
 
     def _hold(self, source: Input, event: Remembered, held: Held) -> bool:
         of_input = self._held[source.value]
@@ -155,7 +183,7 @@ class FlagBook:
             "counts": (self.untold, self.beyond, self.unmatched),
             "told": list(self.told.items()),
             "held": [
-                (source, digest, held.at_ms, held.raised, held.excluding, held.review)
+                (source, digest, held.at_ms, held.raised, held.excluding, held.review, held.review_ms)
                 for source, of_input in self._held.items()
                 for digest, held in of_input.items()
             ],
@@ -171,7 +199,7 @@ class FlagBook:
             self._held[source][digest] = Held(*rest)
 
 
-def flag_of(word: Word, state: FlagState, mode: Mode, cost_millimicros: int, review: Review | None = None) -> Flag:
+def flag_of(word: Word, state: FlagState, mode: Mode, cost_millimicros: int) -> Flag:
     """What is told of a flag."""
     event, names = word.event, word.event.names
     return Flag(
@@ -191,8 +219,18 @@ def flag_of(word: Word, state: FlagState, mode: Mode, cost_millimicros: int, rev
         currency=names[4],
         cost_millimicros=cost_millimicros,
         evidence=word.evidence,
-        reviewer=review.reviewer if review else "",
-        review_reason=review.reason if review else "",
+    )
+
+
+def review_flag(review: Review, event: Remembered, settled: Settled, cost_millimicros: int) -> Flag:
+    """What is told of a review: its class is what the event counts as where it is invalid."""
+    state = FlagState.OVERTURNED if review.decision == Decision.OVERTURN else FlagState.CONFIRMED
+    word = Word(review.input, event, Rule.REVIEW, {"reviewed_ms": review.at_ms})
+    return msgspec.structs.replace(
+        flag_of(word, state, Mode.ON, cost_millimicros),
+        validity=settled.as_invalid.value,
+        reviewer=review.reviewer,
+        review_reason=review.reason,
     )
 
 
@@ -201,12 +239,12 @@ def flag_id(rule: Rule, source: Input, digest: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(f"{rule.value}:{source.value}:".encode() + digest)
 
 
-def flag_row(log_epoch: int, partition: int, flag: Flag, wall_ms: int, effect_ms: int) -> Row:
-    """A row of flag_rows, without its version."""
+def flag_row(log_epoch: int, partition: int, flag: Flag, effect_ms: int, review_ms: int = 0) -> Row:
+    """A row of flag_rows, without its version. `review_ms` tells an event's reviews apart; 0: a rule's flag."""
     return (
-        *(log_epoch, partition, flag.input.value, flag.event, flag.rule.value),
+        *(log_epoch, partition, flag.input.value, flag.event, flag.rule.value, review_ms),
         *(flag.event_id, flag.event_time_ms // 1000, flag.campaign_id, flag.ad_unit_id, flag.creative_id),
         *(flag.publisher_id, flag.currency, flag.cost_millimicros, flag.validity, flag.mode, flag.state.value),
-        *(msgspec.json.encode(flag.evidence).decode(), flag.reviewer, flag.review_reason, wall_ms // 1000),
+        *(msgspec.json.encode(flag.evidence).decode(), flag.reviewer, flag.review_reason, flag.decided_ms // 1000),
         effect_ms // 1000,
     )

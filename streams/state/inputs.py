@@ -15,7 +15,7 @@ from streams.state.dedupe import DedupeIndex
 from streams.state.grain import Grain
 from streams.state.keys import MAX_KEYS, JoinedKeys, KeyTable
 from streams.state.reach import Reach
-from streams.state.traces import Traces
+from streams.state.traces import TOUCHED_BY, Traces
 
 DIMENSION_BITS: Final = 24
 DIMENSION_MASK: Final = (1 << DIMENSION_BITS) - 1
@@ -43,7 +43,7 @@ class InputState:
         """Conversions that cost something and may be rejected later, since the last tick."""
         self.rejections: list[bytes] = []
         """Digests of the conversions that adjustments reject, since the last tick."""
-        self.dedupe = DedupeIndex(rules.horizons[source])
+        self.dedupe = DedupeIndex(rules.horizons[source], keeps=source in TOUCHED_BY)
         self.judge = Judge(source, rules.invalid)
         self.traces = Traces(source)
         self.keys, self.dimensions, self.cohort_keys = KeyTable(), KeyTable(), KeyTable()

@@ -17,13 +17,13 @@ from streams.records import Row
 from streams.rules import Rules
 from streams.stages.count import SPEND
 from streams.stages.invalid.sources import SourceDesk
-from streams.state.flags import FlagBook, Move, Word, flag_of, flag_row
+from streams.state.flags import FlagBook, Move, Word, flag_of, flag_row, review_flag
 from streams.state.forwarding import Forwarded, Forwarding, Heard
 from streams.state.inputs import InputState
 from streams.state.journal import Tick
 from streams.state.risk_rows import risk_rows
 from streams.state.touches import Finding, Pending, Touched, Touches
-from streams.state.traces import JUDGED_LATER
+from streams.state.traces import JUDGED_LATER, TOUCHED_BY
 from streams.topics import INPUT_TOPICS
 from streams.verdicts import EvidenceBatch, Flag, FlagState, Review, Verdict
 
@@ -189,32 +189,31 @@ class JudgingDesk:
         if event is None or event.names[0] != said.campaign_id:
             self.book.unmatched += 1
             return
-        move, settled = self.book.review(said, event)
-        if move is not None:
-            judged.moves.append(move)
-        for rule in settled:
-            state = FlagState.OVERTURNED if said.decision == "overturn" else FlagState.CONFIRMED
-            word = Word(said.input, event, rule, {"reviewed_ms": said.at_ms})
-            self._tell(word, state, self.book.mode(said.input, event, rule), wall_ms, judged, said)
+        settled = self.book.review(said, event)
+        if settled is None:
+            return
+        if settled.move is not None:
+            judged.moves.append(settled.move)
+        flag = review_flag(said, event, settled, event.amounts[SPEND])
+        for rule in (*settled.rules, Rule.REVIEW):  # how often which rule's flags are overturned
+            self.book.count(rule, flag.state)
+        self._publish(flag, wall_ms, judged.effect_ms, judged, settled.review_ms)
 
-    def _tell(
-        self,
-        word: Word,
-        state: FlagState,
-        mode: Mode,
-        wall_ms: int,
-        judged: Judged,
-        review: Review | None = None,
-    ) -> None:
-        flag = flag_of(word, state, mode, word.event.amounts[SPEND], review)
-        flag = msgspec.structs.replace(flag, decided_ms=wall_ms)
+    def _tell(self, word: Word, state: FlagState, mode: Mode, wall_ms: int, judged: Judged) -> None:
         self.book.count(word.rule, state)
-        judged.flags.append(flag)
         effect_ms = judged.effect_ms if word.effect_ms < 0 else word.effect_ms
-        judged.rows.append(flag_row(self.log_epoch, self.partition, flag, wall_ms, effect_ms))
+        self._publish(flag_of(word, state, mode, word.event.amounts[SPEND]), wall_ms, effect_ms, judged)
+
+    def _publish(self, flag: Flag, wall_ms: int, effect_ms: int, judged: Judged, review_ms: int = 0) -> None:
+        flag = msgspec.structs.replace(flag, decided_ms=wall_ms)
+        judged.flags.append(flag)
+        judged.rows.append(flag_row(self.log_epoch, self.partition, flag, effect_ms, review_ms))
 
     def tidy(self, inputs: Mapping[Input, InputState], newest_ms: int) -> None:
         """At a tick: forgets what no word can reach any more."""
+        for source, by in TOUCHED_BY.items():
+            touched = inputs[source]
+            touched.dedupe.let_go(min(touched.newest_ms, inputs[by].newest_ms), touched.newest_ms)
         for state in inputs.values():
             state.traces.recent.forget(newest_ms)
             state.judge.forget(state.newest_ms)

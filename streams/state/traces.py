@@ -21,6 +21,8 @@ from streams.verdicts import SHOWN_EACH
 
 JUDGED_LATER: Final = frozenset({Input.CLICKS, Input.CONVERSIONS})
 """Inputs whose events later words are about; of the others only a reviewer's, on what is flagged."""
+TOUCHED_BY: Final = {Input.IMPRESSIONS: Input.CLICKS, Input.CLICKS: Input.CONVERSIONS}
+"""Inputs that others' events refer to: a click to its impression, a conversion to its click."""
 MAX_RECENT: Final = {
     Input.CLICKS: 2_000_000,
     Input.CONVERSIONS: 500_000,
@@ -47,8 +49,18 @@ class Traces:
         self.valid: list[tuple[Sequence[Event], Sequence[bytes]]] = []
         """Clicks, conversions and chosen impressions that no flag excludes, with their digests, since the last tick."""
 
-    def add(self, events: Sequence[Event], counted: Counted, judge: Judge, effect_ms: Sequence[int]) -> None:
-        """A batch's events that later words may reach. `effect_ms`: the effect pane in which each was counted."""
+    def add(
+        self,
+        events: Sequence[Event],
+        counted: Counted,
+        judge: Judge,
+        newest_ms: Sequence[int],
+        effect_ms: Sequence[int],
+    ) -> None:
+        """A batch's events that later words may reach.
+
+        `newest_ms`: the newest event time of their input at each; `effect_ms`: the effect pane in which it was counted.
+        """
         self.recent.add(counted)
         digests = [xxhash.xxh3_128_digest(event.event_id.encode()) for event in events]
         bits, excluding = counted.bits.tolist(), counted.excluding.tolist()
@@ -58,8 +70,8 @@ class Traces:
         if self.source in JUDGED_LATER:
             valid = [at for at, out in enumerate(excluding) if not out]
             self.valid.append(([events[at] for at in valid], [digests[at] for at in valid]))
-            for event, digest in zip(events, digests, strict=True):
-                pending = _pending(event, digest)
+            for event, digest, at_ms in zip(events, digests, newest_ms, strict=True):
+                pending = _pending(event, digest, at_ms)
                 if pending is not None:
                     self.pending.append(pending)
 
@@ -105,16 +117,16 @@ def _remembered(counted: Counted, at: int, digest: bytes) -> Remembered:
     )
 
 
-def _pending(event: Event, digest: bytes) -> Pending | None:
+def _pending(event: Event, digest: bytes, newest_ms: int) -> Pending | None:
     """What an event refers to: a click to its impression, a conversion to the click that it is credited to."""
     if type(event) is Click:
         if event.impression_id is None:
             return None
         at_ms, impression = event.event_time_ms, _digest(event.impression_id)
-        return Pending(digest, at_ms, impression, at_ms, event.click_type.value)
+        return Pending(digest, at_ms, impression, at_ms, newest_ms, event.click_type.value)
     if type(event) is Conversion:
         click = click_of(event)
-        return None if click is None else Pending(digest, event.event_time_ms, _digest(click[0]), click[1])
+        return None if click is None else Pending(digest, event.event_time_ms, _digest(click[0]), click[1], newest_ms)
     return None
 
 

@@ -242,6 +242,12 @@ async def test_a_flag_is_shown_in_its_latest_state_with_its_evidence(database: D
         ([("declared_bot", "givt", "on", "confirmed")], "givt"),
         ([("review", "sivt", "on", "confirmed")], "sivt"),
         ([("review", "sivt", "on", "overturned"), ("click_too_soon", "sivt", "observe", "confirmed")], "sivt"),
+        ([("click_too_soon", "sivt", "on", "raised"), ("review", "sivt", "on", "overturned")], "valid"),
+        ([("click_too_soon", "sivt", "on", "withdrawn"), ("review", "sivt", "on", "confirmed")], "sivt"),
+        ([("review", "sivt", "on", "confirmed"), ("click_too_soon", "sivt", "on", "withdrawn")], "sivt"),
+        ([("review", "sivt", "on", "overturned"), ("click_too_soon", "sivt", "on", "raised")], "valid"),
+        ([("review", "givt", "on", "confirmed")], "givt"),
+        ([("review", "givt", "on", "overturned")], "valid"),
     ],
 )
 async def test_what_an_event_counts_as_follows_from_all_its_flags(

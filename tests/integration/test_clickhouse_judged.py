@@ -103,11 +103,14 @@ async def test_clicks_are_told_apart_as_they_come_when_they_are_found_late_and_w
     say(fed, "good", Decision.CONFIRM)
     await publish(fed, database)
     assert (await shown(database, "c2"))["clicks"] == (3, 2, 0, 1)
-    flags = await database.ask("SELECT event_id, rule, state, counts_as, reviewer FROM flags ORDER BY event_id")
+    columns = "event_id, rule, state, counts_as, reviewer"
+    flags = await database.ask(f"SELECT {columns} FROM flags ORDER BY event_id, review_ms")
     assert [tuple(row.values()) for row in flags] == [
         ("good", "review", "confirmed", "sivt", "li.wei"),
-        ("hidden", "hidden_placement", "overturned", "valid", "li.wei"),
-        ("soon", "click_too_soon", "overturned", "valid", "li.wei"),
+        ("hidden", "hidden_placement", "raised", "valid", ""),
+        ("hidden", "review", "overturned", "valid", "li.wei"),
+        ("soon", "click_too_soon", "raised", "valid", ""),
+        ("soon", "review", "overturned", "valid", "li.wei"),
     ]
 
 

@@ -26,6 +26,7 @@ VIEWS = {
     "campaign_pacing_minutes",
     "alerts",
     "invalid_traffic",
+    "invalid_reasons",
     "flags",
     "shown_flag_rows",
     "publisher_risk",

@@ -51,7 +51,7 @@ async def fill(database: Database) -> None:
         Table.PANES,
         pane(campaign_id="c1", impressions=1000, spend_millimicros=2_000_500, judged=1000),
         pane(campaign_id="c1", clicks=30, validity="valid", **clicks),
-        pane(campaign_id="c1", clicks=10, spend_millimicros=500_000, validity="givt", **clicks),
+        pane(campaign_id="c1", clicks=10, clicks_card=10, spend_millimicros=500_000, validity="givt", **clicks),
         pane(campaign_id="c1", credited_millimicros=100_000, input="journal"),
         pane(campaign_id="c1", impressions=7, at=NOW - 3 * 86_400),
         pane(campaign_id="c2", impressions=50, spend_millimicros=9_000_000),
@@ -232,6 +232,21 @@ async def test_the_ledger_balances_and_flags_carry_their_evidence(client: Client
     assert flag["evidence"] == {"score": 9}
     counts = (await answer(client, f"{API}/campaigns/c1/invalid", OPERATOR))["rules"]
     assert counts == [{"rule": "declared_bot", "invalid_class": "givt", "mode": "on", "state": "raised", "flags": 5}]
+
+
+async def test_an_advertiser_is_told_classes_of_reasons_by_day_and_no_rules(client: Client) -> None:
+    """Five clicks have flags of a rule, on the day of the rows' events; ten are invalid today without one."""
+    found = await answer(client, f"{API}/campaigns/c1/invalid", MINE)
+    assert "rules" not in found
+    told = [
+        {name: each[name] for name in ("reason_class", "invalid_class", "impressions", "clicks", "is_provisional")}
+        for each in found["reasons"]
+    ]
+    other = {"reason_class": "other", "invalid_class": "givt", "impressions": 0, "clicks": 10, "is_provisional": True}
+    flagged = {"reason_class": "automated", "impressions": 5, "clicks": 0, "is_provisional": False}
+    assert told == [other, other | flagged]
+    assert found["reasons"][1]["text_en"] == "The traffic came from an automated program."
+    assert found["reasons"][0]["text_zh"] == "计为无效流量，未逐条记录。"
 
 
 # Scopes

@@ -34,6 +34,7 @@ class Naive:
         self.newest = -1
         self.floor = 0
         self.known: dict[str, int] = {}
+        self.times: dict[str, int] = {}
         self.buckets: dict[int, int] = {}
 
     def _is_live(self, bucket: int) -> bool:
@@ -50,6 +51,7 @@ class Naive:
             self._open(bucket)
         self.buckets[bucket] += 1
         self.known[name] = bucket
+        self.times[name] = at
         return COUNTED
 
     def _open(self, bucket: int) -> None:
@@ -62,20 +64,21 @@ class Naive:
 
 
 def _reloaded(index: DedupeIndex) -> DedupeIndex:
-    fresh = DedupeIndex(index.horizon)
+    fresh = DedupeIndex(index.horizon, index.keeps)
     fresh.restore(**index.head())  # type: ignore[arg-type]
     for run in index.runs:
         fresh.restore_run(run.name, run.encode())
     return fresh
 
 
-@given(events, seeds, st.sampled_from([2, 7, 30, 10**6]), st.sampled_from([3, 20, 10**6]))
+@given(events, seeds, st.sampled_from([2, 7, 30, 10**6]), st.sampled_from([3, 20, 10**6]), st.booleans())
 @BOUNDED
 def test_the_index_equals_a_naive_model(
-    found: list[tuple[str, int]], seed: int, max_ids: int, max_run_ids: int
+    found: list[tuple[str, int]], seed: int, max_ids: int, max_run_ids: int, keeps: bool
 ) -> None:
+    """Also where dead ids are kept for those who ask when they happened, and those who ask get an answer."""
     rng, horizon = Random(seed), Horizon(LATENESS_MS, DEDUPE_MS, max_ids)
-    naive, index, newest = Naive(horizon), DedupeIndex(horizon), -1
+    naive, index, newest = Naive(horizon), DedupeIndex(horizon, keeps), -1
     left = found
     with mock.patch.object(dedupe, "MAX_RUN_IDS", max_run_ids):
         while left:
@@ -89,6 +92,16 @@ def test_the_index_equals_a_naive_model(
             if rng.random() < 0.4:
                 index.pack(newest)
                 index = _reloaded(index) if rng.random() < 0.5 else index
+            if keeps:
+                assert index.times(dedupe.digest_all(list(naive.times))) == _kept(naive, index)
+                index.let_go(newest - rng.choice([0, DEDUPE_MS, 10 * DEDUPE_MS]) if rng.random() < 0.4 else -1, newest)
+
+
+def _kept(naive: Naive, index: DedupeIndex) -> dict[bytes, int]:
+    """Times of ids whose bucket was live when the newest event time was `kept_ms`."""
+    first = max(naive.floor, (index.kept_ms - DEDUPE_MS) // MINUTE_MS)
+    kept = {name: at for name, at in naive.times.items() if at // MINUTE_MS >= first}
+    return dict(zip(dedupe.digest_all(list(kept)), kept.values(), strict=True))
 
 
 @given(events, seeds)

@@ -104,7 +104,7 @@ def _rows_are_true(world: World, truth: Truth) -> None:
     _equal("reports", {key: (*row[:-1], len(row[-1])) for key, row in reports.items()}, truth.reports)
     _equal("reach", _reach(world), truth.reach)
     _equal("cohorts", _final(world, Table.COHORTS, "conversions", "conversion_value_micros"), truth.cohorts)
-    _equal("flags", _final(world, Table.FLAGS, "mode", "state"), truth.flags)
+    _equal("flags", _final(world, Table.FLAGS, "class", "state"), truth.flags)
     ledger = {key: row[-1] for key, row in _final(world, Table.LEDGER, "entry", "records").items()}
     _equal("ledger", {key: count for key, count in ledger.items() if count or key[3] == "consumed"}, truth.ledger)
     _ledger_balances(ledger)

@@ -199,26 +199,24 @@ def _flags(rng: random.Random, campaign: str, currency: str) -> Iterator[Row]:
     for number in range(40):
         rule, kind = RULES[number % 2]
         at = BEGIN_S + rng.randrange(MINUTES * 60 - 60)
-        states = {0: "overturned", 2: "withdrawn", 4: "confirmed"}
-        yield make_row(
-            Table.FLAGS,
-            event=f"{campaign}-{number}",
-            event_id=f"{campaign}-{number}",
-            input="clicks",
-            rule=rule,
-            event_time=at,
-            decided=at + rng.randrange(60),
-            campaign_id=campaign,
-            creative_id=CREATIVES[number % 2][0],
-            publisher_id=f"pub-{number % 3}",
-            reviewer="ana" if number < 5 else "",
-            review_reason="Seen by hand." if number < 5 else "",
-            currency=currency,
-            cost_millimicros=1_000_000,
-            state=states.get(number, "raised"),
-            mode="observe" if number % 5 == 0 else "on",
-            **{"class": kind},
-        )
+        about = {
+            "event": f"{campaign}-{number}",
+            "event_id": f"{campaign}-{number}",
+            "input": "clicks",
+            "event_time": at,
+            "decided": at + rng.randrange(60),
+            "campaign_id": campaign,
+            "creative_id": CREATIVES[number % 2][0],
+            "publisher_id": f"pub-{number % 3}",
+            "currency": currency,
+            "cost_millimicros": 1_000_000,
+            "class": kind,
+        }
+        mode, state = "observe" if number % 5 == 0 else "on", "withdrawn" if number == 2 else "raised"
+        yield make_row(Table.FLAGS, **about, rule=rule, state=state, mode=mode)
+        if number in (0, 4):
+            said = {"state": "overturned" if number == 0 else "confirmed", "review_ms": 1000 * at, "mode": "on"}
+            yield make_row(Table.FLAGS, **about, **said, rule="review", reviewer="ana", review_reason="Seen by hand.")
 
 
 def _ledger() -> Iterator[Row]:

@@ -56,6 +56,8 @@ class Word(NamedTuple):
     rule: str
     """A rule; '-rule' takes it back; 'overturn' and 'confirm' are a reviewer's."""
     campaign: str | None = None
+    said_ms: int = 0
+    """When a reviewer said it."""
 
 
 class Move(NamedTuple):
@@ -87,9 +89,11 @@ class Labels:
         self.words = words
         self.events: dict[str, list[Event]] = {topic: [] for topic in LATE_WORDS}
         self.moves: list[Move] = []
-        self.flags: dict[tuple[str, str, str], tuple[str, str]] = {}
-        """By (input, digest, rule): how it was decided (on or observe), and the latest state that was told."""
+        self.flags: dict[tuple[str, str, str, int], tuple[str, str, str]] = {}
+        """By (input, digest, rule, review): class, how it was decided (on or observe), the latest state told."""
         self._held: dict[tuple[str, str], tuple[int, set[str], set[str], str]] = {}
+        self._reviewed: dict[tuple[str, str, int], tuple[str, int]] = {}
+        """By (topic, digest, event time): the last review's decision, and which it was."""
         self._by_id: dict[tuple[str, str], list[Event]] = {}
         self._place_of = {tick["seq"]: k for k, tick in enumerate(self.ticks)}
         self._applied = {
@@ -186,9 +190,11 @@ class Labels:
     def _about_touch(self, event: Event, begin: int, touched: str, wait: str, missing: str) -> Iterable[Word]:
         order = (LATE_WORDS.index(event.topic), 1)
         missed_at: int | None = None
+        came_ms = self._newest_of(event.topic, event.offset + 1)
+        known_from = max(came_ms, self._needed(touched, event.topic, begin)) - self._memory_ms(touched, begin)
         for k in range(begin, len(self.ticks)):
             invalid, newest, seq = self._rules[k]["invalid"], self._newest[touched][k], self.ticks[k]["seq"]
-            touch_ms = self._known(touched, event.touch or "", k)
+            touch_ms = self._known(touched, event, k, known_from)
             if newest >= 0 and touch_ms is not None:
                 place = (*order, 0 if missed_at is None else 1, missed_at or begin, event.offset)
                 if missed_at is not None:
@@ -198,18 +204,20 @@ class Labels:
                 elif event.topic == "ads.clicks" and event.at_ms - touch_ms < soonest_ms(event.click_type, invalid):
                     yield Word(seq, (*place, 1), event.topic, event.event_id, "click_too_soon")
                 return
-            remembered = newest - self._memory_ms(touched, k)
             if missed_at is None and newest >= 0 and newest >= event.touch_ms + invalid[wait]:
-                if event.touch_ms < remembered:
-                    return
                 missed_at = k
-                if event.touch_ms >= self._first_ms(touched, k):  # else nobody can tell, and it may still come
+                if event.touch_ms >= max(known_from, self._first_ms(touched, k)):  # else nobody can tell; it may come
                     yield Word(seq, (*order, 2, begin, event.offset, 0), event.topic, event.event_id, missing)
-            elif missed_at is not None and event.touch_ms < remembered:
+            if missed_at is not None and newest > event.touch_ms + self._memory_ms(touched, k, "lateness_ms"):
                 return
 
-    def _memory_ms(self, topic: str, k: int) -> int:
-        return int(self._rules[k]["horizons"][topic.removeprefix("ads.")]["dedupe_ms"])
+    def _memory_ms(self, topic: str, k: int, more: str = "") -> int:
+        horizon = self._rules[k]["horizons"][topic.removeprefix("ads.")]
+        return int(horizon["dedupe_ms"]) + (int(horizon[more]) if more else 0)
+
+    def _needed(self, touched: str, by: str, k: int) -> int:
+        """Event time up to which both inputs had been read at the tick before: what was remembered then is kept."""
+        return min(self._newest[touched][k - 1], self._newest[by][k - 1]) if k else -1
 
     def _first_ms(self, topic: str, k: int) -> int:
         if topic not in self._firsts:
@@ -220,8 +228,9 @@ class Labels:
         first = self._firsts[topic]
         return first[1] if first and first[0] < self._applied[topic][k] else -1
 
-    def _known(self, topic: str, event_id: str, k: int) -> int | None:
-        """When the touch happened, where it is known and remembered at this tick."""
+    def _known(self, topic: str, event: Event, k: int, known_from: int) -> int | None:
+        """When the touch happened, where it is known at this tick, and was when the event came."""
+        event_id = event.touch or ""
         if (topic, event_id) not in self._touches:
             query = """SELECT off, event_time_ms, bucket_ms FROM billed WHERE part = ? AND topic = ? AND event_id = ?
                 AND counted"""
@@ -230,8 +239,9 @@ class Labels:
         if not found:
             return None
         at_ms, bucket_ms = max(found)
-        is_live = (at_ms // bucket_ms + 1) * bucket_ms + self._memory_ms(topic, k) > self._newest[topic][k]
-        return int(at_ms) if is_live else None
+        memory_ms, end_ms = self._memory_ms(topic, k), (at_ms // bucket_ms + 1) * bucket_ms
+        is_kept = end_ms + memory_ms > self._needed(topic, event.topic, k)
+        return int(at_ms) if is_kept and end_ms > known_from and at_ms <= event.touch_ms + memory_ms else None
 
     def _read(self) -> Iterable[Word]:
         """Verdicts and reviews that were read, sound ones."""
@@ -246,7 +256,8 @@ class Labels:
             seq, order = self.ticks[tick]["seq"], (99, record.offset)
             if document["type"] == "review":
                 topic = f"ads.{document['input']}"
-                yield Word(seq, (*order, 0), topic, document["event_id"], document["decision"], document["campaign_id"])
+                about = (document["event_id"], document["decision"], document["campaign_id"], document["at_ms"])
+                yield Word(seq, (*order, 0), topic, *about)
                 continue
             known = [digest for digest in document["clicks"] if ("ads.clicks", digest) in digests]
             for number, digest in enumerate(known):
@@ -284,9 +295,7 @@ class Labels:
     ) -> tuple[int, set[str], set[str], str] | None:
         at_ms, raised, excluding, review = held
         if word.rule in ("overturn", "confirm"):
-            state = "overturned" if word.rule == "overturn" else "confirmed"
-            for rule in raised or {"review"}:
-                self._tell(key, rule, state, rule in excluding | {"review"})
+            self._tell_review(key, held, word)
             return at_ms, raised, excluding, word.rule
         rule, is_withdrawn = word.rule.removeprefix("-"), word.rule.startswith("-")
         if (modes[rule] == "off" and not is_withdrawn) or (rule in raised) is not is_withdrawn:
@@ -298,7 +307,18 @@ class Labels:
         return at_ms, raised | {rule}, excluding | ({rule} if modes[rule] == "on" else set()), review
 
     def _tell(self, key: tuple[str, str], rule: str, state: str, is_on: bool) -> None:
-        self.flags[key[0].removeprefix("ads."), key[1], rule] = ("on" if is_on else "observe", state)
+        place = (key[0].removeprefix("ads."), key[1], rule, 0)
+        self.flags[place] = (validity_of([rule]), "on" if is_on else "observe", state)
+
+    def _tell_review(self, key: tuple[str, str], held: tuple[int, set[str], set[str], str], word: Word) -> None:
+        """A review has a row of its own, named by when it was said; one not later than the last, by 1 ms more."""
+        last, last_ms = self._reviewed.get((*key, held[0]), ("", 0))
+        is_again = (word.rule, word.said_ms) == (last, last_ms)
+        review_ms = last_ms if is_again else max(word.said_ms, last_ms + 1)
+        self._reviewed[*key, held[0]] = (word.rule, review_ms)
+        kind = validity_of(held[2]) if held[2] else "sivt"
+        state = "overturned" if word.rule == "overturn" else "confirmed"
+        self.flags[key[0].removeprefix("ads."), key[1], "review", review_ms] = (kind, "on", state)
 
     def validity_at(self, topic: str, offset: int, own: str, seq: int) -> str:
         """What an event counts as behind the words of a tick."""

@@ -67,6 +67,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "changed": PANE_S,
     "event": "0" * 32,
     "rule": "declared_bot",
+    "review_ms": 0,
     "event_time": PANE_S,
     "cost_millimicros": 0,
     "class": "givt",

@@ -94,6 +94,22 @@ async def test_a_review_is_told_with_who_and_why(database: Database) -> None:
     assert "review     overturned by li.wei, 2026-09-21 14:13:20 UTC: our own monitor" in shown
 
 
+async def test_every_review_is_told_in_order_and_the_rules_evidence_stays(database: Database) -> None:
+    first = {"state": "confirmed", "reviewer": "ana", "review_reason": "looks bad", "review_ms": 1, "version": 2}
+    second = {"state": "overturned", "reviewer": "li.wei", "review_reason": "is a test", "review_ms": 2, "version": 3}
+    said = [flag("k-1", "review", **each, evidence='{"reviewed_ms":1790000000000}') for each in (second, first)]
+    await database.fill(Table.FLAGS, flag("k-1"), *said)
+    shown = called("explain", "k-1")
+    assert "counts as  valid" in shown
+    lines = [" ".join(line.split()) for line in shown.splitlines() if line.startswith("review ")]
+    assert [line.split(" by ")[0] for line in lines] == ["review confirmed", "review overturned"]
+    assert "ana" in lines[0]
+    assert lines[1].endswith("is a test")
+    (row,) = [line for line in shown.splitlines() if line.startswith("click_too_soon")]
+    assert "raised" in row
+    assert "delay 120 ms, below 300 ms" in row
+
+
 async def test_events_of_one_id_are_told_apart_by_their_input(database: Database) -> None:
     await database.fill(Table.FLAGS, flag("x"), flag("x", "order_repeated", input="conversions", mode="observe"))
     both = called("explain", "x")
@@ -237,6 +253,18 @@ def reviewed(**values: Any) -> Review:
         "reviewer": "li.wei",
     }
     return flags.review_of(**{**usual, **values})
+
+
+async def test_a_review_tells_whether_its_event_is_known_there_or_elsewhere(database: Database) -> None:
+    await database.fill(Table.FLAGS, flag("k-1"), flag("k-2", campaign_id="c2"), flag("k-2", input="impressions"))
+    known = {
+        "k-1": "it has been flagged or reviewed there before",
+        "k-2": "warning: an event of this id is flagged among clicks of campaign c2, impressions of campaign c1",
+        "k-3": "no flag is known of it",
+        xxhash.xxh3_128_hexdigest(b"k-1"): "is an event's digest, no event has this id",
+    }
+    for event_id, words in known.items():
+        assert words in flags._what_is_known(reviewed(event_id=event_id)), event_id
 
 
 def test_a_review_is_what_the_pipeline_reads() -> None:

@@ -12,7 +12,14 @@ from typer.testing import CliRunner
 
 from streams.adapters.embedded_broker import free_port
 from streams.cli import app
-from streams.commands.worker_api import WorkerApi, WorkerClosed, WorkerUnavailable, is_running, worker_of_directory
+from streams.commands.worker_api import (
+    WorkerApi,
+    WorkerClosed,
+    WorkerUnavailable,
+    is_running,
+    kafka_of_directory,
+    worker_of_directory,
+)
 from streams.errors import ConfigurationError, QueryRefused
 
 Answers = dict[str, tuple[int, bytes]]
@@ -125,6 +132,19 @@ def test_a_directory_without_a_demo_says_how_to_start_one(tmp_path: Path) -> Non
         worker_of_directory(tmp_path)
     with pytest.raises(ConfigurationError, match="is no directory"):
         worker_of_directory(tmp_path / "absent")
+
+
+def test_the_broker_of_a_demo_is_found_by_its_directory(tmp_path: Path) -> None:
+    """Also of one that a version started which did not tell it: then it says how to start one."""
+    place = {"web": "http://127.0.0.1:1", "bootstrap_servers": "127.0.0.1:2", "idempotent_producer": False}
+    (tmp_path / "worker.json").write_text(json.dumps(place))
+    kafka = kafka_of_directory(tmp_path)
+    assert (kafka.bootstrap_servers, kafka.idempotent_producer) == ("127.0.0.1:2", False)
+    (tmp_path / "worker.json").write_text(json.dumps({"web": "http://127.0.0.1:1"}))
+    with pytest.raises(ConfigurationError, match=r"names no broker; start it with"):
+        kafka_of_directory(tmp_path)
+    with pytest.raises(ConfigurationError, match="is no directory"):
+        kafka_of_directory(tmp_path / "absent")
 
 
 def test_top_shows_the_worker_of_a_data_directory(stub: Stub, tmp_path: Path) -> None:

@@ -140,8 +140,9 @@ def test_a_review_leaves_how_a_flag_was_decided(then: Mode, now: Mode, decision:
     accuse(one, "k1")
     one.tick(quick_rules(invalid=InvalidRules(modes={Rule.USER_VELOCITY: now})))
     review(one, "k1", decision)
-    row = flags_of(one)["k1", "user_velocity"]
-    assert (row["mode"], row["state"]) == (then.value, {"overturn": "overturned", "confirm": "confirmed"}[decision])
+    found = {rule: (row["mode"], row["state"]) for (_, rule), row in flags_of(one).items()}
+    said = {"overturn": "overturned", "confirm": "confirmed"}[decision]
+    assert found == {"user_velocity": (then.value, "raised"), "review": ("on", said)}
 
 
 def test_a_withdrawn_flag_leaves_how_it_was_decided() -> None:

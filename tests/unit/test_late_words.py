@@ -170,7 +170,7 @@ def test_an_overturned_flag_restores_everything(table: Table) -> None:
     accuse(one, "k1", rule="device_velocity")  # the reviewer outranks what comes later, too
     assert sums(one, table) == before
     states = {row["rule"]: row["state"] for row in one.rows[Table.FLAGS].values()}
-    assert states == {"user_velocity": "overturned", "device_velocity": "raised"}
+    assert states == {"user_velocity": "raised", "review": "overturned", "device_velocity": "raised"}
 
 
 def test_a_reviewer_confirms_what_no_rule_has_flagged() -> None:

@@ -126,6 +126,7 @@ def test_one_value_of_one_horizon_may_be_changed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
+    assert "worker.web_port" in refused(worker={"web_port": 0})  # the worker is asked through it
     message = refused(kafka={"partitions": 0, "assignment": "some"}, worker={"tick_ms": 5, "web_port": 70_000})
     for name in ("kafka.partitions", "kafka.assignment", "worker.tick_ms", "worker.web_port"):
         assert name in message

@@ -4,6 +4,7 @@ Two audiences. Advertisers see a reason's sentence (`REASONS`) and what was give
 thresholds and its evidence are for those who run the system, for who knows a threshold stays below it.
 """
 
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from streams.invalid import Rule
@@ -101,11 +102,13 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
     Rule.CLICK_WITHOUT_IMPRESSION: Description(
         "Click without an impression",
         "A click that names an impression which has not come, although impressions of the partition have been read "
-        "far beyond it. A click that names none is undecidable.",
+        "far beyond it. Impressions of the horizon before the click are known, however much a tick reads and whichever "
+        "input is read first. A click that names none is undecidable.",
         ("impression_wait_ms",),
         f"{_MRC}, sophisticated: clicks without the impression that they must follow.",
         "Impressions that come late: the flag is withdrawn when the impression arrives. While the input of impressions "
-        "is silent nothing is decided.",
+        "is silent nothing is decided. A click that comes so late that the impressions of its time had been forgotten "
+        "is unverifiable, not flagged; so is one that is read more than a million impressions behind them.",
     ),
     Rule.CLICK_BEFORE_IMPRESSION: Description(
         "Click before its impression",
@@ -137,8 +140,8 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
         "beyond it.",
         ("click_wait_ms",),
         f"{_MRC}, sophisticated; Adjust: engagement injection.",
-        "Conversions credited to a view, or to nothing, need no click. A click older than what is remembered is "
-        "unknown, not missing. The flag is withdrawn when the click arrives.",
+        "Conversions credited to a view, or to nothing, need no click. A click older than what was remembered "
+        "when the conversion came is unverifiable, not missing. The flag is withdrawn when the click arrives.",
     ),
     Rule.CONVERSION_TOO_SOON: Description(
         "Conversion too soon",
@@ -241,25 +244,44 @@ DESCRIPTIONS: Final[dict[Rule, Description]] = {
 }
 """Every rule, in the order of `Rule`."""
 
-_AUTOMATED: Final = Text("The traffic came from an automated program.", "该流量来自自动程序。")
-_UNSEEN: Final = Text("The ad could not be seen when it was counted.", "广告在计数时无法被看到。")
-_REPEATED: Final = Text("The same action was reported more than once.", "同一行为被重复上报。")
-_EXCESSIVE: Final = Text("One source acted more often than people do.", "同一来源的操作频率超出正常用户。")
-_UNSUPPORTED: Final = Text(
-    "The action does not follow from an ad that was shown or clicked.", "该行为与广告的展示或点击不相符。"
-)
-_SOURCE: Final = Text("The source's traffic differs from comparable sources.", "该来源的流量与同类来源明显不同。")
-_REVIEWED: Final = Text("A reviewer found the traffic invalid.", "经人工审核，该流量无效。")
 
-REASONS: Final[dict[Rule, Text]] = {
-    **dict.fromkeys((Rule.DECLARED_BOT, Rule.NON_BROWSER_AGENT, Rule.DATA_CENTRE), _AUTOMATED),
-    **dict.fromkeys((Rule.PREFETCH, Rule.HIDDEN_PLACEMENT), _UNSEEN),
-    **dict.fromkeys((Rule.DOUBLE_CLICK, Rule.REPEATED_CLICK, Rule.ORDER_REPEATED), _REPEATED),
-    **dict.fromkeys((Rule.ACTIVITY_CAP, Rule.USER_VELOCITY, Rule.DEVICE_VELOCITY), _EXCESSIVE),
-    **dict.fromkeys((Rule.ADDRESS_VELOCITY, Rule.DEVICE_FAN_OUT, Rule.ADDRESS_FAN_OUT), _EXCESSIVE),
-    **dict.fromkeys((Rule.CLICK_WITHOUT_IMPRESSION, Rule.CLICK_BEFORE_IMPRESSION), _UNSUPPORTED),
-    **dict.fromkeys((Rule.CLICK_TOO_SOON, Rule.CONVERSION_WITHOUT_CLICK, Rule.CONVERSION_TOO_SOON), _UNSUPPORTED),
-    **dict.fromkeys((Rule.PUBLISHER_FLOODING, Rule.PUBLISHER_TIMING), _SOURCE),
-    Rule.REVIEW: _REVIEWED,
+class Reason(StrEnum):
+    """Classes of reasons: what an advertiser is told."""
+
+    AUTOMATED = "automated"
+    UNSEEN = "unseen"
+    REPEATED = "repeated"
+    EXCESSIVE = "excessive"
+    UNSUPPORTED = "unsupported"
+    SOURCE = "source"
+    REVIEWED = "reviewed"
+    OTHER = "other"
+
+
+REASON_TEXTS: Final[dict[Reason, Text]] = {
+    Reason.AUTOMATED: Text("The traffic came from an automated program.", "该流量来自自动程序。"),
+    Reason.UNSEEN: Text("The ad could not be seen when it was counted.", "广告在计数时无法被看到。"),
+    Reason.REPEATED: Text("The same action was reported more than once.", "同一行为被重复上报。"),
+    Reason.EXCESSIVE: Text("One source acted more often than people do.", "同一来源的操作频率超出正常用户。"),
+    Reason.UNSUPPORTED: Text(
+        "The action does not follow from an ad that was shown or clicked.", "该行为与广告的展示或点击不相符。"
+    ),
+    Reason.SOURCE: Text("The source's traffic differs from comparable sources.", "该来源的流量与同类来源明显不同。"),
+    Reason.REVIEWED: Text("A reviewer found the traffic invalid.", "经人工审核，该流量无效。"),
+    Reason.OTHER: Text("Counted as invalid without a record of its own.", "计为无效流量，未逐条记录。"),
 }
+"""As the view invalid_reasons has them; a test keeps both equal."""
+REASON_OF: Final[dict[Rule, Reason]] = {
+    **dict.fromkeys((Rule.DECLARED_BOT, Rule.NON_BROWSER_AGENT, Rule.DATA_CENTRE), Reason.AUTOMATED),
+    **dict.fromkeys((Rule.PREFETCH, Rule.HIDDEN_PLACEMENT), Reason.UNSEEN),
+    **dict.fromkeys((Rule.DOUBLE_CLICK, Rule.REPEATED_CLICK, Rule.ORDER_REPEATED), Reason.REPEATED),
+    **dict.fromkeys((Rule.ACTIVITY_CAP, Rule.USER_VELOCITY, Rule.DEVICE_VELOCITY), Reason.EXCESSIVE),
+    **dict.fromkeys((Rule.ADDRESS_VELOCITY, Rule.DEVICE_FAN_OUT, Rule.ADDRESS_FAN_OUT), Reason.EXCESSIVE),
+    **dict.fromkeys((Rule.CLICK_WITHOUT_IMPRESSION, Rule.CLICK_BEFORE_IMPRESSION), Reason.UNSUPPORTED),
+    **dict.fromkeys((Rule.CLICK_TOO_SOON, Rule.CONVERSION_WITHOUT_CLICK), Reason.UNSUPPORTED),
+    Rule.CONVERSION_TOO_SOON: Reason.UNSUPPORTED,
+    **dict.fromkeys((Rule.PUBLISHER_FLOODING, Rule.PUBLISHER_TIMING), Reason.SOURCE),
+    Rule.REVIEW: Reason.REVIEWED,
+}
+REASONS: Final[dict[Rule, Text]] = {rule: REASON_TEXTS[reason] for rule, reason in REASON_OF.items()}
 """What an advertiser is told: a class of reasons, never a rule's name, threshold or evidence."""

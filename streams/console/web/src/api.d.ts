@@ -466,7 +466,7 @@ export interface components {
         };
         /**
          * InvalidTraffic
-         * @description Invalid traffic of a campaign: by window and class; by rule for operators.
+         * @description Invalid traffic of a campaign: by window and class; by day and class of reasons; by rule for operators.
          */
         InvalidTraffic: {
             as_of: string;
@@ -475,6 +475,8 @@ export interface components {
             };
             credited_micros: number | null;
             currency: string;
+            /** @description The newest day first; 496 at most, which is 31 days or more. */
+            reasons: components["schemas"]["ReasonCount"][];
             rules?: components["schemas"]["RuleCount"][];
         };
         /**
@@ -615,6 +617,24 @@ export interface components {
             title: string;
             status: number;
             detail: string;
+        };
+        /**
+         * ReasonCount
+         * @description Events of one day that are invalid for one class of reasons.
+         */
+        ReasonCount: {
+            /** Format: date */
+            day: string;
+            is_provisional: boolean;
+            invalid_class: string;
+            reason_class: string;
+            text_en: string;
+            text_zh: string;
+            impressions: number;
+            /** @description Of all types. */
+            clicks: number;
+            /** @description Of all types. */
+            conversions: number;
         };
         /**
          * Rule
@@ -1103,7 +1123,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Invalid traffic of a campaign: by window and class; by rule for operators. */
+            /** @description Invalid traffic of a campaign: by window and class; by day and class of reasons; by rule for operators. */
             200: {
                 headers: {
                     [name: string]: unknown;

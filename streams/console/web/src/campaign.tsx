@@ -13,7 +13,7 @@ import {
 } from "./api";
 import { Chart, type Line } from "./charts";
 import { count, date, money, percent, short, time } from "./format";
-import { said, t } from "./i18n";
+import { language, said, t } from "./i18n";
 import { useLoaded } from "./loaded";
 import { AlertLine, Loading, Pace, Ratio, Spend, Wide } from "./parts";
 import { session } from "./state";
@@ -327,11 +327,51 @@ function Traffic({ id }: { id: string }) {
           <p class="muted">
             {t("credited")}: {money(data.credited_micros, data.currency)}
           </p>
+          {data.reasons.length > 0 && <Reasons reasons={data.reasons} />}
           {data.rules && data.rules.length > 0 && <Rules rules={data.rules} />}
           {isOperator() && <Flags id={id} />}
         </>
       )}
     </section>
+  );
+}
+
+function Reasons({ reasons }: { reasons: InvalidTraffic["reasons"] }) {
+  const lines = new Map<string, InvalidTraffic["reasons"][number]>();
+  for (const each of reasons) {
+    const soFar = lines.get(each.reason_class);
+    lines.set(each.reason_class, {
+      ...each,
+      impressions: each.impressions + (soFar?.impressions ?? 0),
+      clicks: each.clicks + (soFar?.clicks ?? 0),
+      conversions: each.conversions + (soFar?.conversions ?? 0),
+    });
+  }
+  return (
+    <Wide label={t("reasons")}>
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">{t("reasons")}</th>
+            {(["impressions", "clicks", "conversions"] as const).map((name) => (
+              <th key={name} scope="col" class="number">
+                {t(name)}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {[...lines.values()].map((each) => (
+            <tr key={each.reason_class}>
+              <th scope="row">{language.value === "zh" ? each.text_zh : each.text_en}</th>
+              <td class="number">{count(each.impressions)}</td>
+              <td class="number">{count(each.clicks)}</td>
+              <td class="number">{count(each.conversions)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </Wide>
   );
 }
 
@@ -376,7 +416,7 @@ function Flags({ id }: { id: string }) {
       <summary>{t("newest_flags")}</summary>
       <ul class="flags">
         {data.flags.map((flag) => (
-          <li key={`${flag.event}${flag.rule}`}>
+          <li key={`${flag.event}${flag.rule}${flag.decided}${flag.state}`}>
             <code>{flag.rule}</code> · {flag.input} · <code>{flag.event_id || flag.event}</code>
             <small class="muted block">{JSON.stringify(flag.evidence)}</small>
           </li>
