@@ -129,7 +129,7 @@ def _names(registry: CollectorRegistry) -> Iterator[str]:
 @pytest.fixture
 async def worker_metrics(tmp_path: Any) -> set[str]:
     """Of a whole worker, delivery and pools included."""
-    route = RouteSettings(kind="apprise", url="json://127.0.0.1", operations=True)  # type: ignore[arg-type]
+    route = RouteSettings(kind="apprise", url="mailto://ops@alerts.example", operations=True)  # type: ignore[arg-type]
     settings = Settings(delivery=DeliverySettings(routes={"ops": route}), worker=WorkerSettings(state_dir=tmp_path))
     hosted = create_second_app(settings, DeliveryCounts(), is_strict=False)
     registry = CollectorRegistry()
