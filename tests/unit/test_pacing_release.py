@@ -73,6 +73,27 @@ def test_a_restart_neither_forgets_nor_repeats_it(steps: int) -> None:
     assert [control.reason for control in evening.controls].count(RateReason.UNPACED) == 1
 
 
+def test_behind_a_restart_it_is_told_as_without_one_also_where_spend_is_in_flight() -> None:
+    """The first look of a new owner may be the one that lets go: it needs the terms by which clicks are waited for."""
+    told = []
+    for restarts in (False, True):
+        evening = Evening(billing={"model": "cpc", "price_micros": 1_000_000}, budget={"daily_micros": 900_000_000})
+        evening.at_ms = T0 // DAY * DAY + 10 * HOUR
+        for _ in range(40):
+            evening.step(clicks=2)
+        assert evening.state.desk.held["c1"].decision.in_flight_millimicros > 0  # type: ignore[union-attr]
+        evening.settle("c1", billing={"model": "cpc", "price_micros": 1_000_000}, budget={})
+        if restarts:
+            again = PartitionState(0, 1, 0, quick_rules())
+            restore(again, capture(evening.state, [], {}).changed)
+            evening.fed.state = again
+        before = len(evening.controls)
+        rows = run(evening, 5, clicks=0)
+        told.append((evening.controls[before:], rows))
+    assert told[0] == told[1]
+    assert [control.reason for control in told[0][0]] == [RateReason.UNPACED]
+
+
 def test_an_account_or_a_pool_still_limits_it() -> None:
     for left in ({"account_id": "acc-1", "budget": {}}, {"budget": {"shared_budget_id": "p1"}, "advertiser_id": "a1"}):
         evening = spent_day()

@@ -415,6 +415,7 @@ class CampaignPacer:
     def release(self, settings: CampaignSettings, now_ms: int) -> Decision:
         """Nothing limits its spend any more: rate 1, until it is paced again and begins anew."""
         start, end = day_bounds(now_ms, settings.time_zone)
+        self._traffic.bill(settings.billing)  # behind a recovery this is the first look
         self._period, self._exhaustion = None, Exhaustion()
         self.ledger.leave(start)
         return self._idle(settings, Period("day", start, end, start, Stage.RUNNING), RateReason.UNPACED, 1.0)

@@ -81,8 +81,7 @@ class Traffic:
 
     def add(self, billing: Billing, added: Added) -> None:
         """Keeps a pane's amounts for the next look; integers, so the order does not matter."""
-        if billing is not self._billing:
-            self._set_billing(billing)
+        self.bill(billing)
         carriers = added.clicks if self._by_clicks else added.impressions
         spend = added.spend_millimicros - added.credited_millimicros
         pane = self.pending.get(added.origin_ms)
@@ -95,6 +94,11 @@ class Traffic:
             carriers, spend = self.pending.pop(min(self.pending))
             self.old[0] += carriers
             self.old[1] += spend
+
+    def bill(self, billing: Billing) -> None:
+        """By which terms carriers are looked at from now on. Not kept: whoever asks first says so."""
+        if billing is not self._billing:
+            self._set_billing(billing)
 
     def _set_billing(self, billing: Billing) -> None:
         self._billing = billing
@@ -121,8 +125,7 @@ class Traffic:
         self, billing: Billing, now_ms: int, rate: float, shape: TrafficShape, is_blind: bool, silence: tuple[int, int]
     ) -> Step:
         """Takes what came since the last look, in the order of origin, with the rate in force since then."""
-        if billing is not self._billing:
-            self._set_billing(billing)
+        self.bill(billing)
         step = Step()
         elapsed = now_ms - self.last_ms if self.last_ms >= 0 else 0
         carriers, fresh_ripe = self._take(now_ms, step, silence)
@@ -255,10 +258,9 @@ class Traffic:
 
     def in_flight(self, left_ms: float) -> float:
         """Expected spend, millimicros, of carriers seen, that will come within `left_ms`."""
-        weights, delays = self._kernel.weights, self._kernel.delays_ms
         carriers = 0.0
-        for at, waiting in enumerate(self.waiting):
-            carriers += weights[at] * waiting * (1.0 - exp(-left_ms / delays[at]))
+        for weight, delay, waiting in zip(self._kernel.weights, self._kernel.delays_ms, self.waiting, strict=True):
+            carriers += weight * waiting * (1.0 - exp(-left_ms / delay))
         return max(0.0, carriers * self.value) if carriers else 0.0
 
     def share_within(self, left_ms: float) -> float:
