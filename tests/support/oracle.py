@@ -12,6 +12,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import product
 from typing import Any, NamedTuple
 
 from streams.records import MEASURES
@@ -261,13 +262,17 @@ class Oracle:
         return max((at for row in reached if row for at in row if at is not None), default=-1)
 
     def _tariffs(self) -> Iterable[Key]:
-        """By topic: from which offset on a version is known, and from which event time on it holds."""
+        """By topic: from which offset on a version is known, and from which event time on it holds.
+
+        The first also holds for whatever comes before its own time, until there is another.
+        """
         seen: set[str] = set()
         for partition, record, document, tick in self._accepted():
             campaign, applied = document["campaign_id"], tick.document["applied"]
-            from_ms = self._holds_from(partition, record, document, applied) if campaign in seen else 0
+            times = [self._holds_from(partition, record, document, applied)]
+            times += [] if campaign in seen else [0]
             seen.add(campaign)
-            for topic in EVENT_TOPICS:
+            for topic, from_ms in product(EVENT_TOPICS, times):
                 yield partition, campaign, topic, applied[topic], from_ms, *_billing(document)
 
     def _holds_from(self, partition: int, record: RawRecord, document: dict[str, Any], applied: dict[str, int]) -> int:
