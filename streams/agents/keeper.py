@@ -98,12 +98,12 @@ class Keeper:
                 return
 
     async def release(self, partitions: frozenset[int]) -> None:
-        """Last tick and checkpoint of each, then it is dropped."""
-        await asyncio.gather(*(self._release_one(p) for p in partitions if p in self.owners))
+        """Last tick and checkpoint of each, then it is dropped. One that is fenced meanwhile is dropped by its tick."""
+        await asyncio.gather(*(self._release_one(self.owners[p]) for p in partitions if p in self.owners))
 
-    async def _release_one(self, partition: int) -> None:
-        await self._finish_one(self.owners[partition])
-        self.owners.pop(partition, None)
+    async def _release_one(self, owner: Owner) -> None:
+        await self._finish_one(owner)
+        self.owners.pop(owner.partition, None)
 
     async def finish(self) -> None:
         """Last tick and checkpoint of every partition; their rows are still to be taken."""

@@ -169,6 +169,15 @@ async def test_a_release_that_hangs_ends_with_its_time(monkeypatch: pytest.Monke
     assert found.keeper.owners == {}
 
 
+async def test_a_partition_whose_tick_is_fenced_as_it_is_revoked_is_dropped_once() -> None:
+    found = await kept()
+    other = Kept(found.world)
+    await other.assign()
+    asyncio.get_running_loop().call_soon(found.keeper.owners.pop, 0)  # a tick that hears of the claim just now
+    await found.revoke()
+    assert found.keeper.owners == {}
+
+
 async def test_a_partition_may_come_back() -> None:
     found = await kept()
     found.world.produce(SOURCE, document(SOURCE, "a"))
