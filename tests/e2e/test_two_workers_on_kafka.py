@@ -2,7 +2,7 @@
 freeze, a broker that restarts, transactions that are aborted. ClickHouse over HTTP, checkpoints in Kafka."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -12,9 +12,11 @@ import pytest
 from streams.adapters.kafka_admin import create_topics
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.clickhouse_http import ClickHouseHttp
-from tests.support.live_events import LiveLoad, TransactionalLoad
+from tests.support.events import EVENT_TOPICS
+from tests.support.live_events import ABORTED, COMMITTED, MOST_RECORDS, LiveLoad, TransactionalLoad
 from tests.support.seeds import seed_of
 from tests.support.totals import as_applied, assert_equal_to_oracle, read_logs, read_rows, summary, until_drained
+from tests.support.transaction_log import assert_only_committed, fates_in
 from tests.support.worker_process import WorkerProcess, worker_settings
 
 RATE = 800.0
@@ -56,10 +58,18 @@ async def test_workers_and_broker_come_and_go_and_no_number_changes(
     logs = as_applied(await read_logs(kafka, load.expected))
     truth = await assert_equal_to_oracle(kafka, stored, logs)
     print(summary(truth), f"{transactions.committed} committed, {transactions.aborted} aborted")
-    assert transactions.aborted
-    assert transactions.promised
-    assert {*transactions.promised} <= {record.value for record in logs.records}
+    fates = await fates_in(kafka, EVENT_TOPICS)
+    assert_only_committed(fates, logs.records)
+    assert {*transactions.promised} <= {*fates.committed.values(), *fates.aborted.values()}
+    assert _values(fates.committed, COMMITTED)
+    assert _values(fates.aborted, ABORTED)
+    against_its_word = [*_values(fates.committed, ABORTED), *{*transactions.promised} - {*fates.committed.values()}]
+    assert len(against_its_word) <= 2 * MOST_RECORDS, "the broker errs about transactions that its stop meets, only"
     assert summary(truth)["no_record"] > transactions.committed + transactions.aborted
+
+
+def _values(records: Mapping[tuple[str, int, int], bytes | None], holding: bytes) -> list[bytes | None]:
+    return [value for value in records.values() if holding in (value or b"")]
 
 
 async def _come_and_go(workers: list[WorkerProcess], broker: ApacheKafka, rng: Random) -> list[WorkerProcess]:

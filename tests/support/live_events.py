@@ -31,6 +31,8 @@ ODD_EVERY_S: Final = 0.1
 GIVE_UP_AFTER_S: Final = 90.0
 HEADSTART_MS: Final = 150_000
 """The odd records' clocks begin up to two minutes late, and each its own: they begin that much before now."""
+MOST_RECORDS: Final = 12
+"""Of one transaction."""
 ABORTED: Final = b'"event_id":"aborted-'
 COMMITTED: Final = b'"event_id":"tx-'
 """How the ids of events begin whose transaction was aborted, or committed."""
@@ -123,7 +125,8 @@ class LiveLoad:
 class TransactionalLoad:
     """Transactions over several inputs, of which a third is aborted: markers, and records that never happened.
 
-    Aborted events hold `ABORTED`, the others `COMMITTED`. `promised` are the values that were committed for certain.
+    Aborted events hold `ABORTED`, the others `COMMITTED`. `promised` are the values that were acknowledged and of
+    which the broker said that they are committed (see `tests.support.transaction_log` for what that is worth).
     """
 
     def __init__(self, kafka: KafkaSettings, seed: int) -> None:
@@ -175,7 +178,7 @@ class TransactionalLoad:
             self.promised += values
 
     def _size(self) -> int:
-        return self._rng.randint(1, 12)
+        return self._rng.randint(1, MOST_RECORDS)
 
     async def _send(self, producer: AIOKafkaProducer, id_begins: bytes) -> tuple[bytes, Awaitable[Any]]:
         topic, partition = self._rng.choice(EVENT_TOPICS), self._rng.randrange(self.kafka.partitions)
