@@ -23,7 +23,7 @@ demo: install
 
 # A file's tests share a process: servers are started once for it. Three processes to two cores: a quarter of the time
 # of one is waiting for brokers, time-outs and restarts.
-JOBS ?= $(shell $(PYTHON) -c 'import os; print(max(2, (os.cpu_count() or 1) * 3 // 2))')
+JOBS ?= $(shell $(PYTHON) -c "import os; print(max(2, 2 * (os.cpu_count() or 1)))")
 test: install
 	$(BIN)/pytest --numprocesses $(JOBS) $(ARGS)
 

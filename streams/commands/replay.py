@@ -339,8 +339,17 @@ def _driven(
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does: what is told of the run then is the same."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """SIGTERM ends it as Ctrl-C does: what is told of the run then is the same.
+
+    Also where Ctrl-C is ignored, as it is for what a script begins in the background (`campaign-streams replay … &`).
+    """
+
+    def end(*_: object) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:

@@ -279,13 +279,13 @@ async def the_same_from_pinned_checkpoints(settings: dict[str, str], runs: Click
 async def interrupted_and_resumed(settings: dict[str, str], dsn: str, name: str, is_from_terminal: bool) -> None:
     """When something has been kept, then killed at random moments behind that, at every tick of which it is.
 
-    Interrupted by Ctrl-C, which reaches the whole group, or by SIGTERM to the command alone. What it is resumed from is
-    therefore never the beginning.
+    Interrupted by Ctrl-C, which reaches the whole group, or by SIGTERM to the command alone, which a script has begun
+    in the background. What it is resumed from is therefore never the beginning.
     """
     rng, hold = Random(seed_of("replay")), Path(settings["WORKER__STATE_DIR"]) / HOLD
     kept = hold.parent / "runs" / name
     hold.touch()
-    child = await begun(settings, "replay", *WHOLE, "--run", name)
+    child = await begun(settings, "replay", *WHOLE, "--run", name, is_from_terminal=is_from_terminal)
     await until(lambda: bool(states(kept)))
     assert await state(settings, name) == "running"
     seconds = (("replay", "--resume", name), ("replay", *WHOLE, "--run", name), ("runs", "drop", name))
@@ -329,14 +329,16 @@ def states(folder: Path) -> set[tuple[str, int]]:
     return {(file.name, file.stat().st_mtime_ns) for file in folder.glob("*.state")}
 
 
-async def begun(settings: dict[str, str], *arguments: str) -> asyncio.subprocess.Process:
-    """A replay that keeps every step, in a group of its own, as a terminal would have it."""
+async def begun(settings: dict[str, str], *arguments: str, is_from_terminal: bool = True) -> asyncio.subprocess.Process:
+    """A replay that keeps every step, in a group of its own, as a terminal would have it; or as a script's `&`."""
+    ctrl_c = signal.SIG_DFL if is_from_terminal else signal.SIG_IGN
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", KEEPING_EVERY_STEP, *arguments),
         env=environment(settings),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, ctrl_c),
     )
 
 
