@@ -13,6 +13,9 @@ engine of its own; and, to tell what of that is the machine's sharing, with as m
 `one_process_cores`, `two_process_cores`: processor time of the command, its processes and the broker, for each second
 of the replay. Of two cores 2.0 is all that there is: then the processes wait for a core, and not for each other.
 
+`archive_…`: the same from a Parquet archive of these topics. Where the topics are replayed the broker works beside the
+processes; here two processes have the two cores to themselves, but for the command that inserts their rows.
+
 `parent_peak_mb`, `process_peak_mb`: the most resident memory of the command, and of the largest of its processes.
 """
 
@@ -56,6 +59,7 @@ async def run(quick: bool) -> Figures:
             await system.stop_worker()
             one = await replayed(system, "one", 1)
             two = await replayed(system, "two", 2)
+            archived = await from_archive(system, Path(directory) / "archive")
             differing = await asyncio.to_thread(differences, system)
     latency = await visible_beside(200_000 if quick else 400_000, 10.0 if quick else 30.0)
     return {
@@ -69,7 +73,21 @@ async def run(quick: bool) -> Figures:
         "parent_peak_mb": max(one["parent_peak_mb"], two["parent_peak_mb"]),
         "process_peak_mb": max(one["process_peak_mb"], two["process_peak_mb"]),
         "rows_differing": differing,
+        **archived,
         **latency,
+    }
+
+
+async def from_archive(system: EmbeddedSystem, archive: Path) -> Figures:
+    """Replays of an archive of what stands in the topics, by one process and by two."""
+    await told(system, "archive", "--to", str(archive), "--raw", "--json")
+    one = await replayed(system, "archived-one", 1, "--archive", str(archive))
+    two = await replayed(system, "archived-two", 2, "--archive", str(archive))
+    return {
+        "archive_replay_events_per_s": one["events_per_s"],
+        "archive_two_process_ratio": two["events_per_s"] / one["events_per_s"],
+        "archive_one_process_cores": one["cores"],
+        "archive_two_process_cores": two["cores"],
     }
 
 
@@ -134,9 +152,13 @@ async def children(
         await asyncio.gather(*(child.wait() for child in started))
 
 
-async def replayed(system: EmbeddedSystem, name: str, processes: int) -> dict[str, Any]:
-    """The summary of one replay by the command line, and what memory it took."""
-    arguments = ("replay", *WHOLE, "--run", name, "--processes", str(processes), "--json")
+async def replayed(system: EmbeddedSystem, name: str, processes: int, *more: str) -> dict[str, Any]:
+    """The summary of one replay by the command line, and what it took of memory and cores."""
+    return await told(system, "replay", *WHOLE, "--run", name, "--processes", str(processes), "--json", *more)
+
+
+async def told(system: EmbeddedSystem, *arguments: str) -> dict[str, Any]:
+    """What a command tells as JSON, and what it took of memory and cores."""
     assert isinstance(system.broker, EmbeddedBroker)
     assert system.broker.pid is not None
     broker = system.broker.pid
@@ -149,7 +171,7 @@ async def replayed(system: EmbeddedSystem, name: str, processes: int) -> dict[st
     )
     async with Peaks(child.pid).followed() as peaks:
         out, _ = await asyncio.wait_for(child.communicate(), 1_800)
-    assert child.returncode == 0, f"the replay ended with {child.returncode}"
+    assert child.returncode == 0, f"{arguments[0]} ended with {child.returncode}"
     cores = (peaks.cpu_s + cpu_s(broker) - broker_s) / (time.monotonic() - began)
     summary: dict[str, Any] = json.loads(out)
     return {**summary, "cores": cores, "parent_peak_mb": peaks.first, "process_peak_mb": peaks.largest_other}
@@ -161,7 +183,8 @@ def differences(system: EmbeddedSystem) -> int:
     runs = ClickHouseRuns(ClickHouseSettings.model_validate({"dsn": dsn}))
     runs.open()
     try:
-        pairs = (("one", "live"), ("two", "live"), ("one", "two"))
+        names = ("one", "two", "archived-one", "archived-two")
+        pairs = (*((name, "live") for name in names), ("one", "two"), ("archived-one", "archived-two"))
         found = [rows_differing(runs, runs.find(mine), other) for mine, other in pairs]
     finally:
         runs.close()
