@@ -21,9 +21,9 @@ install: $(INSTALLED)
 demo: install
 	$(BIN)/campaign-streams demo $(ARGS)
 
-# A file's tests share a process: servers are started once for it. Three processes to two cores: a quarter of the time
-# of one is waiting for brokers, time-outs and restarts.
-JOBS ?= $(shell $(PYTHON) -c "import os; print(max(2, 2 * (os.cpu_count() or 1)))")
+# A file's tests share a process: servers are started once for it. Three processes to two cores: whole systems run in one
+# (tests/support/lanes.py), and wait a third of their time.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(max(2, (os.cpu_count() or 1) * 3 // 2))')
 test: install
 	$(BIN)/pytest --numprocesses $(JOBS) $(ARGS)
 

@@ -17,6 +17,7 @@ from streams.settings import KafkaSettings
 from tests.support.apache_kafka import ApacheKafka, started_or_skipped
 from tests.support.brokers import BROKERS, settings_of
 from tests.support.chdb_engine import chdb_settings, migrated_settings, running_engine
+from tests.support.lanes import Lanes, step_aside
 
 __all__ = ["chdb_settings", "migrated_settings", "running_engine"]
 
@@ -48,6 +49,17 @@ def _place(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files come first; what is equal stays in its order."""
     items.sort(key=_place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Lanes:
+    """Whole systems in a lane of their own."""
+    return Lanes(config, log)
+
+
+def pytest_sessionstart() -> None:
+    """The others step aside for them."""
+    step_aside()
 
 
 def pytest_collection_finish() -> None:
