@@ -39,7 +39,7 @@ class NoticeInput(Generic[T]):
         self._published: dict[LedgerKey, int] = {}
         self._decode = decode
         self._take = take
-        self._refuse = refuse
+        self.refuse = refuse
 
     def begin_at(self, offset: int) -> None:
         """The first offset that this state has ever seen."""
@@ -64,7 +64,7 @@ class NoticeInput(Generic[T]):
 
     def _judged(self, record: RawRecord) -> T | Rejected:
         document = self._decode(record.value)
-        return document if isinstance(document, Rejected) else self._refuse(document, record.timestamp) or document
+        return document if isinstance(document, Rejected) else self.refuse(document, record.timestamp) or document
 
     def _enter(self, entry: Entry, reason: str = "", count: int = 1) -> None:
         key = (entry.value, reason)

@@ -5,6 +5,7 @@ same ranges and the same ticks give the same rows, whoever runs them, live, in r
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from operator import add
 from typing import Any, Final
 
@@ -78,12 +79,7 @@ class PartitionState:
         self.judging = JudgingDesk(partition, partitions, log_epoch, rules)
         self.notices: dict[str, NoticeInput[Any]] = {
             CAMPAIGNS: NoticeInput("campaigns", decode_campaign, self.campaigns.stage),
-            SESSIONS: NoticeInput(
-                "sessions",
-                decode_session,
-                self.desk.stage_session,
-                lambda session, appended_ms: refusal(session, appended_ms, self.rules.future_skew_ms),
-            ),
+            SESSIONS: NoticeInput("sessions", decode_session, self.desk.stage_session),
             ALLOWANCES: NoticeInput("allowances", decode_allowance, self.desk.stage_allowance),
             EVIDENCE: NoticeInput("evidence", decode_evidence, self.judging.stage_evidence),
             VERDICTS: NoticeInput("verdicts", decode_word, self.judging.stage_word),
@@ -111,6 +107,8 @@ class PartitionState:
         self._intakes = {source: Intake(source, self.rules, self.log_epoch) for source in Input}
         self._fingerprint = self.rules.fingerprint()
         self._dimension_places = {d: at for at, d in enumerate(self.rules.dimensions)}
+        # Nothing in a state refers back to it: one that is given up goes at once, and not when cycles are looked for.
+        self.notices[SESSIONS].refuse = partial(refusal, skew_ms=self.rules.future_skew_ms)
 
     def begin_at(self, starts: dict[str, int]) -> None:
         """The first offsets ever, by topic."""
