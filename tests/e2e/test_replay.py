@@ -409,12 +409,16 @@ def costs_as_live(runs: ClickHouseRuns, same: str) -> None:
     assert sum(each.before.spend_micros > 0 for each in found) > 1
 
 
+ONLY_BOTS = """(
+    SELECT campaign_id, event, groupUniqArrayIf(rule, mode = 'on') AS rules, max(effect_pane) AS effect
+    FROM run_flag_rows FINAL WHERE run = {run:String} AND input = 'clicks'
+    GROUP BY campaign_id, event HAVING rules = ['declared_bot'])"""
+"""Clicks that this rule alone excludes."""
+
+
 def explained(runs: ClickHouseRuns, strict: str, lax: str) -> int:
     """By campaign: valid clicks that one rule takes away are those that it alone excludes."""
-    only = """SELECT campaign_id, count() FROM (
-        SELECT campaign_id, event, groupUniqArrayIf(rule, mode = 'on') AS rules FROM run_flag_rows FINAL
-        WHERE run = {run:String} AND input = 'clicks' GROUP BY campaign_id, event HAVING rules = ['declared_bot'])
-        GROUP BY campaign_id"""
+    only = f"SELECT campaign_id, count() FROM {ONLY_BOTS} GROUP BY campaign_id"
     flagged = {campaign: int(count) for campaign, count in runs.ask(only, {"run": strict})}
     changed = compare(runs, runs.find(strict), lax)
     gained: dict[str, int] = {}
@@ -426,11 +430,19 @@ def explained(runs: ClickHouseRuns, strict: str, lax: str) -> int:
     return sum(flagged.values())
 
 
+def end_behind_some(runs: ClickHouseRuns, run: str) -> str:
+    """The latest end that a range may have which is to be published: its last minute is over. It holds bots' clicks."""
+    newest = int(runs.ask("SELECT toUnixTimestamp(max(effect_pane)) FROM pane_rows")[0][0])
+    end = newest // 60 * 60
+    before = f"SELECT count() FROM {ONLY_BOTS} WHERE toUnixTimestamp(effect) < {end}"
+    assert int(runs.ask(before, {"run": run})[0][0]) > 0
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end))
+
+
 async def stands_in(settings: dict[str, str], runs: ClickHouseRuns) -> None:
     """Published, a run is what readers see; taken back, the live rows are."""
     totals = "SELECT campaign_id, currency, clicks, gross_clicks, spend_micros FROM campaign_totals ORDER BY 1, 2"
-    newest = runs.ask("SELECT toUnixTimestamp(max(effect_pane)) FROM pane_rows")[0][0]
-    ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(newest) - 120))
+    ended = end_behind_some(runs, "as-it-is")
     refusal = await command(settings, "runs", "publish", "without", "--yes", code=2)
     assert "can still change" in refusal
     live = runs.ask(totals)
