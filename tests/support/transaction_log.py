@@ -1,9 +1,8 @@
 """Which transactional records happened: the markers in the partitions' logs say it, whatever their producer was told.
 
 Written apart from every reader of committed records, for it is what those are checked against. The log decides, and
-not the producer: Apache Kafka 4.3 that is stopped while it ends a transaction can lose the marker of one partition,
-after it has acknowledged the abort; the next transaction's marker then commits these records for every consumer. Only
-clients that raise their epoch with each transaction (KIP-890) are safe from that; aiokafka does not.
+not the producer: Apache Kafka 4.3.1, stopped while it ended a transaction of aiokafka's, has lost the markers of two
+partitions, after it had acknowledged the abort; the next transaction's marker then committed these records for all.
 """
 
 from collections.abc import Iterable

@@ -131,6 +131,20 @@ def test_the_skew_guard_of_events_is_that_of_sessions() -> None:
     assert len(evening.step().dead_letters) == 1
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_changed_skew_guard_holds_for_sessions_too_and_after_a_restart(is_restarted: bool) -> None:
+    evening = running()
+    skew_ms = evening.state.rules.future_skew_ms * 2
+    evening.fed.tick(rules=quick_rules(future_skew_ms=skew_ms))
+    if is_restarted:
+        again = PartitionState(0, 1, 0, quick_rules())
+        restore(again, capture(evening.state, [], {}).changed)
+        evening.fed.state = again
+    told(evening, "s2", "started", evening.at_ms + skew_ms)
+    told(evening, "s3", "started", evening.at_ms + skew_ms + 1)
+    assert len(evening.step().dead_letters) == 1
+
+
 def test_what_waits_survives_a_restart() -> None:
     evening = running()
     began_ms = evening.at_ms + 2 * MINUTE
