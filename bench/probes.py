@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 import time
+from itertools import chain, islice
 from pathlib import Path
 
 from bench.workload import Workload, produce
@@ -16,6 +17,7 @@ from streams.topics import INPUT_TOPICS
 from tests.support.apache_kafka import ApacheKafka
 
 STEP_S = 0.02
+"""Between two publications of the load: a producer's linger."""
 PROBE_EVERY_S = 0.2
 POLL_S = 0.02
 ASK_S = 0.1
@@ -36,20 +38,14 @@ class Pump:
         """Until `stopping`. Event times follow the wall clock because the workload is as dense as the rate."""
         start_ms = time.time_ns() // 1_000_000
         workload = Workload(100_000_000, self.rate, start_ms=start_ms, max_disorder_ms=2_000, chunk=1_000)
-        workload = workload._replace(partitions=self.partitions)
-        started, waiting = time.monotonic(), []
-        for chunk in produce(workload):
-            waiting.extend(chunk)
-            while waiting and not self.stopping:
-                due = int((time.monotonic() - started) * self.rate) - self.sent
-                if due <= 0:
-                    await asyncio.sleep(STEP_S)
-                    continue
-                part, waiting = waiting[:due], waiting[due:]
-                await self.outbox.publish(part)
-                self.sent += len(part)
-            if self.stopping:
-                return
+        events = chain.from_iterable(produce(workload._replace(partitions=self.partitions)))
+        started = next_at = time.monotonic()
+        while not self.stopping:
+            due = list(islice(events, int((time.monotonic() - started) * self.rate) - self.sent))
+            await self.outbox.publish(due)
+            self.sent += len(due)
+            next_at = max(next_at + STEP_S, time.monotonic())
+            await asyncio.sleep(next_at - time.monotonic())
 
 
 class _Apache:

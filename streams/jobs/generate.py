@@ -118,10 +118,10 @@ async def run_generator(
     """Publishes traffic in real time until its end, or until `stop()`, which is asked before each batch.
 
     Event times begin now (or at `profile.start_ms`) and advance with the clock; `rate` and `duration_ms` take the
-    profile's place. Every `batch_ms` what is due is published, at most `max_batch` at a time; a generator that falls
-    behind publishes without pause and drops nothing. Records carry the time of delivery. `report` is filled as it
-    goes, so that it is whole after a cancellation too. `sessions` (`generate_sessions`) are published when they happen.
-    `sent` is told each batch, with the truth about it.
+    profile's place. Every `batch_ms` what is due is published, at most `max_batch` at a time: many small batches cost
+    a broker much more than a few. A generator that falls behind publishes without pause and drops nothing. Records
+    carry the time of delivery. `report` is filled as it goes, so that it is whole after a cancellation too. `sessions`
+    (`generate_sessions`) are published when they happen. `sent` is told each batch, with the truth about it.
 
     Raises:
         Unavailable: the broker did not answer for `give_up_after_s`.
@@ -136,6 +136,7 @@ async def run_generator(
     coming = _Sessions(sessions, outbox, give_up_after_s)
     while waiting is not None and not stop():
         now_ms = clock.now_ms() - began_ms + chosen.first_ms
+        next_ms = now_ms + batch_ms
         await coming.publish_due(now_ms)
         if waiting.deliver_at_ms > now_ms:
             await sleep(min(max(batch_ms, waiting.deliver_at_ms - now_ms), LONGEST_SLEEP_MS) / 1000)
@@ -150,7 +151,8 @@ async def run_generator(
             sent(batch)
         if progress is not None:
             progress(filled)
-        await sleep(0)
+        rest_ms = next_ms - (clock.now_ms() - began_ms + chosen.first_ms)
+        await sleep(max(rest_ms, 0) / 1000 if len(batch) < max_batch else 0)
     return filled
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -68,6 +69,15 @@ async def test_nothing_is_published_before_its_time_nor_long_after() -> None:
     await run_generator(PROFILE, 5, world, world, sleep=world.sleep, batch_ms=20)
     for at_ms, batch in world.batches:
         assert all(0 <= at_ms - (record.timestamp_ms or 0) <= 20 for record in batch)
+
+
+async def test_batches_begin_their_time_apart_however_long_a_broker_takes_for_one() -> None:
+    world = SimulatedTime(publish_takes_ms=6)
+    await run_generator(PROFILE, 5, world, world, sleep=world.sleep, batch_ms=20)
+    assert world.records == expected()
+    begun = [at_ms for at_ms, _ in world.batches]
+    assert all(later - earlier >= 20 for earlier, later in pairwise(begun))
+    assert len(begun) > 10_000 / 20 * 0.9
 
 
 async def test_a_slow_broker_makes_it_late_but_loses_nothing() -> None:
