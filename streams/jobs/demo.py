@@ -32,6 +32,8 @@ DEMO_ATTACKS = (Attack.CRAWLER, Attack.DATA_CENTRE, Attack.CLICK_FARM, Attack.FL
 SHOWN_CAMPAIGNS = 50
 SHOW_S = 0.5
 DRAIN_TIMEOUT_S = 600.0
+ENDING_S = 2.0
+"""A process that is killed closes its connections a moment before its end can be seen."""
 Show = Callable[[dict[str, Any]], Awaitable[None] | None]
 
 
@@ -74,7 +76,9 @@ async def run_demo(plan: DemoPlan, show: Show, started: Callable[[DemoRun], None
         whole, broker = asyncio.create_task(_whole(run, show)), asyncio.create_task(system.until_broker_ends())
         try:
             await asyncio.wait((whole, broker), return_when=asyncio.FIRST_COMPLETED)
-            if whole.done() and (whole.exception() is None or system.has_broker):
+            if whole.done() and whole.exception() is not None:
+                await asyncio.wait((broker,), timeout=ENDING_S)
+            if whole.done() and (whole.exception() is None or not broker.done()):
                 return whole.result()
             return await broker
         finally:
