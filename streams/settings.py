@@ -70,6 +70,9 @@ class KafkaSettings(Section):
     replication_factor: int = Field(1, ge=1, le=16, description="Replicas of each topic, where topics are created.")
     create_topics: bool = Field(False, description="Create missing topics at start.")
     idempotent_producer: bool = Field(True, description="Off for brokers without InitProducerId.")
+    compression_type: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        "lz4", description="Of what is published: loaded events, alerts, controls, dead letters. All are read, always."
+    )
 
     @model_validator(mode="after")
     def _sasl_needs_credentials(self) -> Self:

@@ -81,13 +81,16 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     return options
 
 
-def make_producer(settings: KafkaSettings, *, linger_ms: int = 0, max_batch_bytes: int = 131_072) -> AIOKafkaProducer:
+def make_producer(
+    settings: KafkaSettings, *, linger_ms: int = 0, max_batch_bytes: int = 131_072, compression_type: str = "none"
+) -> AIOKafkaProducer:
     """A producer (acks=all, not started): idempotent unless the settings say that the broker cannot."""
     return AIOKafkaProducer(
         **client_options(settings),
         acks="all",
         enable_idempotence=settings.idempotent_producer,
         linger_ms=linger_ms,
+        compression_type=None if compression_type == "none" else compression_type,
         max_batch_size=max_batch_bytes,
         max_request_size=MAX_REQUEST_BYTES,
     )
@@ -140,9 +143,10 @@ class Producer:
     after any failure the next `get` starts a new one. What the old one still holds is delivered or fails by itself.
     """
 
-    def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0, max_batch_bytes: int = 131_072) -> None:
+    def __init__(self, settings: KafkaSettings, **options: Any) -> None:
+        """`options`: of `make_producer`."""
         self._settings = settings
-        self._options = {"linger_ms": linger_ms, "max_batch_bytes": max_batch_bytes}
+        self._options = options
         self._current: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._stopping: set[asyncio.Task[None]] = set()

@@ -33,7 +33,7 @@ class KafkaOutbox:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._producer = Producer(settings, max_batch_bytes=BATCH_BYTES)
+        self._producer = Producer(settings, max_batch_bytes=BATCH_BYTES, compression_type=settings.compression_type)
         self._turn = itertools.count()
 
     async def start(self) -> None:

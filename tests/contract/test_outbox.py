@@ -3,14 +3,17 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.partitioner import DefaultPartitioner, murmur2
+from aiokafka.record.memory_records import MemoryRecords
 
+from streams.adapters.kafka_fetch import PartitionReader
 from streams.adapters.kafka_outbox import KafkaOutbox
 from streams.adapters.memory import MemoryOutbox
 from streams.ports import Outbox, Outgoing, RawRecord
 from streams.settings import KafkaSettings
 from streams.topics import partition_of
-from tests.support.brokers import BROKERS, everything_in, new_topic, settings_of
+from tests.support.brokers import BROKERS, consumer_at, everything_in, new_topic, settings_of
 
 PARTITIONS = 3
 YEAR_2023_MS = 1_672_531_200_000
@@ -78,6 +81,38 @@ async def test_records_keep_their_order_in_each_partition(outbox: Outbox, topic:
     for partition in range(PARTITIONS):
         numbers = [int((record.value or b"").rstrip(b".")) for record in await read(partition)]
         assert numbers == list(range(partition, 9_000, PARTITIONS))
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+async def test_batches_are_compressed_as_the_settings_say_and_every_codec_is_read(
+    broker: KafkaSettings, codec: str
+) -> None:
+    """As producers of the platform send them: no codec is one that a worker cannot read."""
+    settings = broker.model_copy(update={"compression_type": codec})
+    topic, values = await new_topic(settings, 1), [b"%d" % number + b"." * 300 for number in range(500)]
+    outbox = KafkaOutbox(settings)
+    await outbox.start()
+    await outbox.publish([Outgoing(topic, 0, None, value) for value in values])
+    await outbox.stop()
+    assert await codecs_in(settings, topic) == {codec}
+    assert [record.value for record in await everything_in(settings, topic, 0)] == values
+    async with consumer_at(settings, TopicPartition(topic, 0), 0) as consumer:
+        read: list[bytes | None] = []
+        while len(read) < len(values):
+            for records in (await consumer.getmany(timeout_ms=100)).values():
+                read += [record.value for record in records]
+    assert read == values
+
+
+async def codecs_in(settings: KafkaSettings, topic: str) -> set[str]:
+    """How the batches of a topic's first partition are compressed."""
+    reader, found = PartitionReader(settings, topic), set[str]()
+    await reader.start()
+    batches = MemoryRecords((await reader.fetch_committed(0, 0, 8_388_608, 100)).data)
+    while batches.has_next():
+        found.add(("none", "gzip", "snappy", "lz4", "zstd")[batches.next_batch().compression_type])
+    await reader.stop()
+    return found
 
 
 async def test_keys_choose_the_partition_that_the_topics_module_says(outbox: Outbox, topic: str, read: Read) -> None:
