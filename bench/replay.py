@@ -10,6 +10,9 @@ be more than 1.75 times as fast as one.
 broker: with the worker alone; with replays beside it, one after the other, each of one process and with an embedded
 engine of its own; and, to tell what of that is the machine's sharing, with as many processes that only compute.
 
+Figures of one process and of two are medians of `PAIRS` replays each, in turn, and the ratio is that of the pairs.
+Only the first pair's rows are kept beside the live ones, and compared.
+
 `one_process_cores`, `two_process_cores`: processor time of the command, its processes and the broker, for each second
 of the replay. Of two cores 2.0 is all that there is: then the processes wait for a core, and not for each other.
 
@@ -28,6 +31,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.memory import Peaks, cpu_s
@@ -43,6 +47,8 @@ from streams.settings import ClickHouseSettings
 
 PARTITIONS = 12
 LIVE_PER_S = 2_000.0
+PAIRS = 3
+CLICKHOUSE = "CAMPAIGN_STREAMS_CLICKHOUSE__DSN"
 WHOLE = ("--from", "2020-01-01", "--to", "2100-01-01")
 
 
@@ -57,37 +63,54 @@ async def run(quick: bool) -> Figures:
             await system.until_drained(count)
             live = count / (time.monotonic() - began)
             await system.stop_worker()
-            one = await replayed(system, "one", 1)
-            two = await replayed(system, "two", 2)
-            archived = await from_archive(system, Path(directory) / "archive")
+            pairs = 1 if quick else PAIRS
+            ours = await compared(system, pairs, "", ())
+            archived = await from_archive(system, pairs, Path(directory) / "archive")
             differing = await asyncio.to_thread(differences, system)
     latency = await visible_beside(200_000 if quick else 400_000, 10.0 if quick else 30.0)
     return {
         "live_events_per_s": live,
-        "replay_events_per_s": one["events_per_s"],
-        "replay_to_live": one["events_per_s"] / live,
-        "two_process_ratio": two["events_per_s"] / one["events_per_s"],
-        "one_process_cores": one["cores"],
-        "two_process_cores": two["cores"],
-        "rows": one["rows"],
-        "parent_peak_mb": max(one["parent_peak_mb"], two["parent_peak_mb"]),
-        "process_peak_mb": max(one["process_peak_mb"], two["process_peak_mb"]),
+        "replay_events_per_s": ours["events_per_s"],
+        "replay_to_live": ours["events_per_s"] / live,
+        "two_process_ratio": ours["ratio"],
+        "one_process_cores": ours["one_cores"],
+        "two_process_cores": ours["two_cores"],
+        "rows": ours["rows"],
+        "parent_peak_mb": ours["parent_peak_mb"],
+        "process_peak_mb": ours["process_peak_mb"],
         "rows_differing": differing,
         **archived,
         **latency,
     }
 
 
-async def from_archive(system: EmbeddedSystem, archive: Path) -> Figures:
+async def from_archive(system: EmbeddedSystem, pairs: int, archive: Path) -> Figures:
     """Replays of an archive of what stands in the topics, by one process and by two."""
     await told(system, "archive", "--to", str(archive), "--raw", "--json")
-    one = await replayed(system, "archived-one", 1, "--archive", str(archive))
-    two = await replayed(system, "archived-two", 2, "--archive", str(archive))
+    found = await compared(system, pairs, "archived-", ("--archive", str(archive)))
     return {
-        "archive_replay_events_per_s": one["events_per_s"],
-        "archive_two_process_ratio": two["events_per_s"] / one["events_per_s"],
-        "archive_one_process_cores": one["cores"],
-        "archive_two_process_cores": two["cores"],
+        "archive_replay_events_per_s": found["events_per_s"],
+        "archive_two_process_ratio": found["ratio"],
+        "archive_one_process_cores": found["one_cores"],
+        "archive_two_process_cores": found["two_cores"],
+    }
+
+
+async def compared(system: EmbeddedSystem, pairs: int, prefix: str, more: Sequence[str]) -> Figures:
+    """Replays by one process and by two, in turn. Each pair but the first writes into an engine of its own."""
+    ones, twos = [], []
+    for pair in range(pairs):
+        own = {} if pair == 0 else {CLICKHOUSE: f"chdb://{system.directory.resolve() / f'{prefix}pair-{pair}'}"}
+        ones.append(await replayed(system, f"{prefix}one", 1, more, own))
+        twos.append(await replayed(system, f"{prefix}two", 2, more, own))
+    return {
+        "events_per_s": median(one["events_per_s"] for one in ones),
+        "ratio": median(two["events_per_s"] / one["events_per_s"] for one, two in zip(ones, twos, strict=True)),
+        "one_cores": median(one["cores"] for one in ones),
+        "two_cores": median(two["cores"] for two in twos),
+        "rows": ones[0]["rows"],
+        "parent_peak_mb": max(each["parent_peak_mb"] for each in (*ones, *twos)),
+        "process_peak_mb": max(each["process_peak_mb"] for each in (*ones, *twos)),
     }
 
 
@@ -123,7 +146,7 @@ async def nothing(system: EmbeddedSystem) -> None:
 
 async def replays(system: EmbeddedSystem) -> None:
     """One replay after the other, until it is cancelled."""
-    own = {"CAMPAIGN_STREAMS_CLICKHOUSE__DSN": f"chdb://{system.directory.resolve() / 'replays'}"}
+    own = {CLICKHOUSE: f"chdb://{system.directory.resolve() / 'replays'}"}
     for number in itertools.count():
         words = ("-m", "streams.cli", "replay", *WHOLE, "--run", f"beside-{number}")
         async with children([words], system.environment() | own) as (replay,):
@@ -152,12 +175,15 @@ async def children(
         await asyncio.gather(*(child.wait() for child in started))
 
 
-async def replayed(system: EmbeddedSystem, name: str, processes: int, *more: str) -> dict[str, Any]:
-    """The summary of one replay by the command line, and what it took of memory and cores."""
-    return await told(system, "replay", *WHOLE, "--run", name, "--processes", str(processes), "--json", *more)
+async def replayed(
+    system: EmbeddedSystem, name: str, processes: int, more: Sequence[str], own: dict[str, str]
+) -> dict[str, Any]:
+    """The summary of one replay by the command line, and what it took of memory and cores. `own`: its environment."""
+    asked = ("replay", *WHOLE, "--run", name, "--processes", str(processes), "--json", *more)
+    return await told(system, *asked, own=own)
 
 
-async def told(system: EmbeddedSystem, *arguments: str) -> dict[str, Any]:
+async def told(system: EmbeddedSystem, *arguments: str, own: dict[str, str] | None = None) -> dict[str, Any]:
     """What a command tells as JSON, and what it took of memory and cores."""
     assert isinstance(system.broker, EmbeddedBroker)
     assert system.broker.pid is not None
@@ -165,7 +191,7 @@ async def told(system: EmbeddedSystem, *arguments: str) -> dict[str, Any]:
     began, broker_s = time.monotonic(), cpu_s(broker)
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "streams.cli", *arguments),
-        env=system.environment(),
+        env=system.environment() | (own or {}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -179,7 +205,7 @@ async def told(system: EmbeddedSystem, *arguments: str) -> dict[str, Any]:
 
 def differences(system: EmbeddedSystem) -> int:
     """Rows by which the runs differ from the live rows, and from each other; every column is compared."""
-    dsn = system.environment()["CAMPAIGN_STREAMS_CLICKHOUSE__DSN"]
+    dsn = system.environment()[CLICKHOUSE]
     runs = ClickHouseRuns(ClickHouseSettings.model_validate({"dsn": dsn}))
     runs.open()
     try:

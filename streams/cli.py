@@ -1,5 +1,6 @@
 """The command line: `campaign-streams`. Each command lives in a module of its own; here they are only listed."""
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -12,6 +13,8 @@ from typer.main import get_group
 from streams import __version__
 from streams.commands.options import prose
 from streams.errors import CampaignStreamsError
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nobody multiplies matrices; numpy's threads spin when they begin
 
 COMMANDS: Final = {
     "demo": "demo.demo",

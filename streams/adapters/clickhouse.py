@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import clickhouse_connect
+from clickhouse_connect.driver import options as driver_options
 
 from streams.adapters.clickhouse_columns import columns_of
 from streams.adapters.clickhouse_dsn import ChdbTarget, HttpTarget, Target, parse_dsn
@@ -30,6 +31,7 @@ INSERT_SETTINGS: Final[dict[str, Any]] = {
     "max_partitions_per_insert_block": 1_000,  # months of one block; a loaded history has many
 }
 CONNECT_TIMEOUT_S: Final = 10
+driver_options.pd = None  # or the first insertion imports pandas (chdb brings it), to see whether it is given a frame
 
 
 class EngineHeld(ConfigurationError):

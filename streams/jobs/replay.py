@@ -208,6 +208,7 @@ async def replay(settings: Settings, plan: ReplayPlan, runs: ClickHouseRuns, tel
     peers = [Peer(task) for _ in range(min(plan.processes, partitions))]
     for item in (*order, *(None for _ in peers)):
         left.put(item)
+    collect_rarely()  # rows come as many small objects, and no cycles
     try:
         return await asyncio.to_thread(collect, peers, folder, plan, runs, partitions, tell)
     finally:
