@@ -1,5 +1,7 @@
 """What every `RowSink` promises: in memory, the embedded engine, and a server over HTTP."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -235,3 +237,17 @@ async def test_a_sink_that_was_not_started_connects_by_itself_and_says_what_is_m
     await sink.start()
     await sink.insert(Table.PANES, [make_row(Table.PANES)])
     await sink.close()
+
+
+def test_a_process_that_inserts_does_not_import_pandas(tmp_path: Path) -> None:
+    """It comes with chdb, and takes 0.3 s and 43 MB."""
+    insert = (
+        "import sys; from streams.adapters.clickhouse import connect; from streams.settings import ClickHouseSettings\n"
+        "client = connect(ClickHouseSettings(dsn=sys.argv[1]))\n"
+        "client.command('CREATE TABLE told (number Int64) ENGINE = Memory')\n"
+        "client.insert('told', [[7]], ['number'])\n"
+        "print(client.query('SELECT * FROM told').result_rows, 'pandas' in sys.modules)"
+    )
+    line = [sys.executable, "-c", insert, f"chdb://{tmp_path}/clickhouse"]
+    told = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert told.stdout == "[(7,)] False\n"
